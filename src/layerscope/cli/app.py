@@ -1,0 +1,80 @@
+"""The program `layerscope`: its verbs, and how mistakes, failures and Ctrl-C end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from layerscope.cli import lists, measure, results
+from layerscope.errors import LayerscopeError
+
+app = typer.Typer(
+    name="layerscope",
+    help="Run a language model once, see how good the representation is at every layer, and leave with the layer to use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for module in (measure, results, lists):
+    for verb, epilog in module.VERBS:
+        app.command(epilog=epilog)(verb)
+
+
+@app.callback()
+def _program(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 failed, 2 the user's mistake, 130 Ctrl-C."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    # Accepted before and after the verb: people add it to the end of the command that failed.
+    given = (["--debug"] if debug else []) + [word for word in given if word != "--debug"]
+    sys.exit(_exit_code(given, debug=debug))
+
+
+def _exit_code(arguments: list[str], *, debug: bool) -> int:
+    try:
+        command = typer.main.get_command(app)
+        result = command.main(args=arguments, prog_name="layerscope", standalone_mode=False)
+    except LayerscopeError as error:
+        if debug:
+            traceback.print_exc()
+        return _say(str(error), error.exit_code)
+    except Exit as leave:
+        return leave.exit_code
+    except (KeyboardInterrupt, Abort):
+        return _say("stopped", 130)
+    except TyperException as error:
+        hint = getattr(error, "ctx", None)
+        where = f" (see `{hint.command_path} --help`)" if hint else ""
+        return _say(f"{error.format_message()}{where}", 2)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; what is left to flush must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001
+        if debug:
+            traceback.print_exc()
+        return _say(
+            f"unexpected {type(error).__name__}: {_one_line(error)} (run again with --debug for the traceback)", 1
+        )
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, code: int) -> int:
+    sys.stderr.write(f"layerscope: {message}\n")
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"

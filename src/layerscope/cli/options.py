@@ -1,0 +1,125 @@
+"""Specs as command line options: every field becomes an option, its description the help text."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from layerscope.config import ModelSpec, RunSpec, Spec, TextSpec, ViewSpec
+from layerscope.errors import UserError
+
+# A bare field name says too little on a command line that mixes the fields of several specs.
+FLAGS: dict[tuple[type[Spec], str], str] = {(TextSpec, "source"): "--texts"}
+NESTED: set[tuple[type[Spec], str]] = {(RunSpec, "model"), (RunSpec, "texts"), (RunSpec, "views")}
+SpecType = TypeVar("SpecType", bound=Spec)
+
+MEASURE_SPECS: tuple[type[Spec], ...] = (ModelSpec, TextSpec, ViewSpec, RunSpec)
+
+
+def with_options(*specs: type[Spec]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb one option per field of `specs`; the verb receives them as the dict `given`.
+
+    ModelSpec.name becomes the positional argument MODEL. The verb's own parameters stay as they are.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "given"]
+        fields = [_parameter(spec, name, field) for spec in specs for name, field in _fields(spec)]
+        names = {parameter.name for parameter in fields}
+
+        def wrapper(**values: Any) -> None:  # noqa: ANN401
+            given = {name: value for name, value in values.items() if name in names}
+            verb(given=given, **{name: value for name, value in values.items() if name not in names})
+
+        arguments = [p for p in fields if p.name == "name"]
+        options = [p for p in fields if p.name != "name"]
+        # __signature__ is what Typer reads; the wrapper itself takes anything.
+        wrapper.__signature__ = inspect.Signature([*arguments, *own, *options])  # type: ignore[attr-defined]
+        wrapper.__doc__ = verb.__doc__
+        wrapper.__name__ = verb.__name__
+        return wrapper
+
+    return decorate
+
+
+def build(spec: type[SpecType], given: dict[str, Any], **more: object) -> SpecType:
+    """A spec from the options given; fields that were not given keep their defaults.
+
+    Raises:
+        UserError: a value is not valid; the message names the option.
+    """
+    values = {
+        name: given[name]
+        for name, _ in _fields(spec)
+        if given.get(name) is not None and not (given[name] is False and spec.model_fields[name].default is False)
+    }
+    try:
+        return spec(**values, **more)
+    except ValidationError as error:
+        raise UserError(explain(error, spec)) from error
+
+
+def run_spec(given: dict[str, Any]) -> RunSpec:
+    """The RunSpec that the options of `layerscope measure` describe."""
+    return build(
+        RunSpec,
+        given,
+        model=build(ModelSpec, given),
+        texts=build(TextSpec, given),
+        views=build(ViewSpec, given),
+    )
+
+
+def explain(error: ValidationError, spec: type[Spec]) -> str:
+    """One sentence for the first problem pydantic found, with the option's name as it is typed."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else spec.__name__
+    flag = FLAGS.get((spec, name), "--" + name.replace("_", "-"))
+    return f"{flag}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+def _fields(spec: type[Spec]) -> list[tuple[str, FieldInfo]]:
+    return [(name, field) for name, field in spec.model_fields.items() if (spec, name) not in NESTED]
+
+
+def _parameter(spec: type[Spec], name: str, field: FieldInfo) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    if (spec, name) == (ModelSpec, "name"):
+        annotation = Annotated[str, typer.Argument(metavar="MODEL", help=field.description, show_default=False)]
+        return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
+    flag = FLAGS.get((spec, name), "--" + name.replace("_", "-"))
+    default = field.get_default(call_default_factory=True)
+    base = _simple_type(field.annotation)
+    option = typer.Option(flag, help=f"{field.description}{_default_text(default)}", show_default=False)
+    if base is bool:
+        return inspect.Parameter(name, kind, default=default, annotation=Annotated[bool, option])
+    # None stands for "not given", so that the default lives in the spec alone.
+    return inspect.Parameter(name, kind, default=None, annotation=Annotated[base | None, option])
+
+
+def _default_text(default: object) -> str:
+    if default is None or default is False:
+        return ""
+    shown = (
+        ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in default)
+        if isinstance(default, tuple)
+        else default
+    )
+    # Rich reads [x] as markup.
+    return f" \\[{shown}]"
+
+
+def _simple_type(annotation: Any) -> type:  # noqa: ANN401
+    """The type that the command line parses; everything richer is text that the spec itself checks."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return _simple_type(inner[0])
+    if get_origin(annotation) is Literal:
+        return str
+    return annotation if annotation in (bool, int, float) else str

@@ -1,0 +1,285 @@
+"""Which rows of a layers table make one curve, what it is called, and which curves may share an axis."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from layerscope.errors import UserError
+
+Axis = Literal["layer", "depth"]
+
+SOURCE = ("model", "texts", "revision", "run")
+CONDITIONS = ("variant", "alpha", "readout", "positions", "pooling", "normalization")
+
+NAMES = {"infonce": "InfoNCE", "dime": "DiME", "lidar": "LiDAR", "rankme": "RankMe", "logdet": "LogDet"}
+TITLES = {"alpha_req": "α-ReQ"}
+PHRASES = {"alpha": "α = {}", "pooling": "{} pooling", "readout": "{} readout", "variant": "variant {}"}
+# Okabe and Ito's colours without yellow, which is too pale for a line on white.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b87f00", "#56b4e9", "#3b3b3b")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric over the layers of one model, under one set of conditions. Where there is no value it is NaN."""
+
+    metric: str
+    unit: str
+    source: tuple[tuple[str, str], ...]
+    conditions: tuple[tuple[str, str], ...]
+    layer: NDArray[np.int64]
+    depth: NDArray[np.float64]
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    n_prompts: int | None
+    notes: tuple[str, ...]
+    label: str = ""
+    color: int = 0
+    dash: int = 0
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the metric is of one vector a prompt, so that its size depends on how many prompts there were."""
+        return any(name == "pooling" for name, _ in self.conditions)
+
+    def x(self, axis: Axis) -> NDArray[np.float64]:
+        """Where the points stand on the axis."""
+        return self.depth if axis == "depth" else self.layer.astype(np.float64)
+
+    def gaps(self) -> tuple[str, ...]:
+        """One line a reason: the layers without a value, and why."""
+        layers_of: dict[str, list[int]] = {}
+        for layer, value, note in zip(self.layer.tolist(), self.value.tolist(), self.notes, strict=True):
+            if not math.isfinite(value):
+                layers_of.setdefault(note or "no reason was recorded", []).append(layer)
+        return tuple(f"no value at {spans(layers)}: {reason}" for reason, layers in layers_of.items())
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves of one metric that may share an axis: one unit and, for pooled metrics, one number of prompts."""
+
+    metric: str
+    unit: str
+    axis: Axis
+    curves: tuple[Curve, ...]
+    shared: tuple[tuple[str, str], ...]
+    split_by_prompts: bool
+
+    @property
+    def title(self) -> str:
+        """The metric's name as the field writes it."""
+        return title(self.metric)
+
+    def gaps(self) -> tuple[str, ...]:
+        """What is missing from the curves, each line named by its curve where there are several."""
+        return tuple(
+            f"{curve.label}: {gap}" if len(self.curves) > 1 else gap for curve in self.curves for gap in curve.gaps()
+        )
+
+
+def title(metric: str) -> str:
+    """A metric's name as the field writes it: `rankme` is RankMe, `prompt_entropy` is Prompt entropy."""
+    if metric in TITLES:
+        return TITLES[metric]
+    first, *rest = metric.split("_")
+    return " ".join([NAMES.get(first, first[:1].upper() + first[1:]), *rest])
+
+
+def phrase(name: str, value: str) -> str:
+    """A condition in words: ("alpha", "2") is `α = 2`. No normalisation has no words: the unit says it."""
+    if name == "positions":
+        return "all tokens" if value == "all" else value
+    if name == "normalization":
+        return "" if value == "none" else f"{value}-normalised"
+    return PHRASES.get(name, "{}").format(value)
+
+
+def phrases(pairs: Iterable[tuple[str, str]]) -> str:
+    """Conditions in words, separated by dots."""
+    return " · ".join(filter(None, (phrase(name, value) for name, value in pairs)))
+
+
+def spans(layers: Sequence[int]) -> str:
+    """Layers in words: [3, 4, 5, 9] is `layers 3–5, 9`."""
+    parts: list[list[int]] = []
+    for layer in sorted(layers):
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    words = ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
+    return f"layer{'s' if len(layers) > 1 else ''} {words}"
+
+
+def shared_by(curves: Sequence[Curve]) -> tuple[tuple[str, str], ...]:
+    """The conditions in which no two of the curves differ, as far as they have them."""
+    values: dict[str, set[str]] = {}
+    for curve in curves:
+        for name, value in curve.conditions:
+            values.setdefault(name, set()).add(value)
+    return tuple((name, next(iter(values[name]))) for name in CONDITIONS if len(values.get(name, ())) == 1)
+
+
+def usual_variant(curves: Sequence[Curve]) -> tuple[str, str] | None:
+    """The commonest variant: named once for a whole page instead of at every curve."""
+    found = Counter(pair for curve in curves for pair in curve.conditions if pair[0] == "variant")
+    return found.most_common(1)[0][0] if found else None
+
+
+def split_curves(layers: pl.DataFrame) -> tuple[Curve, ...]:
+    """The curves of a layers table, in its order, without labels.
+
+    Args:
+        layers: table with the columns of layers.parquet, and `run` where two runs agree in model, texts and revision.
+
+    Returns:
+        One curve for each metric, source and set of conditions, its points in the order of the layers.
+
+    Raises:
+        UserError: the table holds two values for one point.
+    """
+    keys = [name for name in (*SOURCE, "metric", *CONDITIONS, "unit") if name in layers.columns]
+    found: list[Curve] = []
+    for part in layers.partition_by(keys, maintain_order=True):
+        rows = part.sort("layer")
+        first = rows.row(0, named=True)
+        layer = rows["layer"].cast(pl.Int64).to_numpy()
+        if len(np.unique(layer)) != len(layer):
+            raise UserError(
+                f"expected one value a layer for {first['metric']!r} of {first.get('model')!r} and found several: "
+                "the table mixes runs that agree in everything but their folder; give it a column `run`"
+            )
+        found.append(
+            Curve(
+                metric=first["metric"],
+                unit=first.get("unit") or "",
+                source=tuple((name, _word(first.get(name))) for name in SOURCE if first.get(name) is not None),
+                conditions=tuple((name, _word(first.get(name))) for name in CONDITIONS if first.get(name) is not None),
+                layer=layer,
+                depth=_floats(rows, "depth"),
+                value=_finite(_floats(rows, "value")),
+                low=_finite(_floats(rows, "ci_low")),
+                high=_finite(_floats(rows, "ci_high")),
+                n_prompts=_most(rows, "n_prompts"),
+                notes=tuple(rows["note"].fill_null("").to_list()) if "note" in rows.columns else ("",) * len(rows),
+            )
+        )
+    return tuple(found)
+
+
+def split_panels(layers: pl.DataFrame) -> tuple[Panel, ...]:
+    """The curves of a layers table, labelled and coloured, grouped by what may share an axis.
+
+    Curves of pooled metrics over different numbers of prompts never share one: entropy and rank of N vectors grow
+    with N, so such curves differ even where the model and the texts are the same.
+    """
+    curves = split_curves(layers)
+    axis = common_axis(curves)
+    sources = list(dict.fromkeys(curve.source for curve in curves))
+    names = dict(zip(sources, _source_names(sources), strict=True))
+    groups: dict[tuple[str, str, int | None], list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault((curve.metric, curve.unit, curve.n_prompts if curve.pooled else None), []).append(curve)
+    order = {curve.metric: place for place, curve in reversed(list(enumerate(curves)))}
+    return tuple(
+        Panel(
+            metric=metric,
+            unit=unit,
+            axis=axis,
+            curves=_labelled(group, sources, names),
+            shared=shared_by(group),
+            split_by_prompts=sum(key[:2] == (metric, unit) for key in groups) > 1,
+        )
+        for (metric, unit, _), group in sorted(groups.items(), key=lambda item: order[item[0][0]])
+    )
+
+
+def common_axis(curves: Sequence[Curve]) -> Axis:
+    """Layers where all models have the same number of them, else depth."""
+    totals = {
+        round(layer / depth)
+        for curve in curves
+        for layer, depth in zip(curve.layer.tolist(), curve.depth.tolist(), strict=True)
+        if depth > 0
+    }
+    return "depth" if len(totals) > 1 else "layer"
+
+
+def _labelled(
+    curves: Sequence[Curve],
+    sources: Sequence[tuple[tuple[str, str], ...]],
+    names: dict[tuple[tuple[str, str], ...], str],
+) -> tuple[Curve, ...]:
+    shared = {name for name, _ in shared_by(curves)}
+    own = [tuple(pair for pair in curve.conditions if pair[0] not in shared) for curve in curves]
+    conditions = list(dict.fromkeys(own))
+    here = {curve.source for curve in curves}
+    # One colour a source, the same in every panel of a table; conditions then differ by dashes.
+    by_source = len(sources) > 1 and len(sources) <= len(PALETTE)
+    labelled = []
+    for index, (curve, pairs) in enumerate(zip(curves, own, strict=True)):
+        named = [names[curve.source]] if len(here) > 1 or len(sources) > 1 else []
+        condition = phrases(pairs)
+        label = " · ".join([*named, condition] if condition else named) or title(curve.metric)
+        labelled.append(
+            replace(
+                curve,
+                label=label,
+                color=sources.index(curve.source) if by_source else index % len(PALETTE),
+                dash=conditions.index(pairs) if by_source else index // len(PALETTE),
+            )
+        )
+    return tuple(labelled)
+
+
+def _source_names(sources: Sequence[tuple[tuple[str, str], ...]]) -> list[str]:
+    """The shortest names that tell the sources apart: the model, then what else is needed."""
+    taken: list[str] = []
+    distinct = 0
+    for name in SOURCE:
+        count = len({tuple(dict(source).get(key) for key in (*taken, name)) for source in sources})
+        if count > distinct:
+            taken.append(name)
+            distinct = count
+    return [
+        " · ".join(short_name(dict(source)[name]) for name in taken if name in dict(source)) or "?"
+        for source in sources
+    ]
+
+
+def short_name(name: str) -> str:
+    """A model's or a file's name without the folders before it; hub ids stay whole, hashes are cut."""
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        return PurePath(name).name
+    if name.startswith("sha256:"):
+        return name[:15]
+    return name[:10] if len(name) == 40 and all(letter in "0123456789abcdef" for letter in name) else name
+
+
+def _word(value: object) -> str:
+    return f"{value:g}".replace("inf", "∞") if isinstance(value, float) else str(value)
+
+
+def _floats(rows: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    if name not in rows.columns:
+        return np.full(len(rows), np.nan)
+    return rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _most(rows: pl.DataFrame, name: str) -> int | None:
+    most = rows[name].cast(pl.Int64).max() if name in rows.columns else None
+    return most if isinstance(most, int) else None

@@ -1,0 +1,1 @@
+"""From names to things: models, texts, prompts and their views."""

@@ -1,0 +1,113 @@
+"""Which tokens a model attends to: the switch to full attention, its proof by probing, and where the weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from layerscope.errors import UnsupportedModelError, UserError
+from layerscope.inputs.parts import Parts, probe_states, run_model
+
+_SEEN = 1e-6
+_ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+
+
+def lift_causal_mask(model: PreTrainedModel) -> None:
+    """Ask a decoder for full attention. Only the config's switch reaches the mask; `is_causal` of a module does not.
+
+    A sliding window would still hide far tokens. It is removed, or, where blocks of both kinds need it set to build
+    their masks (Gemma 2 and 3), made as wide as the longest input.
+
+    Raises:
+        UnsupportedModelError: some blocks are no attention, or attend in chunks, and would stay as they are.
+    """
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - _ATTENTION_KINDS:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no switch to full attention: it has blocks of kind "
+            f"{', '.join(sorted(kinds - _ATTENTION_KINDS))}; measure this family without bidirectional"
+        )
+    config.is_causal = False
+    if getattr(config, "sliding_window", None) is not None:
+        config.sliding_window = config.max_position_embeddings if "sliding_attention" in kinds else None
+    for module in model.modules():
+        for name, value in (("sliding_window", None), ("is_causal", False)):
+            if hasattr(module, name):
+                setattr(module, name, value)
+
+
+def first_token_sees_last(model: nn.Module, parts: Parts, input_ids: Tensor) -> bool:
+    """Whether the first token's state changes, at any block, when only the last token is another."""
+    changed = input_ids.clone()
+    changed[0, -1] = input_ids[0, 0]
+    mask = torch.ones_like(input_ids)
+    pairs = zip(probe_states(model, parts, input_ids, mask), probe_states(model, parts, changed, mask), strict=True)
+    return any(float((a[0, 0] - b[0, 0]).norm() / a[0, 0].norm()) > _SEEN for a, b in pairs)
+
+
+def check_bidirectional(model: nn.Module, parts: Parts, input_ids: Tensor) -> None:
+    """Refuse a model in which full attention was asked for and did not come about.
+
+    Raises:
+        UnsupportedModelError: the first token does not see the last one.
+    """
+    if not first_token_sees_last(model, parts, input_ids):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no switch to full attention: with bidirectional on, changing the last token "
+            "left the first token's states as they were; measure this family without bidirectional"
+        )
+
+
+def attention_weights(output: object) -> Tensor | None:
+    """The attention weights in what a module returned: a 4-D (prompts, heads, tokens, tokens) tensor of distributions.
+
+    T5 returns its position bias in the same shape, so the first row is tested: weights are not negative and sum to 1.
+    """
+    if not isinstance(output, (tuple, list)):
+        return None
+    for value in output:
+        if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-1] == value.shape[-2]:
+            row = value[0, 0, 0].float()
+            if bool((row >= 0).all()) and abs(float(row.sum()) - 1) < 2e-2:
+                return value
+    return None
+
+
+def with_attentions(model: nn.Module, parts: Parts, input_ids: Tensor) -> Parts:
+    """The parts, told to ask for attention weights where blocks do not return them unasked (MPNet, DeBERTa).
+
+    Raises:
+        UserError: a block has no attention weights.
+    """
+    seen: list[bool] = []
+    for asked in (parts, replace(parts, ask_attentions=True)):
+        seen = _blocks_with_weights(model, asked, input_ids)
+        if all(seen):
+            return asked
+    raise UserError(
+        f"{type(model).__name__} gives no attention weights at block {seen.index(False) + 1} of {len(seen)}: "
+        "leave out the metrics that need attentions for this family"
+    )
+
+
+def _blocks_with_weights(model: nn.Module, parts: Parts, input_ids: Tensor) -> list[bool]:
+    seen = [False] * len(parts.blocks)
+
+    def note(index: int) -> Callable[..., None]:
+        def hook(_: nn.Module, __: object, output: object) -> None:
+            seen[index] = seen[index] or attention_weights(output) is not None
+
+        return hook
+
+    with ExitStack() as hooks, torch.inference_mode():
+        for index, block in enumerate(parts.blocks):
+            for module in block.modules():
+                hooks.enter_context(module.register_forward_hook(note(index)))
+        run_model(model, parts, input_ids, torch.ones_like(input_ids))
+    return seen

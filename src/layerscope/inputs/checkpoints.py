@@ -1,0 +1,108 @@
+"""From a model's name to something that can be loaded: a folder on disk, or a hub id with its revision."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError, unknown
+from layerscope.inputs.gguf_files import convert_gguf
+from layerscope.inputs.known_models import KNOWN_MODELS
+from layerscope.inputs.weights import content_hash, weight_files
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HASH_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model is loaded from."""
+
+    source: str
+    revision: str
+    hub: bool = False
+    offline: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What `from_pretrained` is told beside the source."""
+        return {"revision": self.revision, "local_files_only": self.offline} if self.hub else {}
+
+
+def find_checkpoint(spec: ModelSpec) -> Checkpoint:
+    """The checkpoint that `spec.name` stands for.
+
+    Raises:
+        UserError: no such name, folder, file or hub id; a package is missing; weights are missing, damaged or pickled.
+    """
+    known = KNOWN_MODELS.get(spec.name)
+    if known is not None:
+        path = known.locate(spec.name)
+        return _from_disk(path, spec, note=known.note)
+    path = Path(spec.name).expanduser()
+    if path.exists():
+        return _from_disk(path, spec)
+    if path.suffix == ".gguf" or spec.name.startswith((".", "/", "~")) or spec.name.count("/") > 1:
+        raise UserError(f"no model at {path}: give a folder with a config.json, a .gguf file, or a hub id (org/name)")
+    name, _, revision = spec.name.partition("@")
+    if not _HUB_ID.fullmatch(name):
+        raise _unknown_name(spec.name)
+    return _from_hub(name, revision or "main")
+
+
+def _unknown_name(name: str) -> UserError:
+    message = unknown("model", name, KNOWN_MODELS)
+    return UserError(f"{message}; or give a folder, a .gguf file, or a hub id (org/name or org/name@revision)")
+
+
+def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:
+    if path.is_dir():
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            raise UserError(
+                f"{path} is an adapter, not a model: name the model it was trained on and pass this as adapter"
+            )
+        files = weight_files(path, allow_pickle=spec.allow_pickle)
+        warnings = () if files[0].suffix == ".safetensors" else ("the weights were loaded from a pickle",)
+        return Checkpoint(str(path), _named(content_hash([path / "config.json", *files])), warnings=warnings)
+    if path.suffix != ".gguf":
+        raise UserError(f"expected a model folder or a .gguf file, got {path}: give the folder that holds config.json")
+    converted = convert_gguf(path)
+    level = converted.quantisation
+    stated = note or (f"de-quantised {level} weights" if level not in {"ALL_F32", "F16", "BF16"} else "")
+    return Checkpoint(str(converted.folder), _named(converted.sha256), warnings=(stated,) if stated else ())
+
+
+def _named(digest: str) -> str:
+    return f"sha256:{digest[:_HASH_DIGITS]}"
+
+
+def _from_hub(name: str, revision: str) -> Checkpoint:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    offline = bool(constants.HF_HUB_OFFLINE) or not hub_reachable(constants.ENDPOINT)
+    if offline and not cached:
+        raise UserError(
+            f"cannot load {name!r}: {constants.ENDPOINT} is not reachable and revision {revision!r} is not in the local "
+            "cache; connect to the internet, or give a local folder or a name of `layerscope models`"
+        )
+    return Checkpoint(name, revision, hub=True, offline=offline)
+
+
+def hub_reachable(endpoint: str, lookup: Callable[..., object] = socket.getaddrinfo) -> bool:
+    """Whether the hub's name resolves. Asked first because the hub client retries for 23 s on a machine offline."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    url = urlparse(endpoint)
+    try:
+        lookup(url.hostname, url.port or 443)
+    except OSError:
+        return False
+    return True

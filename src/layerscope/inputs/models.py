@@ -1,0 +1,280 @@
+"""load_model: a name becomes a headless model whose parts are known and whose quirks are dealt with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from layerscope.config import ModelSpec
+from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, missing_package
+from layerscope.inputs.adapters import merge_adapter
+from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
+from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
+from layerscope.inputs.known_models import KnownModel, known_models
+from layerscope.inputs.parts import PROBE_TOKENS, Parts, check_padding, find_parts, probe_ids
+from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
+from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.weights import check_finite, check_keys, unused_keys
+
+__all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be read: headless, in eval mode, its parts found and checked."""
+
+    spec: ModelSpec
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    parts: Parts
+    dim: int
+    context: int | None
+    revision: str
+    device: torch.device
+    dtype: torch.dtype
+    warnings: tuple[str, ...]
+    attentions: bool = False
+    fast_matmul: bool = False
+
+    @property
+    def n_layers(self) -> int:
+        """How many blocks the model has; states exist for layers 0 to n_layers."""
+        return len(self.parts.blocks)
+
+    @property
+    def pad_id(self) -> int:
+        """The id to pad with. Padding is on the right and masked, so where a tokenizer has none any id does."""
+        return _pad_id(self.tokenizer)
+
+
+def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
+    """Load a model, find its parts, and refuse it where a number taken from it would be wrong.
+
+    Args:
+        spec: which model, and how.
+        attentions: load it with the attention that returns its weights ("eager", slower).
+
+    Raises:
+        UserError: no such model or adapter, damaged or pickled weights, weights missing in the checkpoint, a device
+            this machine does not have, attentions of a family without any.
+        UnsupportedModelError: the one rule does not find the model's parts, padding changes its states, or full
+            attention was asked for and did not come about.
+        RunFailedError: the weights hold NaN or infinity.
+    """
+    device = choose_device(spec.device)
+    dtype = choose_dtype(spec.dtype, device)
+    checkpoint = find_checkpoint(spec)
+    warnings = list(checkpoint.warnings)
+    if spec.trust_remote_code:
+        warnings.append("trust_remote_code was on: code that comes with the model could run")
+    with _loading_errors(spec), quiet_libraries():
+        loaded, notes = _from_pretrained(spec, checkpoint, device, dtype, attentions=attentions)
+        warnings += notes
+        tokenizer = _load_tokenizer(spec, checkpoint)
+    revision = _commit(loaded) or checkpoint.revision
+    model = _stack_to_run(loaded, spec)
+    check_finite(model, spec.name)
+    if spec.adapter is not None:
+        merged = merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
+        model, revision = merged.model, f"{revision}+adapter:{merged.revision}"
+        warnings += merged.warnings
+        check_finite(model, f"{spec.name} with its adapter")
+    with _probing_errors(model), quiet_libraries():
+        parts, found = _checked_parts(model, spec, tokenizer, attentions=attentions)
+    warnings += found
+    fast = False
+    if spec.fast_matmul:
+        fast, note = _probe_fast_matmul(device, dtype)
+        warnings.append(note)
+    return LoadedModel(
+        spec=spec,
+        model=model,
+        tokenizer=tokenizer,
+        parts=parts,
+        dim=parts.dim,
+        context=_context(model, parts),
+        revision=revision,
+        device=_input_device(model),
+        dtype=dtype,
+        warnings=tuple(warnings),
+        attentions=attentions,
+        fast_matmul=fast,
+    )
+
+
+@contextmanager
+def _loading_errors(spec: ModelSpec) -> Iterator[None]:
+    """Turn what the libraries raise into one sentence."""
+    try:
+        yield
+    except LayerscopeError:
+        raise
+    except ImportError as error:
+        raise missing_package(error.name or str(error).splitlines()[0], f"model {spec.name!r}") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if "trust_remote_code" in text or "custom code" in text:
+            raise UserError(
+                f"model {spec.name!r} comes with its own code, which layerscope does not run unasked: read the code, "
+                "then pass trust_remote_code if you trust it"
+            ) from error
+        if "safetensors" in text and not spec.allow_pickle:
+            raise UserError(
+                f"model {spec.name!r} has no safetensors weights (only pickled ones, perhaps): use a revision that "
+                "has them, or pass allow_pickle if you trust where they came from"
+            ) from error
+        raise UserError(f"cannot load model {spec.name!r}: {text[:300]}") from error
+
+
+@contextmanager
+def _probing_errors(model: PreTrainedModel) -> Iterator[None]:
+    """A model that cannot even read a few tokens does not fit, whatever its code raises then."""
+    try:
+        yield
+    except LayerscopeError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is not supported: reading {PROBE_TOKENS} tokens as asked failed ({text})"
+        ) from error
+
+
+def _from_pretrained(
+    spec: ModelSpec, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, attentions: bool
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    from transformers import AutoModel
+
+    options: dict[str, object] = {
+        "dtype": dtype,
+        "trust_remote_code": spec.trust_remote_code,
+        "use_safetensors": None if spec.allow_pickle else True,
+        "output_loading_info": True,
+    }
+    if attentions:
+        options["attn_implementation"] = "eager"
+    if spec.device_map is not None:
+        options["device_map"] = spec.device_map
+    model, info = AutoModel.from_pretrained(checkpoint.source, **checkpoint.options, **options)
+    if not callable(model) or not hasattr(model, "config"):
+        raise UnsupportedModelError(f"{type(model).__name__} is not a text model: expected one with hidden states")
+    check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
+    model.config.use_cache = False
+    _text_config(model).use_cache = False
+    if spec.device_map is None:
+        model.to(device)
+    return model.eval().requires_grad_(False), unused_keys(model, info["unexpected_keys"])
+
+
+def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            checkpoint.source, **checkpoint.options, padding_side="right", trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            raise
+        raise UserError(
+            f"model {spec.name!r} has no tokenizer that loads ({text[:160]}): save its tokenizer beside the weights"
+        ) from error
+    return tokenizer
+
+
+def _stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
+    """The part of a composite model that reads text: a multimodal model's language model, one stack of two."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        if spec.part is None:
+            raise UserError(
+                f"{type(model).__name__} has an encoder and a decoder, and their layers are not one sequence: "
+                "say which with part=encoder or part=decoder"
+            )
+        return model.get_encoder() if spec.part == "encoder" else model
+    if spec.part is not None:
+        raise UserError(f"{type(model).__name__} has one stack of layers: leave out part={spec.part}")
+    return model if _text_config(model) is model.config else model.get_decoder()
+
+
+def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
+    return model.config.get_text_config()
+
+
+def _commit(model: PreTrainedModel) -> str | None:
+    commit: str | None = getattr(model.config, "_commit_hash", None)
+    return commit
+
+
+def _checked_parts(
+    model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
+) -> tuple[Parts, list[str]]:
+    config = _text_config(model)
+    pad_id = _pad_id(tokenizer)
+    ids = probe_ids(int(config.vocab_size), getattr(config, "pad_token_id", None), _input_device(model))
+    notes: list[str] = []
+    if spec.part == "decoder":
+        depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+        parts = find_parts(model, int(depth or config.num_hidden_layers), ids, stack=model.get_decoder())
+        notes.append("decoder states: the encoder reads the same prompt as the decoder")
+        if spec.bidirectional:
+            raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
+    else:
+        parts = find_parts(model, int(config.num_hidden_layers), ids)
+    if spec.bidirectional and first_token_sees_last(model, parts, ids):
+        notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
+    elif spec.bidirectional:
+        lift_causal_mask(model)
+        check_bidirectional(model, parts, ids)
+    check_padding(model, parts, ids, pad_id if pad_id < config.vocab_size else 0)
+    if attentions:
+        parts = with_attentions(model, parts, ids)
+    return parts, notes
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    for chosen in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(chosen, int):
+            return chosen
+    return 0
+
+
+def _input_device(model: PreTrainedModel) -> torch.device:
+    """Where the embeddings are; where accelerate keeps them off the devices, where it computes them."""
+    table = model.get_input_embeddings()
+    hook = getattr(table, "_hf_hook", None)
+    if hook is not None and getattr(hook, "execution_device", None) is not None:
+        return torch.device(hook.execution_device)
+    device: torch.device = table.weight.device
+    return device
+
+
+def _context(model: PreTrainedModel, parts: Parts) -> int | None:
+    """The longest input in tokens: what the config states, or what a table of positions outside the blocks holds.
+
+    RoBERTa and MPNet count positions from padding_idx + 1, OPT and BART from 2, so their tables hold fewer tokens than
+    the config says.
+    """
+    config = _text_config(model)
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
+    inside = {module for block in parts.blocks for module in block.modules()}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "position" in name and module not in inside:
+            offset = getattr(module, "offset", 0) or (0 if module.padding_idx is None else module.padding_idx + 1)
+            limits.append(module.num_embeddings - offset)
+    return min(limits) if limits else None
+
+
+def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    if dtype != torch.float32:
+        return False, f"fast_matmul was off: it is for float32, the model runs in {dtype}"
+    error = fast_matmul_error(device)
+    if error < FAST_MATMUL_ERROR:
+        return True, f"fast_matmul was on: relative error {error:.1e} of a product against float64"
+    return False, f"fast_matmul was off: relative error {error:.1e} of a product against float64 is too large"

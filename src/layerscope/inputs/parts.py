@@ -1,0 +1,225 @@
+"""One rule that finds the blocks and the final norm of any model, and refuses the ones it does not fit.
+
+The blocks are the outermost list of modules that is as long as the model is deep. One tiny forward pass shows whether
+they really are a chain: each called once, in order, the output of one the input of the next. The final norm is what
+turns the last block's output into `last_hidden_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from layerscope.errors import UnsupportedModelError
+
+PROBE_TOKENS = 6
+PADDING_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The modules that hooks go on."""
+
+    blocks: tuple[nn.Module, ...]
+    final_norm: nn.Module | None
+    dim: int
+    beside_encoder: bool = False
+    """The blocks are a decoder whose encoder reads the same prompt."""
+    ask_attentions: bool = False
+    """The blocks return attention weights only when the forward pass asks for them."""
+
+
+def block_input(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+    """The residual stream among the arguments a block is called with."""
+    return args[0] if args else kwargs.get("hidden_states")
+
+
+def block_output(output: object) -> object:
+    """The residual stream among what a block returns: the first of a tuple, or the value itself."""
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
+def run_model(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> object:
+    """Call the model on a right-padded batch. Position ids are left to the model: padding on the right moves none."""
+    inputs: dict[str, Tensor | bool] = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if parts.beside_encoder:
+        inputs |= {"decoder_input_ids": input_ids, "decoder_attention_mask": attention_mask}
+    if parts.ask_attentions:
+        inputs["output_attentions"] = True
+    return model(**inputs)
+
+
+def probe_ids(vocab: int, pad_id: int | None, device: torch.device) -> Tensor:
+    """A few token ids, none of them the padding id, for the tiny forward passes at loading (1, tokens)."""
+    usable = [i for i in range(min(vocab, 64)) if i != pad_id] or [0]
+    start = min(5, len(usable) - 1)
+    picked = [usable[(start + 3 * k) % len(usable)] for k in range(PROBE_TOKENS)]
+    return torch.tensor([picked], device=device)
+
+
+def find_parts(model: nn.Module, depth: int, input_ids: Tensor, *, stack: nn.Module | None = None) -> Parts:
+    """The blocks and the final norm of `model`.
+
+    Args:
+        model: a headless model in eval mode.
+        depth: how many blocks its config says it has.
+        input_ids: tokens for the tiny forward pass (1, tokens).
+        stack: the part of the model to search, for the decoder of an encoder-decoder; the whole model otherwise.
+
+    Raises:
+        UnsupportedModelError: no list of modules is a chain of `depth` blocks, or `last_hidden_state` is neither the
+            last block's output nor one module applied to it.
+    """
+    family = type(model).__name__
+    lists = list(_outermost_lists(stack or model))
+    candidates = [tuple(modules) for modules in lists if len(modules) == depth]
+    if not candidates:
+        lengths = sorted(len(modules) for modules in lists)
+        raise UnsupportedModelError(
+            f"{family} is not supported: expected one list of {depth} blocks, found lists of lengths {lengths}, "
+            "so blocks may be shared or called in a loop and no number per layer would be right"
+        )
+    reasons: list[str] = []
+    found: list[Parts] = []
+    for blocks in candidates:
+        parts = Parts(blocks, None, 0, beside_encoder=stack is not None)
+        trace = _trace(model, parts, input_ids)
+        reason = _chain_fault(trace, depth, input_ids.shape[1])
+        if reason is None:
+            dim = cast(Tensor, trace.outputs[-1]).shape[-1]
+            found.append(Parts(blocks, _final_norm(trace, family), dim, parts.beside_encoder))
+        else:
+            reasons.append(reason)
+    if len(found) == 1:
+        return found[0]
+    reason = reasons[0] if not found else f"{len(found)} lists of {depth} modules look like its blocks"
+    raise UnsupportedModelError(f"{family} is not supported: {reason}, so no number per layer would be right")
+
+
+def _outermost_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield child
+        else:
+            yield from _outermost_lists(child)
+
+
+@dataclass
+class _Trace:
+    """What a forward pass did around a list of blocks."""
+
+    entered: list[int] = field(default_factory=list)
+    inputs: list[object] = field(default_factory=list)
+    outputs: list[object] = field(default_factory=list)
+    after: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
+    result: object = None
+
+
+def _trace(model: nn.Module, parts: Parts, input_ids: Tensor) -> _Trace:
+    trace = _Trace()
+    last = len(parts.blocks) - 1
+
+    def enter(index: int) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            trace.entered.append(index)
+            trace.inputs.append(block_input(args, kwargs))
+
+        return hook
+
+    def leave(_: nn.Module, __: object, output: object) -> None:
+        trace.outputs.append(block_output(output))
+
+    def follow(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        state = trace.outputs[-1] if len(trace.outputs) > last else None
+        if isinstance(state, Tensor) and args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            same_place = args[0].device == state.device
+            if same_place and output.shape == state.shape and torch.equal(args[0], state):
+                trace.after.append((module, output))
+
+    inside = {module for block in parts.blocks for module in block.modules()}
+    with ExitStack() as hooks, torch.inference_mode():
+        for index, block in enumerate(parts.blocks):
+            hooks.enter_context(block.register_forward_pre_hook(enter(index), with_kwargs=True))
+            hooks.enter_context(block.register_forward_hook(leave))
+        for module in model.modules():
+            if module not in inside:
+                hooks.enter_context(module.register_forward_hook(follow))
+        trace.result = run_model(model, parts, input_ids, torch.ones_like(input_ids))
+    return trace
+
+
+def _chain_fault(trace: _Trace, depth: int, tokens: int) -> str | None:
+    if trace.entered != list(range(depth)):
+        return f"its {depth} blocks are not called once each, in order"
+    before: Tensor | None = None
+    for index, (entering, leaving) in enumerate(zip(trace.inputs, trace.outputs, strict=True), start=1):
+        for name, state in (("input", entering), ("output", leaving)):
+            if not isinstance(state, Tensor) or state.ndim != 3 or tuple(state.shape[:2]) != (1, tokens):
+                shape = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+                return f"the {name} of block {index} is {shape} where (1, {tokens}, dim) was expected"
+            if before is not None and state.shape != before.shape:
+                return f"the width changes from {before.shape[-1]} to {state.shape[-1]} at block {index}"
+            if name == "input" and before is not None and not _equal(state, before):
+                return f"the output of block {index - 1} is not the input of block {index}"
+            before = state
+    return None
+
+
+def _final_norm(trace: _Trace, family: str) -> nn.Module | None:
+    top = getattr(trace.result, "last_hidden_state", None)
+    state = cast(Tensor, trace.outputs[-1])
+    if not isinstance(top, Tensor):
+        raise UnsupportedModelError(f"{family} is not supported: it returns no last_hidden_state to check layers by")
+    if _equal(top, state):
+        return None
+    for module, output in trace.after:
+        if _equal(top, output):
+            return module
+    raise UnsupportedModelError(
+        f"{family} is not supported: its last_hidden_state {tuple(top.shape)} is neither the last block's output "
+        f"{tuple(state.shape)} nor one norm applied to it, so there is no final norm to read layers with"
+    )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.to(b.device), b)
+
+
+def probe_states(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+    """The output of every block on a tiny batch, for the checks at loading."""
+    states: list[Tensor] = []
+    with ExitStack() as hooks, torch.inference_mode():
+        for block in parts.blocks:
+            hook = block.register_forward_hook(
+                lambda _, __, output: states.append(cast(Tensor, block_output(output)).float().cpu())
+            )
+            hooks.enter_context(hook)
+        run_model(model, parts, input_ids, attention_mask)
+    return states
+
+
+def check_padding(model: nn.Module, parts: Parts, input_ids: Tensor, pad_id: int) -> None:
+    """Refuse a model whose real tokens change when padding stands on their right.
+
+    Raises:
+        UnsupportedModelError: the states of a padded prompt and of the prompt alone differ.
+    """
+    short = input_ids[:, : PROBE_TOKENS - 2]
+    alone = probe_states(model, parts, short, torch.ones_like(short))
+    padded_ids = input_ids.repeat(2, 1)
+    padded_ids[1, short.shape[1] :] = pad_id
+    mask = torch.ones_like(padded_ids)
+    mask[1, short.shape[1] :] = 0
+    padded = probe_states(model, parts, padded_ids, mask)
+    for layer, (one, both) in enumerate(zip(alone, padded, strict=True), start=1):
+        error = (both[1:, : short.shape[1]] - one).norm() / one.norm().clamp_min(torch.finfo(one.dtype).tiny)
+        if error > PADDING_ERROR:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} is not supported: padding on the right changes the states of real tokens "
+                f"(relative error {float(error):.1g} at layer {layer}), so batched numbers would be wrong"
+            )

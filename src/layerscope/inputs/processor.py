@@ -1,0 +1,86 @@
+"""Where and in which precision a model runs: device, dtype, and the probe for faster float32 products."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from layerscope.config import Dtype
+from layerscope.errors import UserError
+
+FAST_MATMUL_ERROR = 1e-5
+_PROBE_SIZE = 256
+
+
+def choose_device(name: str) -> torch.device:
+    """The device asked for, or the best one there is for `auto`.
+
+    Raises:
+        UserError: the name is no device, or this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"expected a device like cpu, cuda, cuda:1, mps or auto, got {name!r}") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UserError(f"device {name!r} was asked for but this machine has {count} CUDA devices: use cpu or auto")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError("device 'mps' was asked for but this machine has none: use cpu or auto")
+    elif device.type != "cpu":
+        raise UserError(f"expected a device like cpu, cuda, cuda:1, mps or auto, got {name!r}")
+    return device
+
+
+def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
+    """The precision asked for; `auto` is bfloat16 where the processor multiplies it in hardware, else float32."""
+    if name != "auto":
+        named: torch.dtype = getattr(torch, name)
+        return named
+    return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "mps":
+        return False
+    # mkldnn's own test says yes to emulation, which is slower than float32: ask for the instructions themselves.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Set torch's float32 product precision inside the block and restore what was there before."""
+    before = torch.get_float32_matmul_precision()
+    if before == precision:
+        yield
+        return
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def fast_matmul_error(device: torch.device) -> float:
+    """The relative error of a float32 product at precision "medium", against float64.
+
+    "medium" permits bfloat16 products: on some processors it only changes the library (an error near 1e-7), on others
+    it costs three digits. Only a measurement tells which.
+    """
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(_PROBE_SIZE, _PROBE_SIZE, generator=generator)
+    b = torch.randn(_PROBE_SIZE, _PROBE_SIZE, generator=generator)
+    exact = a.double() @ b.double()
+    with matmul_precision("medium"):
+        fast = (a.to(device) @ b.to(device)).cpu().double()
+    return float((fast - exact).norm() / exact.norm())

@@ -1,0 +1,275 @@
+"""From texts to prompts: a seeded, nested sample that passes the token filters, tokenised and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from layerscope.config import TextSpec
+from layerscope.errors import UserError
+from layerscope.inputs.perturbations import (
+    Perturbation,
+    drawable,
+    parse_perturbation,
+    prompt_generator,
+    random_tokens,
+    randomize_tokens,
+    repeat_token,
+)
+from layerscope.inputs.seeds import stable_seed
+from layerscope.inputs.texts import Text, TextSet
+
+_CHUNK = 256  # texts tokenised at once; nothing depends on it but speed
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What is needed of a Hugging Face tokenizer."""
+
+    all_special_ids: list[int]
+    added_tokens_decoder: dict[int, Any]
+
+    def __call__(self, text: list[str], **options: Any) -> Mapping[str, Any]: ...  # noqa: ANN401, D102
+
+    def get_vocab(self) -> dict[str, int]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text as the model gets it. `note` says what was done to it, such as "cut from 900 to 512 tokens"."""
+
+    id: str
+    text: str
+    tokens: tuple[int, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SkippedPrompt:
+    """A text that cannot be a prompt, and why."""
+
+    id: str
+    n_tokens: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of a run, in the source's order, and what became of the other texts.
+
+    `counts`: `candidates` texts in the source after its filters; `examined` of them in the seeded order until
+    there were enough; of these `too_short` and `too_long` left out by min_tokens and max_tokens, `no_tokens` skipped,
+    `prompts` taken; `cut` of these cut to the context and `duplicates` with a text that an earlier one has; `asked`
+    where a number was asked for and `missing` where there are fewer; and the source's own counts.
+    """
+
+    prompts: tuple[Prompt, ...]
+    skipped: tuple[SkippedPrompt, ...]
+    source: str
+    revision: str
+    filters: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) -> list[tuple[int, ...]]:
+    """Token ids of the texts with the tokenizer's defaults, special tokens included, cut to the context.
+
+    Cutting is the tokenizer's own truncation: special tokens it adds at the end stay, and the side is its
+    `truncation_side`.
+
+    Args:
+        texts: the texts.
+        tokenizer: the model's tokenizer.
+        context: the longest prompt in tokens; None cuts nothing.
+
+    Returns:
+        One tuple of ids a text.
+
+    Raises:
+        UserError: the context has no room beside the tokenizer's special tokens.
+    """
+    if not texts:
+        return []
+    # verbose=False: "sequence longer than the maximum" is not news here, the lengths are what we are after
+    options: dict[str, Any] = {"verbose": False, "return_attention_mask": False, "return_token_type_ids": False}
+    if context is not None:
+        options |= {"truncation": True, "max_length": context}
+    try:
+        encoded = tokenizer(list(texts), **options)["input_ids"]
+    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
+        raise UserError(f"the tokenizer refused the texts ({error}): check that they are plain Unicode text") from error
+    tokens = [tuple(ids) for ids in encoded]
+    # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
+    if context is not None and (longest := max(map(len, tokens))) > context:
+        raise UserError(
+            f"a context of {context} tokens has no room beside the tokenizer's special tokens "
+            f"(a prompt came out with {longest}): use a larger context"
+        )
+    return tokens
+
+
+def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The ids that perturbations keep in place and never draw: BOS, CLS, padding, chat and other control tokens."""
+    control = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(tokenizer.all_special_ids) | control
+
+
+def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context: int | None) -> PromptSet:
+    """Sample spec.n prompts that pass the token filters, tokenise and cut them, and apply the perturbation.
+
+    The texts are ordered by a hash of (spec.sample_seed, id), and the first n that pass are taken: the prompts of a
+    smaller n are among those of a larger one, and nothing else that draws numbers can change them. They come back in
+    the source's order.
+
+    Args:
+        texts: what `load_texts` gave.
+        spec: n, the filters (min_tokens, max_tokens count special tokens), context, too_long, perturbation, seed.
+        tokenizer: the model's tokenizer.
+        context: what the model was built for, in tokens; None where it has no limit. spec.context goes first.
+
+    Returns:
+        The prompts and the counts. Where there are fewer than n, all of them.
+
+    Raises:
+        UserError: no prompt is left; prompts are longer than the context and too_long is refuse; the context is more
+            than the model was built for; or the perturbation cannot be applied.
+    """
+    perturbation = parse_perturbation(spec.perturbation)
+    limit = _context(spec, context)
+    if perturbation is not None and perturbation.kind == "random":
+        return _random_prompts(int(perturbation.amount), spec, tokenizer, limit)
+    least = texts.default_min_tokens if spec.min_tokens is None else spec.min_tokens
+    if spec.max_tokens is not None and least > spec.max_tokens:
+        raise UserError(f"min_tokens {least} is more than max_tokens {spec.max_tokens}: no prompt can pass both")
+    counts = {"candidates": len(texts.texts), "examined": 0, "too_short": 0, "too_long": 0, "no_tokens": 0}
+    skipped = [SkippedPrompt(row, 0, reason) for row, reason in texts.skipped]
+    frame = len(tokenize([""], tokenizer, None)[0])  # special tokens alone
+    if limit is not None and limit <= frame:
+        raise UserError(
+            f"a context of {limit} tokens has no room beside the tokenizer's {frame} special ones: use a larger context"
+        )
+    taken: dict[int, tuple[int, ...]] = {}
+    for index, tokens in _seeded(texts.texts, spec.sample_seed, tokenizer):
+        if spec.n is not None and len(taken) == spec.n:
+            break
+        counts["examined"] += 1
+        if len(tokens) <= frame:
+            counts["no_tokens"] += 1
+            skipped.append(SkippedPrompt(texts.texts[index].id, len(tokens), "the tokenizer makes no token of it"))
+        elif len(tokens) < least:
+            counts["too_short"] += 1
+        elif spec.max_tokens is not None and len(tokens) > spec.max_tokens:
+            counts["too_long"] += 1
+        else:
+            taken[index] = tokens
+    counts["prompts"] = len(taken)
+    if not taken:
+        raise _nothing_left(texts, skipped, counts, least, spec.max_tokens)
+    if spec.n is not None:
+        counts |= {"asked": spec.n, "missing": spec.n - len(taken)}
+    prompts = _cut([(texts.texts[index], taken[index]) for index in sorted(taken)], spec, tokenizer, limit)
+    counts["cut"] = sum(bool(prompt.note) for prompt in prompts)
+    counts["duplicates"] = len(prompts) - len({prompt.text for prompt in prompts})
+    filters = list(texts.filters)
+    filters += [f"at least {least} tokens"] if least else []
+    filters += [f"at most {spec.max_tokens} tokens"] if spec.max_tokens is not None else []
+    filters += [f"cut to {limit} tokens"] if counts["cut"] else []
+    if perturbation is not None:
+        prompts = _perturbed(prompts, perturbation, spec.sample_seed, tokenizer)
+        filters.append(perturbation.text)
+    return PromptSet(
+        prompts=tuple(prompts),
+        skipped=tuple(skipped),
+        source=texts.source,
+        revision=texts.revision,
+        filters=tuple(filters),
+        counts=counts | texts.counts,
+    )
+
+
+def _context(spec: TextSpec, context: int | None) -> int | None:
+    if spec.context is None:
+        return context
+    if context is not None and spec.context > context:
+        raise UserError(
+            f"a context of {spec.context} tokens was asked for, and the model was built for {context}: "
+            f"use at most {context}"
+        )
+    return spec.context
+
+
+def _seeded(texts: Sequence[Text], seed: int, tokenizer: Tokenizer) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Positions and tokens of the texts in the seeded order, tokenised only as far as someone asks."""
+    order = sorted(range(len(texts)), key=lambda index: stable_seed("sample", seed, texts[index].id))
+    for start in range(0, len(order), _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        yield from zip(chunk, tokenize([texts[index].text for index in chunk], tokenizer, None), strict=True)
+
+
+def _cut(
+    taken: Sequence[tuple[Text, tuple[int, ...]]], spec: TextSpec, tokenizer: Tokenizer, limit: int | None
+) -> list[Prompt]:
+    long = [] if limit is None else [position for position, (_, tokens) in enumerate(taken) if len(tokens) > limit]
+    prompts = [Prompt(text.id, text.text, tokens) for text, tokens in taken]
+    if not long:
+        return prompts
+    if spec.too_long == "refuse":
+        longest = max(long, key=lambda position: len(taken[position][1]))
+        raise UserError(
+            f"{len(long)} of {len(taken)} prompts are longer than the context of {limit} tokens, the longest "
+            f"({taken[longest][0].id}) has {len(taken[longest][1])}: cut them with too_long=cut, or set max_tokens"
+        )
+    cut = tokenize([taken[position][0].text for position in long], tokenizer, limit)
+    for position, tokens in zip(long, cut, strict=True):
+        note = f"cut from {len(prompts[position].tokens)} to {len(tokens)} tokens"
+        prompts[position] = replace(prompts[position], tokens=tokens, note=note)
+    return prompts
+
+
+def _perturbed(prompts: Sequence[Prompt], perturbation: Perturbation, seed: int, tokenizer: Tokenizer) -> list[Prompt]:
+    special = special_ids(tokenizer)
+    vocabulary = drawable(tokenizer.get_vocab().values(), special) if perturbation.kind == "randomness" else ()
+    result = []
+    for prompt in prompts:
+        generator = prompt_generator(seed, prompt.id)
+        if perturbation.kind == "repetition":
+            tokens = repeat_token(prompt.tokens, perturbation.amount, special, generator)
+        else:
+            tokens = randomize_tokens(prompt.tokens, perturbation.amount, special, vocabulary, generator)
+        note = "; ".join(part for part in (prompt.note, perturbation.text) if part)
+        result.append(replace(prompt, tokens=tokens, note=note))
+    return result
+
+
+def _random_prompts(length: int, spec: TextSpec, tokenizer: Tokenizer, limit: int | None) -> PromptSet:
+    if spec.n is None:
+        raise UserError(f"random:{length} makes as many prompts as are asked for, so n must be a number")
+    if limit is not None and length > limit:
+        raise UserError(f"random:{length} makes prompts of {length} tokens, and the context is {limit}: use fewer")
+    empty, letter = tokenize(["", "a"], tokenizer, None)
+    # what the tokenizer puts before and after every text: where the two part is the text's place
+    before = next((i for i, (one, other) in enumerate(zip(empty, letter, strict=False)) if one != other), len(empty))
+    if length <= len(empty):
+        raise UserError(f"random:{length} leaves no token beside the tokenizer's {len(empty)} special ones: use more")
+    vocabulary = drawable(tokenizer.get_vocab().values(), special_ids(tokenizer))
+    prompts = []
+    for index in range(spec.n):
+        name = f"random-{index:04}"
+        drawn = random_tokens(length - len(empty), vocabulary, prompt_generator(spec.sample_seed, name))
+        prompts.append(Prompt(name, "", empty[:before] + drawn + empty[before:], f"random:{length}"))
+    counts = {"candidates": spec.n, "prompts": spec.n, "asked": spec.n, "missing": 0}
+    return PromptSet(tuple(prompts), (), "random", "none", (f"random:{length}",), counts)
+
+
+def _nothing_left(
+    texts: TextSet, skipped: Sequence[SkippedPrompt], counts: Mapping[str, int], least: int, most: int | None
+) -> UserError:
+    parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in (dict(counts) | texts.counts).items() if value]
+    if skipped:
+        parts.append(f"{len(skipped):,} skipped, the first ({skipped[0].id}) because it {skipped[0].reason}")
+    asked = f"at least {least} tokens" + (f" and at most {most}" if most is not None else "")
+    return UserError(
+        f"no prompt is left of texts {texts.source!r} ({', '.join(parts) or 'no rows at all'}): "
+        f"expected texts of {asked}, so check the filters or give other texts"
+    )

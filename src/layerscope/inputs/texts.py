@@ -1,0 +1,278 @@
+"""Text sources: from a name, a file or a hub data set to texts with an id. No tokenizer is involved here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layerscope.config import TextSpec
+from layerscope.errors import UserError, unknown
+from layerscope.inputs import files, hub, wiki
+from layerscope.inputs.perturbations import parse_perturbation
+
+MEDICAL_TEMPLATE = (
+    "You are an AI Medical Assistant Chatbot, trained to answer medical questions. Below is an instruction that "
+    "describes a task, paired with an response context. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{question}\n\n\n### Response:\n{context}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text of a source. `id` is unique within its source; `label` is empty where the source has none."""
+
+    id: str
+    text: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """All texts of a source, in the source's order.
+
+    `skipped` names every row that holds no usable text, with the reason; `counts` says how many rows the
+    filters of the source left out, by filter; `default_min_tokens` holds where TextSpec.min_tokens is not given.
+    """
+
+    texts: tuple[Text, ...]
+    source: str
+    revision: str
+    filters: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    default_min_tokens: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KnownText:
+    """A text source that has a name. `hub` is empty where a package ships the texts."""
+
+    name: str
+    description: str
+    note: str
+    installed: bool
+    package: str = ""
+    hub: str = ""
+
+
+@dataclass(frozen=True)
+class _HubText:
+    name: hub.HubName
+    rows: int  # only the first rows of the split are read: ai-medical has 21 million
+    columns: tuple[str, ...]
+    filters: tuple[str, ...]
+    min_tokens: int
+    description: str
+    note: str
+
+
+_HUB_TEXTS = {
+    "wikitext": _HubText(
+        name=hub.HubName("Salesforce/wikitext", "wikitext-103-v1", "train"),
+        rows=25_000,
+        columns=("text",),
+        filters=("no headings (= ... =)", "no empty lines"),
+        min_tokens=30,
+        description="WikiText-103 paragraphs, the papers' main texts",
+        note="no headings, no empty lines, at least 30 tokens; the first 25,000 rows of train",
+    ),
+    "ai-medical": _HubText(
+        name=hub.HubName("ruslanmv/ai-medical-dataset", None, "train"),
+        rows=25_000,
+        columns=("question", "context"),
+        filters=("prompt template of arXiv 2412.09563, appendix E",),
+        min_tokens=0,
+        description="medical questions with context in the papers' prompt template",
+        note="the first 25,000 rows of train",
+    ),
+}
+
+
+def known_texts() -> dict[str, KnownText]:
+    """The text sources that have a name, with what they are and whether they are there."""
+    known = {
+        "wiki": KnownText(
+            name="wiki",
+            description="English Wikipedia leads with 11 topic labels and short descriptions",
+            note="10,033 vital articles; data only",
+            installed=importlib.util.find_spec(wiki.MODULE) is not None,
+            package=wiki.PACKAGE,
+        )
+    }
+    for name, text in _HUB_TEXTS.items():
+        known[name] = KnownText(
+            name=name,
+            description=text.description,
+            note=text.note,
+            installed=hub.stand_in(text.name.path, None) is not None,
+            hub=text.name.path,
+        )
+    return known
+
+
+def load_texts(spec: TextSpec) -> TextSet:
+    """The texts of a source after the source's own filters, in the source's order.
+
+    Args:
+        spec: `source` is a name of `known_texts`, a .txt, .jsonl, .csv or .parquet file, or
+            `hub:org/name[:config[:split[:column]]]`; `column` and `data_dir` are used where they apply. With the
+            perturbation `random:T` no text is needed and none is read.
+
+    Returns:
+        The texts, with the revision of the data (a hub commit, or a hash of the file), the filters that were
+        applied, and every row that was skipped with its reason.
+
+    Raises:
+        UserError: the name is unknown, the data is not there or not reachable, or it cannot be read.
+    """
+    kind = parse_perturbation(spec.perturbation)
+    if kind is not None and kind.kind == "random":
+        return TextSet((), source="random", revision="none", filters=())
+    source = spec.source
+    if source == "wiki":
+        _no_column(spec, "wiki")
+        return _wiki()
+    if source in _HUB_TEXTS:
+        _no_column(spec, source)
+        return _hub_text(source, spec.data_dir)
+    if source.startswith("hub:"):
+        return _hub(spec)
+    path = Path(source).expanduser()
+    if path.suffix.lower() in files.SUFFIXES:
+        return _file(path, spec)
+    if path.suffix or os.sep in source or path.exists():
+        raise UserError(
+            f"texts {source!r}: expected a file that ends in {', '.join(files.SUFFIXES)}, a name of "
+            f"`layerscope texts` ({', '.join(sorted(known_texts()))}) or hub:org/name"
+        )
+    raise unknown("texts", source, known_texts())
+
+
+def _no_column(spec: TextSpec, source: str) -> None:
+    if spec.column is not None:
+        raise UserError(f"texts {source!r} have one fixed text, so leave out the column {spec.column!r}")
+
+
+def _wiki() -> TextSet:
+    leads = wiki.load_wiki()
+    return TextSet(
+        texts=tuple(Text(lead.title, lead.extract, lead.topic) for lead in leads),
+        source="wiki",
+        revision=wiki.wiki_revision(),
+        filters=(),
+    )
+
+
+def _file(path: Path, spec: TextSpec) -> TextSet:
+    table = files.read_table(path)
+    column = files.choose_column(table, spec.column)
+    texts, skipped = _texts_of(table, column)
+    return TextSet(texts, source=spec.source, revision=files.file_revision(path), filters=(), skipped=skipped)
+
+
+def _hub(spec: TextSpec) -> TextSet:
+    name = hub.parse_hub(spec.source)
+    if spec.column and name.column and spec.column != name.column:
+        raise UserError(f"two columns were given, {name.column!r} in {spec.source!r} and {spec.column!r}: give one")
+    table, revision = hub.read_hub(name, spec.data_dir, hub.MOST_ROWS)
+    column = files.choose_column(table, spec.column or name.column)
+    texts, skipped = _texts_of(table, column)
+    filters = (f"first {hub.MOST_ROWS:,} rows",) if len(table.ids) == hub.MOST_ROWS else ()
+    return TextSet(texts, source=spec.source, revision=revision, filters=filters, skipped=skipped)
+
+
+def _hub_text(source: str, data_dir: str | None) -> TextSet:
+    known = _HUB_TEXTS[source]
+    table, revision = hub.read_hub(known.name, data_dir, known.rows)
+    filters = known.filters
+    if len(table.ids) == known.rows:
+        filters = (f"first {known.rows:,} rows", *filters)
+    builder = _wikitext if source == "wikitext" else _medical
+    texts, skipped, counts = builder(table, [files.choose_column(table, column) for column in known.columns])
+    return TextSet(
+        texts,
+        source=source,
+        revision=f"{known.name.path} {revision}",
+        filters=filters,
+        skipped=skipped,
+        default_min_tokens=known.min_tokens,
+        counts=counts,
+    )
+
+
+_Built = tuple[tuple[Text, ...], tuple[tuple[str, str], ...], dict[str, int]]
+
+
+def is_heading(line: str) -> bool:
+    """Whether a WikiText line is a heading such as ` = = Early life = = `; one `=` alone is one too."""
+    stripped = line.strip()
+    return stripped.startswith("=") and stripped.endswith("=")
+
+
+def _wikitext(table: files.Table, columns: Sequence[str]) -> _Built:
+    (column,) = columns
+    counts = {"headings": 0, "empty": 0}
+    texts, skipped = [], []
+    for row, cell in zip(table.ids, table.cells(column), strict=True):
+        reason = _not_a_text(cell)
+        if isinstance(cell, str) and not cell.strip():
+            counts["empty"] += 1
+        elif reason:
+            skipped.append((row, reason))
+        elif is_heading(str(cell)):
+            counts["headings"] += 1
+        else:
+            texts.append(Text(row, str(cell)))
+    return tuple(texts), tuple(skipped), counts
+
+
+def _medical(table: files.Table, columns: Sequence[str]) -> _Built:
+    question, context = columns
+    texts, skipped = [], []
+    for row, asked, given in zip(table.ids, table.cells(question), table.cells(context), strict=True):
+        reasons = [
+            f"{name} {reason}" for name, cell in ((question, asked), (context, given)) if (reason := _not_a_text(cell))
+        ]
+        if reasons:
+            skipped.append((row, "; ".join(reasons)))
+        else:
+            texts.append(Text(row, MEDICAL_TEMPLATE.format(question=asked, context=given)))
+    return tuple(texts), tuple(skipped), {}
+
+
+def _texts_of(table: files.Table, column: str) -> tuple[tuple[Text, ...], tuple[tuple[str, str], ...]]:
+    labels = _labels(table, column)
+    texts, skipped = [], []
+    for index, (row, cell) in enumerate(zip(table.ids, table.cells(column), strict=True)):
+        if reason := _not_a_text(cell):
+            skipped.append((row, reason))
+        else:
+            texts.append(Text(row, str(cell), labels(index)))
+    return tuple(texts), tuple(skipped)
+
+
+def _labels(table: files.Table, column: str) -> Callable[[int], str]:
+    for name in ("label_text", "label"):
+        if name in table.names and name != column:
+            cells = table.cells(name)
+            return lambda index: "" if cells[index] is None else str(cells[index])
+    return lambda _: ""
+
+
+def _not_a_text(cell: object) -> str:
+    """Why a cell cannot be a prompt; empty where it can."""
+    if cell is None:
+        return "holds nothing (null, or the column is missing in this row)"
+    if not isinstance(cell, str):
+        return f"holds {type(cell).__name__} {str(cell)[:40]!r}, not text"
+    if not cell.strip():
+        return "is empty" if not cell else "is only white space"
+    try:
+        cell.encode("utf-8")
+    except UnicodeEncodeError:
+        # JSON can hold "\\ud800"; no tokenizer can read it
+        return "holds half a surrogate pair, which is not a character"
+    return ""

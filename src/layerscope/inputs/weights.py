@@ -1,0 +1,142 @@
+"""Weight files on disk: which formats are let in, whether they are whole, and the hash that names their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from layerscope.errors import RunFailedError, UserError
+
+_CHUNK = 1 << 22
+
+
+def weight_files(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
+    """The weight files of a Hugging Face model folder, checked to be there and whole.
+
+    Raises:
+        UserError: no config.json, no weights, a shard is missing, a safetensors file is damaged, or only pickled
+            weights and `allow_pickle` is off.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(
+            f"expected a model folder with a config.json, {folder} has none: give the folder it was saved to"
+        )
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{config} is not valid JSON ({error}): save or download the model again") from error
+    files = _safetensors_files(folder)
+    if files:
+        for file in files:
+            check_safetensors(file)
+        return files
+    pickles = tuple(sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]))
+    if not pickles:
+        raise UserError(f"expected safetensors weights in {folder}, found none: save the model with safetensors")
+    if not allow_pickle:
+        raise UserError(
+            f"{folder} holds only pickled weights ({pickles[0].name}), which can run code when they are loaded: "
+            "convert them to safetensors, or pass allow_pickle if you trust where they came from"
+        )
+    return pickles
+
+
+def _safetensors_files(folder: Path) -> tuple[Path, ...]:
+    index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    if single.is_file() or not index.is_file():
+        return (single,) if single.is_file() else ()
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{index} is not a safetensors index: download the model again") from error
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{index} names {len(names)} files but {missing[0]} is missing: download the model again")
+    return tuple(folder / name for name in names)
+
+
+def check_safetensors(file: Path) -> tuple[str, ...]:
+    """The tensor names in a safetensors file.
+
+    Raises:
+        UserError: the header does not fit the file (cut short, or another format).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return tuple(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error}): download or save it again") from error
+
+
+def content_hash(files: Iterable[Path]) -> str:
+    """sha256 over the content of the files in order, as hex."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        RunFailedError: naming the first such tensor.
+    """
+    for key, tensor in model.named_parameters():
+        if tensor.is_meta or not tensor.is_floating_point():
+            continue
+        with torch.no_grad():
+            # A sum reads the weights once and makes no mask; it can overflow on its own, so it only raises suspicion.
+            suspect = not bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
+            if suspect and not bool(torch.isfinite(tensor).all()):
+                bad = int((~torch.isfinite(tensor)).sum())
+                raise RunFailedError(
+                    f"the weights of {name} hold NaN or infinity, first in {key} ({bad} of {tensor.numel()} values): "
+                    "use a checkpoint from before the training diverged, or download it again"
+                )
+
+
+def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: Iterable[str]) -> None:
+    """Refuse a model in which a weight that states depend on was not in the checkpoint and so drawn at random.
+
+    A pooler sits behind the last block: models saved with a language model head have none and need none.
+
+    Raises:
+        UserError: naming the first such weight.
+    """
+    wrong_shape = sorted(mismatched)
+    if wrong_shape:
+        raise UserError(
+            f"{wrong_shape[0]} in the checkpoint of {name} has another shape than its config.json says "
+            f"({len(wrong_shape)} such weights): the two do not belong together"
+        )
+    lost = sorted(key for key in missing if key.split(".")[0] != "pooler")
+    if lost:
+        raise UserError(
+            f"the checkpoint of {name} does not hold {lost[0]} ({len(lost)} weights of {type(model).__name__} are "
+            "missing and would be random): give a checkpoint of the whole model"
+        )
+
+
+def unused_keys(model: nn.Module, unexpected: Iterable[str]) -> tuple[str, ...]:
+    """A warning about weights in the checkpoint that the model left out though they lie among its own parts.
+
+    Heads are left out on purpose: what counts is a name that starts like one of the model's own ("layers.30...").
+    """
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    own = {name for name, _ in model.named_children()}
+    left = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
+    if not left:
+        return ()
+    return (f"{len(left)} weights of the checkpoint have no place in the model its config.json describes, first {left[0]}",)

@@ -1,0 +1,111 @@
+"""How sure a number is: resampling of prompts, for means over prompts and for statistics of a whole set of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+LEVEL = 0.95
+JACKKNIFE_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval at `LEVEL`; NaN ends where there is nothing to resample."""
+
+    low: float
+    high: float
+
+
+def bootstrap_weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples n"]:
+    """How often each of `n` items is drawn in each of `resamples` ordinary bootstrap samples.
+
+    Args:
+        n: number of items (prompts), at least 1.
+        resamples: number of bootstrap samples.
+        seed: seed of the draws; equal seeds give equal weights on every machine.
+
+    Returns:
+        Counts; every row sums to `n`.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
+    draws = rng.integers(0, n, size=(resamples, n))
+    offsets = draws + n * np.arange(resamples)[:, None]
+    return np.bincount(offsets.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
+
+
+def bootstrap_means(
+    values: Float[np.ndarray, "rows n"], weights: Float[np.ndarray, "resamples n"]
+) -> Float[np.ndarray, "rows 2"]:
+    """Percentile bootstrap intervals for the means over items of many rows at once.
+
+    Items that are NaN (a prompt on which a metric is not defined) stay out of the mean, in the samples too. All rows
+    share the same draws, so differences between rows (layers) are paired.
+
+    Args:
+        values: one row a quantity, one column an item.
+        weights: from `bootstrap_weights`.
+
+    Returns:
+        Lower and upper end per row; NaN where fewer than two items are finite.
+
+    Source: Efron & Tibshirani 1993, chapter 13.
+    """
+    present = np.isfinite(values)
+    totals = np.where(present, values, 0.0) @ weights.T
+    counts = present.astype(np.float64) @ weights.T
+    means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+    ends = np.full((values.shape[0], 2), np.nan)
+    enough = present.sum(axis=1) >= 2
+    if enough.any():
+        tail = (1 - LEVEL) / 2
+        ends[enough] = np.nanquantile(means[enough], [tail, 1 - tail], axis=1).T
+    return ends
+
+
+def leave_group_out(n: int, seed: int, groups: int = JACKKNIFE_GROUPS) -> list[Int[np.ndarray, " kept"]]:
+    """Index sets for a delete-a-group jackknife: each leaves out one of `groups` random, equally large groups.
+
+    Rows are never repeated, which matters for entropies and ranks: an ordinary bootstrap repeats rows and lowers them.
+
+    Args:
+        n: number of items.
+        seed: seed of the grouping.
+        groups: number of groups; every item is its own group where `n` is smaller.
+
+    Returns:
+        Sorted index arrays, one a group; empty where `n` < 3.
+
+    Source: Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
+    """
+    if n < 3:
+        return []
+    rng = np.random.default_rng(np.random.SeedSequence([seed, n, 1]))
+    label = np.arange(n) % min(groups, n)
+    label = label[rng.permutation(n)]
+    return [np.flatnonzero(label != group) for group in range(min(groups, n))]
+
+
+def jackknife_interval(full: float, left_out: Float[np.ndarray, " groups"]) -> Interval:
+    """Interval around `full` from its values with one group left out at a time.
+
+    SE² = (g − 1)/g · Σ (θ_g − mean θ)²; the interval is full ± t(g − 1) · SE.
+
+    Args:
+        full: the statistic of all items.
+        left_out: the statistic without each group.
+
+    Returns:
+        The interval; NaN ends where there are fewer than three groups or any value is not finite.
+
+    Source: Shao & Tu 1995, section 2.3.
+    """
+    g = len(left_out)
+    if g < 3 or not np.isfinite(full) or not np.isfinite(left_out).all():
+        return Interval(float("nan"), float("nan"))
+    error = float(np.sqrt((g - 1) / g * np.sum((left_out - left_out.mean()) ** 2)))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, g - 1)) * error
+    return Interval(full - half, full + half)

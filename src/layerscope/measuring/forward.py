@@ -1,0 +1,170 @@
+"""One block of prompts through the model: values per prompt and pooled vectors, at every layer, from one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from layerscope.inputs.augmentations import count_unchanged, make_views
+from layerscope.inputs.models import LoadedModel
+from layerscope.inputs.prompts import Prompt, tokenize
+from layerscope.measuring.blocks import Block
+from layerscope.measuring.plan import Plan, State
+from layerscope.metrics.sources import TokenStates
+from layerscope.states.batches import Batch, make_batches
+from layerscope.states.capture import capture
+from layerscope.states.pooling import pool
+from layerscope.states.positions import select_positions
+from layerscope.states.readout import final_normed
+
+
+def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...]]:
+    """Prompts of about the same length together, longest first: little padding, and what cannot fit fails early.
+
+    Args:
+        lengths: tokens of each prompt.
+        block_size: prompts a block.
+
+    Returns:
+        Row numbers per block; every row once; prompts of one length keep their order.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return [tuple(order[start : start + block_size]) for start in range(0, len(order), block_size)]
+
+
+def measure_block(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt], done: Callable[[float], None]) -> Block:
+    """Run the prompts, and their views where a metric needs them, and take everything the plan asks for.
+
+    Args:
+        plan: what to compute, with its layers.
+        model: the model.
+        prompts: prompts of one block.
+        done: called with the share of the block's tokens that are through.
+
+    Returns:
+        The block, rows in the order of `prompts`.
+    """
+    views, unchanged = _tokenized_views(plan, model, prompts)
+    block = _empty_block(plan, model.dim, len(prompts), unchanged)
+    batches = make_batches([prompt.tokens for prompt in prompts], plan.spec.batch_tokens, model.pad_id)
+    view_batches = make_batches(views, plan.spec.batch_tokens, model.pad_id)
+    total = sum(int(batch.lengths.sum()) for batch in (*batches, *view_batches))
+    through = 0
+    for batch in batches:
+        _measure_batch(plan, model, batch, block)
+        through += int(batch.lengths.sum())
+        done(through / total)
+    for batch in view_batches:
+        _pool_views(plan, model, batch, block)
+        through += int(batch.lengths.sum())
+        done(through / total)
+    return block
+
+
+def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) -> tuple[list[tuple[int, ...]], int]:
+    if not plan.n_views:
+        return [], 0
+    spec = plan.spec.views.model_copy(update={"views": plan.n_views})
+    made = [make_views(prompt.text, prompt.id, spec) for prompt in prompts]
+    unchanged = sum(count_unchanged(prompt.text, views) for prompt, views in zip(prompts, made, strict=True))
+    context = min((c for c in (model.context, plan.spec.texts.context) if c is not None), default=None)
+    return tokenize([view for views in made for view in views], model.tokenizer, context), unchanged
+
+
+def _empty_block(plan: Plan, dim: int, n_prompts: int, unchanged: int) -> Block:
+    states, layers = len(plan.states), len(plan.layers)
+    return Block(
+        values=np.full((states, layers, len(plan.token_keys), n_prompts), np.nan),
+        tokens=np.zeros((states, layers, n_prompts), dtype=np.int32),
+        pooled=np.full((states, layers, n_prompts if plan.pools else 0, dim), np.nan, dtype=np.float32),
+        views=np.full((states, layers, n_prompts if plan.n_views else 0, plan.n_views, dim), np.nan, dtype=np.float32),
+        unchanged_views=unchanged,
+    )
+
+
+def _measure_batch(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -> None:
+    index = {layer: position for position, layer in enumerate(plan.layers)}
+    attentions: list[Tensor] = []
+
+    def keep(_: int, weights: Float[Tensor, "prompts heads tokens tokens"]) -> None:
+        attentions[:] = [weights]
+
+    def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
+        position = index[layer]
+        seen = attentions.pop() if attentions else None
+        for group, states in _readouts(plan, model, layer, raw):
+            for positions in dict.fromkeys(state.positions for state in group):
+                kept, lengths = select_positions(states, batch.lengths, positions)
+                same = [
+                    place for place, state in enumerate(plan.states) if state in group and state.positions == positions
+                ]
+                tokens = lengths.cpu().numpy()
+                for place in same:
+                    block.tokens[place, position, list(batch.rows)] = tokens
+                if plan.pools:
+                    vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
+                    for place in same:
+                        block.pooled[place, position, list(batch.rows)] = vectors
+                # Attention is a matter of all positions: there is no second sink rate without the first token.
+                weights = seen if positions == "all" else None
+                source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=weights)
+                _take_values(plan, source, block, (same, position, batch.rows))
+
+    capture(model, batch, read, layers=plan.layers, read_attentions=keep if plan.attentions else None)
+
+
+def _take_values(plan: Plan, source: TokenStates, block: Block, where: tuple[list[int], int, tuple[int, ...]]) -> None:
+    places, position, rows = where
+    for number, key in enumerate(plan.token_keys):
+        if key.metric.reads == "attentions" and source.attentions is None:
+            reason = "the embeddings have no attention" if plan.layers[position] == 0 else "only with positions=all"
+            for place in places:
+                for row in rows:
+                    block.reasons[place, position, number, row] = reason
+            continue
+        values = key.metric.values(source, key.setting).numpy()
+        for place in places:
+            block.values[place, position, number, list(rows)] = values
+        for which in np.flatnonzero(np.isnan(values)):
+            states = source.states[which, : int(source.lengths[which])]
+            reason = key.metric.reason(states, key.setting) or "not a number"
+            for place in places:
+                block.reasons[place, position, number, rows[which]] = reason
+
+
+def _pool_views(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -> None:
+    index = {layer: position for position, layer in enumerate(plan.layers)}
+    prompts, views = np.divmod(np.asarray(batch.rows), plan.n_views)
+
+    def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
+        for group, states in _readouts(plan, model, layer, raw):
+            for positions in dict.fromkeys(state.positions for state in group):
+                kept, lengths = select_positions(states, batch.lengths, positions)
+                vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
+                for place, state in enumerate(plan.states):
+                    if state in group and state.positions == positions:
+                        block.views[place, index[layer], prompts, views] = vectors
+
+    capture(model, batch, read, layers=plan.layers)
+
+
+def _readouts(
+    plan: Plan, model: LoadedModel, layer: int, raw: Float[Tensor, "prompts tokens dim"]
+) -> list[tuple[list[State], Float[Tensor, "prompts tokens dim"]]]:
+    """The states that share the same vectors at this layer, with those vectors, so that none is computed twice."""
+
+    def normed(state: State) -> bool:
+        # `hf` is what output_hidden_states returns: raw below the top, normed at the top.
+        return state.readout == "normed" or (state.readout == "hf" and layer == plan.depth)
+
+    groups = []
+    plain = [state for state in plan.states if not normed(state)]
+    if plain:
+        groups.append((plain, raw))
+    others = [state for state in plan.states if normed(state)]
+    if others:
+        groups.append((others, final_normed(model, raw)))
+    return groups

@@ -1,0 +1,171 @@
+"""Matrix-based entropies: of one prompt's tokens, of the pooled prompts, and LogDet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
+
+from layerscope.config import Normalization, Precision
+from layerscope.metrics.spectrum import Variant, collision_entropy, eigenvalues, renyi, shares
+from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_sizes
+
+LOGDET_RIDGE = 1e-8
+
+
+def prompt_entropy(
+    states: Float[Tensor, "*prompts tokens dim"],
+    lengths: Int[Tensor, "*prompts"] | None = None,
+    *,
+    alpha: float = 1.0,
+    variant: Variant = "paper",
+    normalization: Normalization = "none",
+    precision: Precision = "float32",
+) -> Float64[Tensor, "*prompts"]:
+    """How many directions the tokens of a prompt spread over, as an entropy.
+
+    S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the prompt's token states.
+
+    Args:
+        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
+        lengths: real tokens of each prompt; all rows where it is None.
+        alpha: order, in (0, inf].
+        variant: of the states, see `spectrum.eigenvalues`.
+        normalization: none, max, logN, logD, logNlogD, see `normalizer`.
+        precision: of the eigenvalues: float32 is within 1e-4 nats of the exact value, float64 within 1e-10.
+
+    Returns:
+        `*prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
+        left or a state is not finite, and for every normalised form of a single token.
+
+    Raises:
+        ValueError: a length or alpha is out of range.
+
+    Paper: arXiv 2412.09563, eq. 1 and appendix B. The authors' code measures `released` and divides by the trace,
+    which their clamped matrix's negative eigenvalues make too small; here p always sums to 1.
+    """
+    if alpha == 2 and variant != "released":
+        entropy = collision_entropy(states, lengths, variant=variant, precision=precision)
+    else:
+        entropy = renyi(shares(eigenvalues(states, lengths, variant=variant, precision=precision)), alpha)
+    tokens, dim = states.shape[-2:]
+    rows = torch.full(states.shape[:-2], tokens) if lengths is None else lengths
+    return entropy / normalizer(rows, dim, normalization)
+
+
+def dataset_entropy(
+    pooled: Float[Tensor, "prompts dim"],
+    *,
+    alpha: float = 1.0,
+    variant: Variant = "paper",
+    normalization: Normalization = "none",
+) -> Float64[Tensor, ""]:
+    """How many directions the prompts of a data set spread over, as an entropy.
+
+    S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the pooled prompt vectors. It depends on the number
+    of prompts: compare only values of the same N.
+
+    Args:
+        pooled: `prompts dim`, one vector a prompt.
+        alpha: order, in (0, inf].
+        variant: of the vectors, see `spectrum.eigenvalues` (the mean is over prompts).
+        normalization: none, max, logN, logD, logNlogD, with N the number of prompts.
+
+    Returns:
+        Scalar float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
+        or a vector is not finite.
+
+    Raises:
+        ValueError: alpha is out of range.
+
+    Paper: arXiv 2412.09563, appendix B. The authors' released files hold `max`-normalised values up to 1.93.
+    """
+    whole = everything(pooled)
+    return dataset_entropy_of_subsets(pooled, whole, alpha=alpha, variant=variant, normalization=normalization)[0]
+
+
+def dataset_entropy_of_subsets(
+    pooled: Float[Tensor, "prompts dim"],
+    subsets: Sequence[Int64[Tensor, " kept"]],
+    *,
+    alpha: float = 1.0,
+    variant: Variant = "paper",
+    normalization: Normalization = "none",
+) -> Float64[Tensor, " subsets"]:
+    """`dataset_entropy` of each subset of the prompts, from one Gram matrix."""
+    entropy = renyi(shares(subset_eigenvalues(pooled, subsets, variant=variant)), alpha)
+    return entropy / normalizer(subset_sizes(subsets), pooled.shape[-1], normalization)
+
+
+def normalizer(rows: Int[Tensor, "*prompts"], dim: int, normalization: Normalization) -> Float64[Tensor, "*prompts"]:
+    """What an entropy of `rows` vectors of `dim` numbers is divided by.
+
+    none: 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D.
+
+    Args:
+        rows: `*prompts`, the number T of tokens (or N of prompts).
+        dim: D.
+        normalization: its name.
+
+    Returns:
+        `*prompts` float64; NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share,
+        and where the divisor is below the entropy's largest value (logNlogD at T = D = 2), since it would exceed 1.
+
+    Paper: arXiv 2412.09563, appendix B; the names are those of the authors' code (max is their maxEntropy).
+    """
+    counts = rows.to(device="cpu", dtype=torch.float64)
+    if normalization == "none":
+        return torch.ones_like(counts)
+    log_rows, log_dim = counts.log(), torch.full_like(counts, math.log(dim) if dim else -math.inf)
+    largest = torch.minimum(log_rows, log_dim)
+    divisors = {"max": largest, "logN": log_rows, "logD": log_dim, "logNlogD": log_rows * log_dim}
+    divisor = divisors[normalization]
+    return divisor.where((largest > 0) & (divisor >= largest), math.nan)
+
+
+def logdet_entropy(
+    states: Float[Tensor, "*prompts tokens dim"],
+    lengths: Int[Tensor, "*prompts"] | None = None,
+    *,
+    variant: Variant = "paper",
+    ridge: float = LOGDET_RIDGE,
+) -> Float64[Tensor, "*prompts"]:
+    """The log-volume that the tokens of a prompt span.
+
+    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k.
+
+    Args:
+        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
+        lengths: real tokens of each prompt; all rows where it is None.
+        variant: of the states, see `spectrum.eigenvalues`.
+        ridge: share of the mean eigenvalue added to every eigenvalue, so that repeated tokens give no -inf.
+
+    Returns:
+        `*prompts` float64, nats, any real number: scaling the states by c adds 2 k log c, so compare it only between
+        prompts of equal length in one model; NaN where nothing is left or a state is not finite.
+
+    Raises:
+        ValueError: a length is out of range.
+
+    Paper: arXiv 2412.09563, appendix D, which writes K = Z Z^T without a ridge: that determinant is 0 whenever T > D
+    or a token repeats.
+    """
+    spectra = eigenvalues(states, lengths, variant=variant, precision="float64")
+    tokens, dim = states.shape[-2:]
+    rows = torch.full(states.shape[:-2], tokens) if lengths is None else lengths
+    return logdet_of_eigenvalues(spectra, rows.clamp(max=dim), ridge)
+
+
+def logdet_of_eigenvalues(
+    spectra: Float64[Tensor, "*prompts k"], sides: Int[Tensor, "*prompts"], ridge: float = LOGDET_RIDGE
+) -> Float64[Tensor, "*prompts"]:
+    """LogDet entropy from eigenvalues, of which the first `sides` of each row are the matrix's own."""
+    sides = sides.to("cpu")
+    trace = spectra.sum(-1)
+    own = torch.arange(spectra.shape[-1]) < sides.unsqueeze(-1)
+    ridged = spectra + (ridge * trace / sides).unsqueeze(-1)
+    logdet = ridged.where(own, 1.0).log().sum(-1)
+    return (logdet - math.log(2)).where(trace > 0, math.nan)

@@ -1,0 +1,283 @@
+"""The shared maths: Gram matrices, their eigenvalues, and the entropy S_alpha of an eigenvalue distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from layerscope.config import Precision
+from layerscope.metrics.prompts import split_prompts, stack_rows
+from layerscope.metrics.workers import parallel_map
+
+Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
+
+# Eigenvalues of a float64 Gram below this share of the largest one lose digits in their square root; measured against
+# a float64 SVD, above it singular values are good to 1e-9 of the largest.
+_SQUARING_LIMIT = 1e-10
+# A trace outside of this range, or NaN, may come from squares that left float32.
+_PLAIN_ENERGY = (1e-18, 1e30)
+# From this side on a GPU's eigvalsh is worth its launch; below, the CPU's workers are faster.
+_GPU_SIDE = 512
+
+
+def eigenvalues(
+    states: Float[Tensor, "*prompts tokens dim"],
+    lengths: Int[Tensor, "*prompts"] | None = None,
+    *,
+    variant: Variant = "paper",
+    precision: Precision = "float32",
+) -> Float64[Tensor, "*prompts k"]:
+    """Eigenvalues of each prompt's Gram matrix, the spectrum that every entropy and rank here is read from.
+
+    K = Z Z^T or Z^T Z, whichever is smaller (same non-zero spectrum), with Z the states in the given variant.
+
+    Args:
+        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
+        lengths: real tokens of each prompt; all rows where it is None.
+        variant: paper (Z as it is), centered (token mean removed), unit (rows of norm 1; zero rows stay zero),
+            centered-unit (both, in that order), released (centered-unit, then negative ENTRIES of K set to zero).
+        precision: of the product and the eigenvalues. float64 also repairs what squaring loses in small values.
+
+    Returns:
+        `*prompts k` with k = min(tokens, dim), float64, on the CPU, descending, negative values clamped to 0; entries
+        past a prompt's own min(T_i, D) are 0. A prompt without tokens or with a non-finite state is a row of NaN;
+        one of which nothing is left (all zero, or identical rows after centring) is a row of 0.
+
+    Raises:
+        ValueError: a length is out of range.
+
+    Paper: arXiv 2412.09563, eq. 1. The authors' code feeds centered-unit and clamps entries; that is `released`.
+    """
+    tokens, dim = states.shape[-2:]
+    prompts = split_prompts(states, lengths)
+    spectra = prompt_spectra(prompts, variant, precision)
+    return stack_rows(spectra, min(tokens, dim)).reshape(*states.shape[:-2], min(tokens, dim))
+
+
+def prompt_spectra(
+    prompts: list[Float[Tensor, "_ dim"]], variant: Variant, precision: Precision
+) -> list[Float64[Tensor, " _"]]:
+    """`eigenvalues` of prompts of different lengths, each min(T_i, D) long; empty where `eigenvalues` has NaN."""
+    if prompts and prompts[0].device.type != "cpu":
+        # A GPU's own small products and few large eigenproblems; MPS has neither float64 nor eigvalsh.
+        on_gpu = prompts[0].device.type == "cuda"
+        placed = [z if on_gpu and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
+        if on_gpu and any(z.device.type == "cuda" for z in placed):
+            return [_spectrum(z, variant, precision).cpu() for z in placed]
+        prompts = placed
+    return parallel_map(lambda z: _spectrum(z, variant, precision), prompts)
+
+
+def _spectrum(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Float64[Tensor, " k"]:
+    prepared = prepare(z, variant, precision)
+    if prepared is None:
+        return torch.empty(0, dtype=torch.float64)
+    rows, gram, scale = prepared
+    known_zeros = int(variant.startswith("centered") and z.shape[0] <= z.shape[1])
+    values = gram_spectrum(gram, lambda: rows, known_zeros, refine=variant != "released")
+    return values if scale == 1 else values * scale**2
+
+
+def prepare(
+    z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision
+) -> tuple[Float[Tensor, "tokens dim"], Float[Tensor, "k k"], float] | None:
+    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by.
+
+    None where there are no tokens or a state is not finite.
+    """
+    if not z.shape[0]:
+        return None
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    rows = vary(z.to(dtype), variant)  # converted BEFORE the product: a bfloat16 Gram matrix errs by up to 0.09 nats
+    gram = small_gram(rows, variant)
+    energy = float(gram.trace())  # holds every number's square: no second pass over the states for their checks
+    complete = not variant.endswith(("unit", "released")) or energy > z.shape[0] - 0.5
+    if _PLAIN_ENERGY[0] < energy < _PLAIN_ENERGY[1] and complete:
+        return rows, gram, 1.0
+    exact = z.to(torch.float64)
+    peak = float(exact.abs().amax())
+    if not math.isfinite(peak):
+        return None
+    scale = 2.0 ** max(-500, min(500, math.frexp(peak)[1]))
+    rows = vary(exact / scale, variant).to(dtype)
+    return rows, small_gram(rows, variant), (1.0 if variant.endswith(("unit", "released")) else scale)
+
+
+def vary(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tensor, "rows dim"]:
+    """The rows in a variant: mean row removed, scaled to norm 1, both in that order, or as they are."""
+    if variant == "paper":
+        return rows
+    if variant != "unit":
+        rows = center(rows)
+    if variant != "centered":
+        rows = unit(rows)
+    return rows
+
+
+def center(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """The rows minus their mean; exactly zero where all rows are identical."""
+    if rows.shape[0] < 2:
+        return torch.zeros_like(rows)
+    centered: Tensor = rows - rows.mean(0)
+    # The mean of large equal numbers is rounded, so identical rows would leave noise that looks like a spectrum.
+    if centered.abs().amax() <= 1e-4 * rows.abs().amax():
+        if bool((rows == rows[0]).all()):
+            return torch.zeros_like(rows)
+        centered -= centered.mean(0)
+    return centered
+
+
+def unit(rows: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
+    """Rows scaled to norm 1. A zero row has no direction and stays zero."""
+    norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    scaled: Tensor = rows / norms.masked_fill(norms == 0, 1.0)
+    return scaled
+
+
+def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tensor, "k k"]:
+    """Z Z^T or Z^T Z, whichever is smaller; for `released` with its negative entries set to zero."""
+    gram: Tensor = rows @ rows.mT if rows.shape[0] <= rows.shape[1] else rows.mT @ rows
+    return gram.clamp(min=0) if variant == "released" else gram
+
+
+def gram_spectrum(
+    gram: Float[Tensor, "k k"],
+    rows: Callable[[], Float[Tensor, "rows dim"]],
+    known_zeros: int = 0,
+    *,
+    refine: bool = True,
+) -> Float64[Tensor, " k"]:
+    """Eigenvalues of a Gram matrix, descending, clamped at 0; in float64 as exact as squared singular values.
+
+    Squaring hides singular values below 1e-8 of the largest: where a float64 Gram has such, the singular values of
+    `rows()` are taken instead. The last `known_zeros` values are set to zero (centring leaves one).
+    """
+    values: Tensor = torch.linalg.eigvalsh(gram).to(torch.float64).flip(0).clamp(min=0)
+    kept = values.shape[0] - known_zeros
+    values[kept:] = 0
+    if refine and gram.dtype == torch.float64 and kept > 0 and 0 <= values[kept - 1] <= _SQUARING_LIMIT * values[0]:
+        values[:kept] = torch.linalg.svdvals(rows())[:kept].square()
+    return values
+
+
+def shares(eigenvalues: Float[Tensor, "*prompts k"]) -> Float64[Tensor, "*prompts k"]:
+    """Eigenvalues as a distribution.
+
+    p_i = lambda_i / sum(lambda).
+
+    Args:
+        eigenvalues: `*prompts k`, non-negative.
+
+    Returns:
+        `*prompts k` float64 in [0, 1], each row summing to 1; NaN where a row is all zero or holds NaN.
+    """
+    values = eigenvalues.to(torch.float64)
+    return values / values.sum(-1, keepdim=True)
+
+
+def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*prompts"]:
+    """Matrix-based entropy of a distribution of eigenvalues.
+
+    S_alpha = log(sum p^alpha) / (1 - alpha); S_1 = -sum p log p; S_inf = -log max p.
+
+    Args:
+        p: `*prompts k`, each row non-negative with sum 1; zeros are allowed and count nothing.
+        alpha: order, in (0, inf]; 1 and inf are exact, and values near 1 lose no digits.
+
+    Returns:
+        `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
+
+    Raises:
+        ValueError: alpha is not in (0, inf].
+
+    Paper: arXiv 2412.09563, eq. 1; Giraldo et al. 2014.
+    """
+    if not alpha > 0:
+        raise ValueError(f"expected an order alpha in (0, inf], got {alpha}")
+    largest = p.amax(-1)
+    if math.isinf(alpha):
+        return (-largest.log()).clamp(min=0)
+    if alpha == 1:
+        return (-torch.xlogy(p, p).sum(-1)).clamp(min=0)
+    logs = p.where(p > 0, 1.0).log()  # a NaN row stays NaN through p, an empty eigenvalue counts nothing
+    if abs(alpha - 1) < 0.1:
+        # log(sum p^alpha) / (1 - alpha) is 0/0 at 1; this form keeps all digits because sum p = 1.
+        power_sum = torch.log1p((p * torch.expm1((alpha - 1) * logs)).sum(-1))
+        return (power_sum / (1 - alpha)).clamp(min=0)
+    # Relative to the largest share, so that no power underflows at large alpha.
+    ratios = (p / largest.unsqueeze(-1)).pow(alpha).sum(-1)
+    return (alpha / (1 - alpha) * largest.log() + ratios.log() / (1 - alpha)).clamp(min=0)
+
+
+def collision_entropy(
+    states: Float[Tensor, "*prompts tokens dim"],
+    lengths: Int[Tensor, "*prompts"] | None = None,
+    *,
+    variant: Variant = "paper",
+    precision: Precision = "float32",
+) -> Float64[Tensor, "*prompts"]:
+    """S_2 of each prompt's tokens without an eigendecomposition; the same value as `renyi(..., 2)`.
+
+    S_2 = -log(sum K_ij^2 / trace(K)^2).
+
+    Args:
+        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
+        lengths: real tokens of each prompt; all rows where it is None.
+        variant: as in `eigenvalues`, except `released`, whose matrix is no Gram matrix of anything.
+        precision: of the product.
+
+    Returns:
+        `*prompts` float64, nats, in [0, log min(T, D)]; NaN where nothing is left or a state is not finite.
+
+    Raises:
+        ValueError: a length is out of range, or the variant is `released`.
+
+    Paper: arXiv 2412.09563, eq. 1 at alpha = 2.
+    """
+    if variant == "released":
+        raise ValueError(
+            "expected a variant whose S_2 follows from its Gram matrix, got 'released': use its eigenvalues"
+        )
+    values = parallel_map(lambda z: _collision(z, variant, precision), split_prompts(states, lengths))
+    return torch.tensor(values, dtype=torch.float64).reshape(states.shape[:-2])
+
+
+def _collision(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> float:
+    prepared = prepare(z, variant, precision)
+    if prepared is None:
+        return math.nan
+    gram = prepared[1]
+    trace = float(gram.diagonal().sum(dtype=torch.float64))
+    if trace == 0:
+        return math.nan
+    purity = float(gram.square().sum(dtype=torch.float64)) / trace**2
+    return min(max(-math.log(purity), 0.0), math.log(min(z.shape)))
+
+
+def degenerate_reason(states: Float[Tensor, "tokens dim"], *, variant: Variant = "paper") -> str:
+    """Why the spectrum of one prompt's states gives NaN, in words; "" where it does not.
+
+    Args:
+        states: `tokens dim`, one prompt without padding.
+        variant: as in `eigenvalues`.
+
+    Returns:
+        The reason, or "".
+    """
+    reason = ""
+    if states.shape[0] == 0:
+        reason = "no tokens"
+    elif not bool(states.isfinite().all()):
+        reason = "non-finite states"
+    elif not bool(states.any()):
+        reason = "all-zero states"
+    elif variant not in ("paper", "unit") and states.shape[0] == 1:
+        reason = "one token: nothing is left after centring"
+    elif variant not in ("paper", "unit") and bool((states == states[0]).all()):
+        reason = "identical rows: nothing is left after centring"
+    return reason

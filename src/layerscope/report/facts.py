@@ -1,0 +1,168 @@
+"""What a run was: its record in rows a reader can compare between runs, and what was left out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from layerscope.curves import short_name
+from layerscope.report.charts import spark_path
+from layerscope.results.record import RunRecord
+
+MOST_SKIPPED = 50
+EXAMPLES = 3
+
+
+class RunLike(Protocol):
+    """What the report needs of a run."""
+
+    path: Path
+    record: RunRecord
+
+    @property
+    def layers(self) -> pl.DataFrame:
+        """The columns of layers.parquet."""
+
+    @property
+    def prompts(self) -> pl.DataFrame:
+        """The columns of prompts.parquet."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One row of the comparison: a value a run."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the runs are not all alike in this."""
+        return len(set(self.values)) > 1
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt at the end of the order by prompt entropy."""
+
+    prompt_id: str
+    n_tokens: int
+    value: float
+    spark: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The prompts a run left out: how many for each reason, and the first of them."""
+
+    reasons: tuple[tuple[str, int], ...]
+    first: tuple[tuple[str, int, str], ...]
+    total: int
+
+
+def run_facts(runs: Sequence[RunLike]) -> tuple[Fact, ...]:
+    """The rows of the comparison; rows that say nothing for any run are left out."""
+    columns = [_facts_of(run) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = (Fact(name, tuple(column.get(name, "") for column in columns)) for name in names)
+    return tuple(row for row in rows if any(row.values))
+
+
+def left_out(record: RunRecord) -> LeftOut:
+    """Which prompts a run left out, and why."""
+    reasons = Counter(skipped.reason for skipped in record.skipped)
+    first = tuple((one.prompt_id, one.n_tokens, one.reason) for one in record.skipped[:MOST_SKIPPED])
+    return LeftOut(reasons=tuple(reasons.most_common()), first=first, total=len(record.skipped))
+
+
+def example_prompts(prompts: pl.DataFrame, texts: Mapping[str, str]) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The prompts with the lowest and the highest prompt entropy, averaged over the layers.
+
+    Args:
+        prompts: table with the columns of prompts.parquet.
+        texts: text of each prompt id, as far as it is known.
+
+    Returns:
+        Lowest first and highest first; both empty where the run has no prompt entropy. No prompt is in both.
+    """
+    rows = prompts.filter(
+        (pl.col("metric") == "prompt_entropy") & (pl.col("normalization").fill_null("none") == "none")
+    )
+    if rows.is_empty():
+        return (), ()
+    # One set of conditions, the first: a mean over several would be of nothing in particular.
+    keys = ["variant", "alpha", "readout", "positions"]
+    rows = rows.join(rows.select(keys).head(1), on=keys, nulls_equal=True).sort("layer")
+    ranked = (
+        rows.filter(pl.col("value").is_finite())
+        .group_by("prompt_id")
+        .agg(pl.col("value").mean().alias("mean"), pl.col("n_tokens").first())
+        .sort("mean", "prompt_id")
+    )
+    found = list(ranked.iter_rows())
+    most = min(EXAMPLES, len(found) // 2 or len(found))
+    low, high = found[:most], found[::-1][: min(EXAMPLES, len(found) - most)]
+
+    def example(prompt_id: str, mean: float, n_tokens: int) -> Example:
+        values = rows.filter(pl.col("prompt_id") == prompt_id)["value"].fill_null(float("nan")).to_numpy()
+        return Example(prompt_id, n_tokens, mean, spark_path(values), texts.get(prompt_id, ""))
+
+    return tuple(example(*one) for one in low), tuple(example(*one) for one in high)
+
+
+def _facts_of(run: RunLike) -> dict[str, str]:
+    record, spec, resolved = run.record, run.record.spec, run.record.resolved
+    seconds = sum(record.timings.values())
+    return {
+        "status": record.status + (f": {record.reason}" if record.reason else ""),
+        "model": spec.model.name,
+        "adapter": spec.model.adapter or "",
+        "revision": short_name(resolved.model_revision),
+        "size": f"{resolved.n_layers} layers × {resolved.dim} dimensions",
+        "attention": "bidirectional" if spec.model.bidirectional else "",
+        "texts": spec.texts.source,
+        "text revision": short_name(resolved.texts_revision),
+        "filters": "; ".join(record.filters),
+        "perturbation": spec.texts.perturbation or "",
+        "prompts measured": f"{resolved.n_prompts:,}",
+        "prompts counted": ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in record.counts.items()),
+        "tokens a prompt": _token_words(run.prompts),
+        "readouts": ", ".join(spec.readouts),
+        "positions": ", ".join(spec.positions),
+        "pooling": spec.pooling,
+        "forward pass": f"{resolved.dtype} on {resolved.device}",
+        "eigenvalues": spec.precision,
+        "seeds": f"sampling {spec.texts.sample_seed}, views {spec.views.view_seed}, resampling {spec.seed}",
+        "time": f"{duration(seconds)} ({_stages(record)})" if record.timings else "",
+        "started": record.started,
+        "machine": record.machine,
+        "commit": record.commit or "",
+        "versions": ", ".join(f"{name} {version}" for name, version in record.packages.items()),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 8.2 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _stages(record: RunRecord) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {duration(seconds)}" for name, seconds in record.timings.items())
+
+
+def _token_words(prompts: pl.DataFrame) -> str:
+    lengths = prompts.unique("prompt_id")["n_tokens"].drop_nulls().to_list()
+    if not lengths:
+        return ""
+    return f"mean {sum(lengths) / len(lengths):.0f}, {min(lengths)} to {max(lengths)}"

@@ -1,0 +1,132 @@
+"""Run: one measurement on disk, its record and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from layerscope.errors import UserError
+from layerscope.figures import plot_layers
+from layerscope.results.record import RunRecord, read_record
+from layerscope.results.tables import LAYERS, PROMPTS, read_table
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+    from matplotlib.figure import Figure
+
+
+class Run:
+    """A finished run. Tables are read when first asked for."""
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        self.path = path
+        self.record = record
+
+    @cached_property
+    def layers(self) -> pl.DataFrame:
+        """One row per (layer, metric, variant, alpha, readout, positions, pooling, normalization)."""
+        return read_table(self.path / "layers.parquet", LAYERS)
+
+    @cached_property
+    def prompts(self) -> pl.DataFrame:
+        """One row per prompt and the same keys, for the metrics that have a value per prompt."""
+        return read_table(self.path / "prompts.parquet", PROMPTS)
+
+    def pooled(self, layer: int) -> Float32[np.ndarray, "prompts dim"]:
+        """Pooled vectors of one layer, memory-mapped; rows in the order of `pooled/prompt_ids.txt`.
+
+        Raises:
+            UserError: the run did not keep them.
+        """
+        path = self.path / "pooled" / f"layer_{layer:03d}.npy"
+        if not path.exists():
+            raise UserError(f"{path} does not exist: measure with keep_pooled (--keep-pooled) to have pooled vectors")
+        pooled: Float32[np.ndarray, "prompts dim"] = np.load(path, mmap_mode="r")
+        return pooled
+
+    def plot(self, metric: str) -> Figure:
+        """The curve of one metric over the layers, with its intervals as a band."""
+        known = self.layers["metric"].unique().sort().to_list()
+        if metric not in known:
+            raise UserError(f"metric {metric!r} is not in {self.path}: it has {', '.join(known)}")
+        return plot_layers(self.layers, metric)
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Run SQL over this run's tables, `layers` and `prompts`."""
+        return query_runs(sql, [self])
+
+    def __repr__(self) -> str:
+        resolved = self.record.resolved
+        return f"Run({str(self.path)!r}, {self.record.spec.model.name}, {resolved.n_prompts} prompts, {self.record.status})"
+
+
+def load_run(path: str | Path) -> Run:
+    """Open the folder of a finished run.
+
+    Raises:
+        UserError: the folder is not a run, or the run is not done.
+        RunFailedError: run.json is damaged.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder of a run")
+    record = read_record(folder)
+    if record.status != "done":
+        why = f" ({record.reason})" if record.reason else ""
+        raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope measure` command to finish it")
+    return Run(folder, record)
+
+
+def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
+    """Run SQL over the tables of one or many runs.
+
+    Tables: `layers` and `prompts` with a column `run` in front, and `runs` with one row a run.
+
+    Args:
+        sql: a query in the SQL dialect of Polars.
+        runs: at least one run.
+
+    Returns:
+        The result, read into memory.
+
+    Raises:
+        UserError: the query is not valid; the message is that of the SQL parser.
+    """
+    facts = pl.DataFrame(
+        [
+            {
+                "run": str(run.path),
+                "model": run.record.spec.model.name,
+                "texts": run.record.spec.texts.source,
+                "n_prompts": run.record.resolved.n_prompts,
+                "dtype": run.record.resolved.dtype,
+                "started": run.record.started,
+                "seconds": sum(run.record.timings.values()),
+            }
+            for run in runs
+        ]
+    )
+    tables = {"layers": _stack(runs, "layers"), "prompts": _stack(runs, "prompts"), "runs": facts.lazy()}
+    try:
+        with pl.SQLContext(tables) as context:
+            return context.execute(sql, eager=True)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(
+            f"the query failed: {str(error).splitlines()[0]}; tables are layers, prompts and runs"
+        ) from error
+
+
+def _stack(runs: Sequence[Run], table: str) -> pl.LazyFrame:
+    # Read through the Run, not scanned: a damaged file is then named instead of failing inside the query.
+    frames = [run.layers if table == "layers" else run.prompts for run in runs]
+    labelled = [
+        frame.lazy().select(pl.lit(str(run.path)).alias("run"), pl.all())
+        for run, frame in zip(runs, frames, strict=True)
+    ]
+    stacked: pl.LazyFrame = pl.concat(labelled)
+    return stacked

@@ -1,0 +1,91 @@
+"""The tables of a run: their columns, declared once, and their reading and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from layerscope.errors import RunFailedError, UserError
+from layerscope.results.files import whole_file
+
+KEY = ("layer", "metric", "variant", "alpha", "readout", "positions", "pooling", "normalization")
+"""What identifies a number within a run, in the order rows are sorted by."""
+
+LAYERS = pl.Schema(
+    {
+        "model": pl.String(),
+        "revision": pl.String(),
+        "texts": pl.String(),
+        "layer": pl.Int32(),
+        "depth": pl.Float64(),
+        "metric": pl.String(),
+        "variant": pl.String(),
+        "alpha": pl.Float64(),
+        "readout": pl.String(),
+        "positions": pl.String(),
+        "pooling": pl.String(),
+        "normalization": pl.String(),
+        "value": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "unit": pl.String(),
+        "n_prompts": pl.Int32(),
+        "n_tokens": pl.Float64(),
+        "dim": pl.Int32(),
+        "note": pl.String(),
+    }
+)
+
+PROMPTS = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "layer": pl.Int32(),
+        "metric": pl.String(),
+        "variant": pl.String(),
+        "alpha": pl.Float64(),
+        "readout": pl.String(),
+        "positions": pl.String(),
+        "normalization": pl.String(),
+        "n_tokens": pl.Int32(),
+        "value": pl.Float64(),
+        "note": pl.String(),
+    }
+)
+
+
+def write_table(parts: Iterable[pl.DataFrame], schema: pl.Schema, path: Path) -> None:
+    """Write a Parquet file part by part (a part a row group), whole or not at all."""
+    # pyarrow, not Polars: it writes in parts, and a full disk is an OSError with its number.
+    layout = schema.to_frame().to_arrow().schema
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, layout, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part.match_to_schema(schema).to_arrow().cast(layout))
+
+
+def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    """Read a table of a run and check its columns.
+
+    Raises:
+        UserError: the file is not there.
+        RunFailedError: it is cut off, damaged, or of another schema; the message names it.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist: is {path.parent} a finished run?")
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunFailedError(
+            f"{path} cannot be read ({_first_line(error)}): the file is damaged, delete the run's folder and measure again"
+        ) from error
+    if table.schema != schema:
+        missing = [name for name in schema if name not in table.columns]
+        reason = f"columns missing: {', '.join(missing)}" if missing else f"found columns {', '.join(table.columns)}"
+        raise RunFailedError(f"{path} has another layout than this version writes ({reason}): measure again")
+    return table
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

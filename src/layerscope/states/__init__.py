@@ -1,0 +1,1 @@
+"""Hidden states: one forward pass, every layer, nothing kept."""

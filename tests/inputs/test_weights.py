@@ -1,0 +1,167 @@
+"""Weight files: what is let in, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from layerscope.config import ModelSpec
+from layerscope.errors import RunFailedError, UserError
+from layerscope.inputs.models import load_model
+from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.weights import content_hash, weight_files
+from tests.families import FAMILIES, build_model, save_tokenizer
+
+
+@pytest.fixture
+def folder(family_folder, tmp_path):
+    """A copy of the tiny Llama that a test may break."""
+    return shutil.copytree(family_folder("llama"), tmp_path / "model")
+
+
+def load(folder, **options):
+    return load_model(ModelSpec(name=str(folder), **options))
+
+
+def change_weights(folder, change):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_whole_folder_is_named_by_its_content(folder):
+    assert weight_files(folder, allow_pickle=False) == (folder / "model.safetensors",)
+    data = (folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()
+    revision = load(folder).revision
+    assert revision == f"sha256:{hashlib.sha256(data).hexdigest()[:16]}"
+    change_weights(folder, lambda state: state["norm.weight"].add_(0.5))
+    assert load(folder).revision != revision
+
+
+def test_content_hash_is_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"ab")
+    (tmp_path / "b").write_bytes(b"c")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1: "abc"
+    assert content_hash([tmp_path / "a", tmp_path / "b"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), r"expected a model folder with a config\.json"),
+        (lambda f: (f / "config.json").write_text("{"), "is not valid JSON"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "nonsense"}'), "cannot load model .*nonsense"),
+        (lambda f: (f / "model.safetensors").unlink(), "expected safetensors weights in"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "is not a whole safetensors file"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]),
+            "is not a whole safetensors file",
+        ),
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer that loads"),
+    ],
+)
+def test_broken_folders(folder, break_it, message):
+    break_it(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_shard(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"names 2 files but model-00002-of-00002\.safetensors is missing"):
+        load(folder)
+
+
+def test_shards_load_like_one_file(tmp_path, family_model):
+    with quiet_libraries():
+        build_model(FAMILIES["llama"]).save_pretrained(tmp_path, max_shard_size="5KB")
+    save_tokenizer(tmp_path)
+    assert len(weight_files(tmp_path, allow_pickle=False)) > 1
+    ours, whole = load(tmp_path).model.state_dict(), family_model("llama").model.state_dict()
+    assert all(torch.equal(ours[key], value) for key, value in whole.items())
+
+
+def test_pickled_weights_are_loaded_only_when_asked(folder, family_model):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="holds only pickled weights"):
+        load(folder)
+    model = load(folder, allow_pickle=True)
+    assert model.warnings == ("the weights were loaded from a pickle",)
+    assert torch.equal(model.model.norm.weight, family_model("llama").model.norm.weight)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_numbers(folder, bad):
+    change_weights(folder, lambda state: state["layers.1.mlp.up_proj.weight"][3, 4:6].fill_(bad))
+    with pytest.raises(RunFailedError, match=r"NaN or infinity, first in layers\.1\.mlp\.up_proj\.weight \(2 of 512"):
+        load(folder)
+
+
+def test_large_finite_weights_are_no_mistake(folder):
+    change_weights(folder, lambda state: state["embed_tokens.weight"][:].fill_(3e38))
+    with pytest.raises(UserError, match="reading 6 tokens|not the input"):
+        load(folder)
+
+
+def test_a_weight_the_checkpoint_lacks_is_an_error_that_names_it(folder):
+    change_weights(folder, lambda state: state.pop("layers.2.self_attn.q_proj.weight"))
+    with pytest.raises(UserError, match=r"does not hold layers\.2\.self_attn\.q_proj\.weight \(1 weights"):
+        load(folder)
+
+
+def test_a_head_alone_is_no_model(folder):
+    save_file({"lm_head.weight": torch.zeros(96, 16)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="does not hold embed_tokens"):
+        load(folder)
+
+
+def test_a_config_that_belongs_to_another_checkpoint(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 64}))
+    with pytest.raises(UserError, match=r"has another shape than its config\.json says"):
+        load(folder)
+
+
+def test_a_config_deeper_than_the_checkpoint(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+    with pytest.raises(UserError, match=r"does not hold layers\.3\."):
+        load(folder)
+
+
+def test_a_config_shallower_than_the_checkpoint_is_reported(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    model = load(folder)
+    assert model.n_layers == 2
+    assert any("layers.2." in warning for warning in model.warnings)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "mpnet"])
+def test_a_missing_pooler_is_legitimate(name, tmp_path, family_model):
+    from transformers import AutoModelForMaskedLM
+
+    with quiet_libraries():
+        build_model(FAMILIES[name], auto_class=AutoModelForMaskedLM).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    assert load(tmp_path).warnings == ()
+
+
+def test_a_language_model_checkpoint_loads_without_its_head(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    with quiet_libraries():
+        build_model(FAMILIES["llama"], auto_class=AutoModelForCausalLM).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    model = load(tmp_path)
+    assert type(model.model).__name__ == "LlamaModel"
+    assert model.warnings == ()

@@ -1,0 +1,53 @@
+"""Batches hold every prompt once, within the budget, with nothing but padding added."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layerscope.states.batches import make_batches
+
+prompts_of_any_length = st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=12), max_size=20)
+
+
+@given(prompts_of_any_length, st.integers(1, 40))
+def test_every_prompt_comes_once_and_whole(prompts, batch_tokens):
+    batches = make_batches(prompts, batch_tokens, 0)
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(len(prompts)))
+    for batch in batches:
+        for index, row in enumerate(batch.rows):
+            length = int(batch.lengths[index])
+            assert batch.input_ids[index, :length].tolist() == prompts[row]
+            assert not batch.input_ids[index, length:].any()
+            assert batch.attention_mask[index].tolist() == [1] * length + [0] * (batch.input_ids.shape[1] - length)
+
+
+@given(prompts_of_any_length, st.integers(1, 40))
+def test_padded_tokens_stay_within_the_budget(prompts, batch_tokens):
+    for batch in make_batches(prompts, batch_tokens, 0):
+        assert batch.input_ids.numel() <= batch_tokens or len(batch.rows) == 1
+        assert batch.input_ids.shape[1] == int(batch.lengths.max())
+
+
+@given(prompts_of_any_length, st.integers(1, 40))
+def test_longest_first_and_ties_by_position(prompts, batch_tokens):
+    rows = [row for batch in make_batches(prompts, batch_tokens, 0) for row in batch.rows]
+    assert rows == sorted(rows, key=lambda row: (-len(prompts[row]), row))
+
+
+def test_a_small_example():
+    batches = make_batches([[1, 2], [3, 4, 5], [6], [7, 8]], 6, 9)
+    assert [batch.rows for batch in batches] == [(1, 0), (3, 2)]
+    assert batches[0].input_ids.tolist() == [[3, 4, 5], [1, 2, 9]]
+    assert batches[0].lengths.tolist() == [3, 2]
+    assert batches[0].input_ids.dtype == torch.int64
+    assert make_batches([], 6, 0) == []
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="none at position 1"):
+        make_batches([[1], []], 6, 0)
+    with pytest.raises(ValueError, match="batch_tokens of at least 1, got 0"):
+        make_batches([[1]], 0, 0)
