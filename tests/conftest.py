@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from tests.families import FAMILIES, REFUSED, save_family
 
 from layerscope.config import ModelSpec
 from layerscope.inputs.models import LoadedModel, load_model
-from tests.families import FAMILIES, REFUSED, save_family
-
 
 # A loaded machine is slow, not wrong.
 settings.register_profile("layerscope", deadline=None)

@@ -63,7 +63,12 @@ FAMILIES: dict[str, Family] = {
     "gptj": Family("gptj", _GPT | {"rotary_dim": 4}, "ln_f"),
     "mpt": Family("mpt", {"d_model": DIM, "n_layers": DEPTH, "n_heads": 4, "max_seq_len": 64}, "norm_f"),
     "mamba": Family(
-        "mamba", {"hidden_size": DIM, "num_hidden_layers": DEPTH, "state_size": 8}, "norm_f", attentions=False, context=None, tuple_shift=1
+        "mamba",
+        {"hidden_size": DIM, "num_hidden_layers": DEPTH, "state_size": 8},
+        "norm_f",
+        attentions=False,
+        context=None,
+        tuple_shift=1,
     ),
     "mamba2": Family(
         "mamba2",
@@ -94,7 +99,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "deberta": Family("deberta", _ROPE, causal=False),
     "deberta-v2": Family("deberta-v2", _ROPE, causal=False),
-    "modernbert": Family("modernbert", _ROPE | {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 2}, "final_norm", causal=False),
+    "modernbert": Family(
+        "modernbert", _ROPE | {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 2}, "final_norm", causal=False
+    ),
     "t5-encoder": Family(
         "t5",
         {"d_model": DIM, "num_layers": DEPTH, "num_heads": 4, "d_kv": 4, "d_ff": 32},

@@ -163,8 +163,8 @@ def split_curves(layers: pl.DataFrame) -> tuple[Curve, ...]:
             Curve(
                 metric=first["metric"],
                 unit=first.get("unit") or "",
-                source=tuple((name, _word(first.get(name))) for name in SOURCE if first.get(name) is not None),
-                conditions=tuple((name, _word(first.get(name))) for name in CONDITIONS if first.get(name) is not None),
+                source=tuple((name, word(first.get(name))) for name in SOURCE if first.get(name) is not None),
+                conditions=tuple((name, word(first.get(name))) for name in CONDITIONS if first.get(name) is not None),
                 layer=layer,
                 depth=_floats(rows, "depth"),
                 value=_finite(_floats(rows, "value")),
@@ -266,7 +266,8 @@ def short_name(name: str) -> str:
     return name[:10] if len(name) == 40 and all(letter in "0123456789abcdef" for letter in name) else name
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
+    """A condition's value as it is written: 1.0 is `1`, infinity is `∞`."""
     return f"{value:g}".replace("inf", "∞") if isinstance(value, float) else str(value)
 
 

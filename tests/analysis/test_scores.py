@@ -70,6 +70,15 @@ def test_a_task_that_failed_everywhere_does_not_cost_the_others_their_layers():
     assert read.left_out == ("broken left out: no data offline",)
 
 
+def test_layers_that_failed_as_a_whole_give_the_reason_for_the_gap():
+    scored = score_table(VALUES).filter((pl.col("task") != "task1") | (pl.col("layer") != 2))
+    failed = score_table(VALUES[1:], tasks=["task1"], split=None, subset=None, note="out of memory")
+    failed = failed.filter(pl.col("layer") == 2).with_columns(score=pl.lit(float("nan")))
+    (read,) = read_scores(pl.concat([scored, failed]))
+    assert read.layers == (0, 1)
+    assert read.left_out == ("layer 2 left out for all tasks: task1 has 'out of memory'",)
+
+
 def test_no_layer_that_all_tasks_have():
     table = score_table(VALUES).filter((pl.col("task") == "task0") == (pl.col("layer") == 0))
     (read,) = read_scores(table)

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.families import DEPTH
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
@@ -14,7 +15,6 @@ from layerscope.inputs.models import load_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
-from tests.families import DEPTH
 
 PROMPT = [5, 9, 7, 30, 41, 8]
 
@@ -34,7 +34,9 @@ def save_adapter(base, out, *, head, targets=("q_proj", "v_proj", "down_proj"), 
     with quiet_libraries(), warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore", FutureWarning)
         model = auto_class.from_pretrained(base).eval()
-        config = LoraConfig(r=2, lora_alpha=8, target_modules=list(targets), init_lora_weights=False, task_type=task_type)
+        config = LoraConfig(
+            r=2, lora_alpha=8, target_modules=list(targets), init_lora_weights=False, task_type=task_type
+        )
         wrapped = get_peft_model(model, config)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():

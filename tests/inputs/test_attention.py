@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from tests.families import DEPTH, FAMILIES
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
@@ -13,7 +14,6 @@ from layerscope.inputs.attention import attention_weights
 from layerscope.inputs.models import load_model
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
-from tests.families import DEPTH, FAMILIES
 
 SWITCHED = [name for name, family in FAMILIES.items() if family.causal and family.attentions and not family.part]
 SWITCHED.remove("mpt")
@@ -45,9 +45,7 @@ def test_the_last_token_changes_the_first_ones_states(name, family_folder, famil
     moved = [not torch.equal(a, b) for a, b in zip(first_token(model, LONG), first_token(model, changed), strict=True)]
     assert moved == [False] + [True] * DEPTH
     causal = family_model(name)
-    assert all(
-        torch.equal(a, b) for a, b in zip(first_token(causal, LONG), first_token(causal, changed), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(first_token(causal, LONG), first_token(causal, changed), strict=True))
 
 
 @pytest.mark.parametrize("name", SWITCHED)
@@ -56,7 +54,9 @@ def test_eager_and_sdpa_agree_and_padding_is_respected(name, family_folder):
     batch = make_batches([LONG, LONG[:5]], 100, 0)[0]
     tops = []
     for attentions in (False, True):
-        capture(load_model(spec, attentions=attentions), batch, lambda _, state: tops.append(state.clone()), layers=[DEPTH])
+        capture(
+            load_model(spec, attentions=attentions), batch, lambda _, state: tops.append(state.clone()), layers=[DEPTH]
+        )
     (alone,) = make_batches([LONG[:5]], 100, 0)
     capture(load_model(spec), alone, lambda _, state: tops.append(state.clone()), layers=[DEPTH])
     sdpa, eager, short = tops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import sys
 
@@ -12,6 +13,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
 from layerscope.inputs.checkpoints import find_checkpoint, hub_reachable
 from layerscope.inputs.known_models import KNOWN_MODELS, KnownModel, known_models
+from layerscope.inputs.models import load_model
 
 
 def test_known_models_are_looked_for_and_never_imported():
@@ -68,12 +70,31 @@ def test_a_hub_id_without_a_network_fails_at_once(monkeypatch):
         find_checkpoint(ModelSpec(name="no-such-org/no-such-model@step3"))
 
 
-def test_a_hub_id_with_its_revision(monkeypatch):
+def test_a_hub_id_is_pinned_to_the_commit_of_its_revision(monkeypatch):
+    asked = []
+
+    def download(name, file, *, revision):
+        asked.append((name, file, revision))
+        return f"/cache/models--EleutherAI--pythia-14m/snapshots/{revision}-commit/config.json"
+
     monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: True)
-    checkpoint = find_checkpoint(ModelSpec(name="EleutherAI/pythia-14m@step3000"))
-    assert checkpoint.source == "EleutherAI/pythia-14m"
-    assert checkpoint.options["revision"] == "step3000"
-    assert find_checkpoint(ModelSpec(name="EleutherAI/pythia-14m")).options["revision"] == "main"
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    for name, revision in (("EleutherAI/pythia-14m@step3000", "step3000"), ("EleutherAI/pythia-14m", "main")):
+        checkpoint = find_checkpoint(ModelSpec(name=name))
+        assert checkpoint.source == "EleutherAI/pythia-14m"
+        assert checkpoint.options == {"revision": f"{revision}-commit"}
+        assert checkpoint.revision == f"{revision}-commit"
+        assert asked.pop() == ("EleutherAI/pythia-14m", "config.json", revision)
+
+
+def test_a_hub_id_that_does_not_exist(monkeypatch):
+    def download(*_, **__):
+        raise OSError("404 Client Error.\n\nRepository Not Found for url")
+
+    monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(UserError, match=r"cannot load 'no-org/no-model' at revision 'main' .*\(404 Client Error\)"):
+        find_checkpoint(ModelSpec(name="no-org/no-model"))
 
 
 def test_reachable_is_whether_the_name_resolves(monkeypatch):
@@ -89,3 +110,22 @@ def test_reachable_is_whether_the_name_resolves(monkeypatch):
     assert asked == [("mirror.example", 8443)]
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
     assert hub_reachable("https://huggingface.co", unknown_host)
+
+
+def test_a_hub_model_in_the_local_cache_loads_offline_with_its_commit(family_folder, tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    stored = tmp_path / "models--some-org--tiny"
+    shutil.copytree(family_folder("llama"), stored / "snapshots" / commit)
+    (stored / "refs").mkdir()
+    (stored / "refs" / "step3").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: False)
+    model = load_model(ModelSpec(name="some-org/tiny@step3"))
+    assert model.revision == commit
+    assert model.n_layers == 3
+    with pytest.raises(UserError, match="revision 'main' is not in the local cache"):
+        load_model(ModelSpec(name="some-org/tiny"))
+    for pickled in (stored / "snapshots" / commit).glob("*.safetensors"):
+        pickled.rename(pickled.with_name("pytorch_model.bin"))
+    with pytest.raises(UserError, match="holds only pickled weights"):
+        load_model(ModelSpec(name="some-org/tiny@step3"))

@@ -15,10 +15,15 @@ def test_levels_and_bars_come_back():
 
     logger = logging.getLogger("transformers")
     before, bars = logger.level, hf_logging.is_progress_bar_enabled()
-    with pytest.raises(RuntimeError, match="inside"), quiet_libraries():
-        assert not logging.getLogger("transformers.models").isEnabledFor(logging.ERROR)
-        assert not hf_logging.is_progress_bar_enabled()
-        raise RuntimeError("inside")
+
+    def fail():
+        with quiet_libraries():
+            assert not logging.getLogger("transformers.models").isEnabledFor(logging.ERROR)
+            assert not hf_logging.is_progress_bar_enabled()
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     assert logger.level == before
     assert hf_logging.is_progress_bar_enabled() == bars
 

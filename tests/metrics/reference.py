@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 from scipy.special import logsumexp
 
 
+def numbers(data):
+    return np.asarray(data.double() if hasattr(data, "double") else data, dtype=np.float64)
+
+
 def vary(rows, variant):
-    rows = np.array(rows, dtype=np.float64)
+    rows = numbers(rows)
     if variant.startswith("centered") or variant == "released":
         rows = rows - sum(rows) / len(rows)
     if variant.endswith("unit") or variant == "released":
@@ -72,7 +77,7 @@ def rankme(rows, variant="paper"):
 
 
 def alpha_req(rows, first=11, last=100):
-    rows = np.array(rows, dtype=np.float64)
+    rows = numbers(rows)
     values = np.sort(np.linalg.eigvalsh(np.cov(rows.T, bias=True)))[::-1]
     last = min(last, len(rows) - 1, rows.shape[1])
     ranks = np.arange(first, last + 1)
@@ -87,18 +92,18 @@ def anisotropy(rows, variant="paper"):
 
 
 def curvature(rows, steps=1):
-    path = np.array(rows, dtype=np.float64)[::steps]
+    path = numbers(rows)[::steps]
     moves = [path[i + 1] - path[i] for i in range(len(path) - 1)]
     angles = []
-    for one, two in zip(moves[:-1], moves[1:], strict=True):
-        if one.any() and two.any():
-            one, two = one / np.linalg.norm(one), two / np.linalg.norm(two)
+    for here, there in itertools.pairwise(moves):
+        if here.any() and there.any():
+            one, two = here / np.linalg.norm(here), there / np.linalg.norm(there)
             angles.append(2 * math.atan2(np.linalg.norm(one - two), np.linalg.norm(one + two)))
     return sum(angles) / len(angles), sum(not move.any() for move in moves)
 
 
 def norm_ratio(rows):
-    norms = [math.sqrt(sum(float(x) ** 2 for x in row)) for row in np.array(rows, dtype=np.float64)]
+    norms = [math.sqrt(sum(float(x) ** 2 for x in row)) for row in numbers(rows)]
     return max(norms) / float(np.median(norms)), norms[0]
 
 
@@ -108,7 +113,7 @@ def sink_rate(attentions):
 
 
 def _vary_views(views, variant):
-    views = np.array(views, dtype=np.float64)
+    views = numbers(views)
     if variant.startswith("centered"):
         views = views - views.mean(0)
     if variant.endswith("unit"):

@@ -2,10 +2,10 @@ import threading
 
 import pytest
 import torch
+from tests.metrics.inputs import normal
 
 from layerscope.metrics.spectrum import eigenvalues
 from layerscope.metrics.workers import parallel_map
-from tests.metrics.inputs import normal
 
 
 def test_results_come_in_order_and_an_empty_list_is_fine():

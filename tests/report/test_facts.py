@@ -5,7 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from layerscope.report.facts import duration, example_prompts, left_out, run_facts
+from layerscope.report.facts import duration, example_conditions, example_prompts, left_out, run_facts
 
 
 def test_facts_have_a_value_a_run_and_know_where_runs_differ(make_run) -> None:
@@ -35,7 +35,10 @@ def test_few_prompts_are_shared_out(make_run, count, low, high) -> None:
 def test_examples_are_of_one_set_of_conditions(make_run) -> None:
     prompts = make_run().prompts
     other = prompts.with_columns(readout=pl.lit("normed"), value=pl.col("value") + 100)
-    assert example_prompts(pl.concat([prompts, other]), {}) == example_prompts(prompts, {})
+    both = pl.concat([prompts, other])
+    assert example_prompts(both, {}) == example_prompts(prompts, {})
+    assert example_conditions(both) == "variant paper · α = 1 · raw readout · all tokens"
+    assert example_conditions(prompts.clear()) == ""
 
 
 def test_prompts_without_a_value_are_no_examples(make_run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.families import DEPTH, DIM, FAMILIES
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
@@ -11,7 +12,6 @@ from layerscope.inputs.models import load_model
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.readout import final_normed
-from tests.families import DEPTH, DIM, FAMILIES
 
 PROMPTS = [[5, 9, 7, 30, 41, 8, 77, 12, 60], [11, 6, 50, 7], [90, 14, 33, 21, 8, 8]]
 
@@ -46,7 +46,8 @@ def test_states_are_the_next_blocks_input_bit_for_bit(name, family_model):
     inputs = []
     handles = [
         block.register_forward_pre_hook(
-            lambda _, args, kwargs: inputs.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True
+            lambda _, args, kwargs: inputs.append((args[0] if args else kwargs["hidden_states"]).clone()),
+            with_kwargs=True,
         )
         for block in model.parts.blocks
     ]

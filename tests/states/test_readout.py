@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.families import DIM
 
 from layerscope.states.readout import final_normed
-from tests.families import DIM
 
 
 @pytest.mark.parametrize("name", ["llama", "mamba"])

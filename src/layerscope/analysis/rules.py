@@ -122,9 +122,7 @@ def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
         {"rule": "middle", "layer": middle, "depth": middle / max(n_blocks, 1)},
         {"rule": "random", "note": "the mean over layers"},
     ]
-    plain = layers.filter(
-        (pl.col("alpha").fill_null(1.0) == 1.0) & (pl.col("normalization").fill_null("none") == "none")
-    )
+    plain = layers.filter(pl.col("alpha").fill_null(1.0) == 1.0, pl.col("normalization").fill_null("none") == "none")
     for name, rule in RULES.items():
         fixed = {
             "rule": name,

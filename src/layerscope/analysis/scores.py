@@ -13,6 +13,7 @@ from layerscope.errors import UserError
 
 SETTING = ("model", "revision", "readout", "positions", "pooling")
 PART = ("task", "split", "subset")
+NO_PART = ("", "")
 COLUMNS = (*SETTING, *PART, "layer", "depth", "experiment", "score", "note")
 
 
@@ -99,6 +100,11 @@ def _read_setting(rows: pl.DataFrame) -> TaskScores:
     kept: dict[str, list[_Part]] = {}
     for task, by_key in parts.items():
         usable = [part for part in by_key.values() if part.finite]
+        if usable and NO_PART in by_key and not by_key[NO_PART].finite:
+            # Layers that failed as a whole have no split or subset: they give the reason for the parts' gaps.
+            failed = by_key.pop(NO_PART)
+            for part in usable:
+                part.notes = failed.notes | part.notes
         for (split, subset), part in by_key.items():
             if not part.finite:
                 name = " ".join(word for word in (task, split, subset) if word) if usable else task

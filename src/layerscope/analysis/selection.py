@@ -55,6 +55,16 @@ LEFT_OUT_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
+class _Way:
+    """One way to choose: which layer it reads for each task, None where that cannot be said."""
+
+    name: str
+    layer: int | None
+    contrast: Float[np.ndarray, "tasks layers"] | None
+    note: str
+
+
+@dataclass(frozen=True)
 class Selection:
     """The choice of a layer for one model, readout, positions and pooling.
 
@@ -157,45 +167,42 @@ def _layer_table(resampling: Resampling, found: BestSet, best: int) -> pl.DataFr
 
 def _choices(resampling: Resampling, chosen: dict[str, int], seed: int) -> pl.DataFrame:
     scores = resampling.scores
-    rows: list[tuple[str, int | None, Float[np.ndarray, "tasks layers"] | None, str]] = []
+    ways: list[_Way] = []
     for name, layer in {"last": scores.n_blocks, "middle": scores.middle}.items():
         has = scores.column(layer) is not None
         note = "" if has else f"not every task has a score at layer {layer}"
-        rows.append((name, layer, at_layer(scores, layer) if has else None, note))
-    rows.append(("random", None, at_random(scores), "the mean over layers"))
-    rows += [(name, k, at_layer(scores, k), "chosen and scored on the same tasks") for name, k in chosen.items()]
-    rows += _left_out(scores, resampling, seed)
+        ways.append(_Way(name, layer, at_layer(scores, layer) if has else None, note))
+    ways.append(_Way("random", None, at_random(scores), "the mean over layers"))
+    ways += [_Way(name, k, at_layer(scores, k), "chosen and scored on the same tasks") for name, k in chosen.items()]
+    ways += _left_out(scores, resampling, seed)
     oracle = at_layers(scores, [scores.layers[int(k)] for k in scores.values.argmax(axis=1)])
-    rows.append(("oracle", None, oracle, "every task at its own best layer"))
+    ways.append(_Way("oracle", None, oracle, "every task at its own best layer"))
     last = at_layer(scores, scores.n_blocks) if scores.column(scores.n_blocks) is not None else None
-    return pl.DataFrame([_choice(resampling, row, last, oracle) for row in rows], schema=CHOICE_TABLE)
+    return pl.DataFrame([_choice(resampling, way, last, oracle) for way in ways], schema=CHOICE_TABLE)
 
 
 def _choice(
     resampling: Resampling,
-    row: tuple[str, int | None, Float[np.ndarray, "tasks layers"] | None, str],
+    way: _Way,
     last: Float[np.ndarray, "tasks layers"] | None,
     oracle: Float[np.ndarray, "tasks layers"],
 ) -> dict[str, Any]:
-    name, layer, contrast, note = row
-    made: dict[str, Any] = {"choice": name, "layer": layer, "note": note}
+    made: dict[str, Any] = {"choice": way.name, "layer": way.layer, "note": way.note}
     for column, against in (("average", None), ("minus_last", last), ("minus_oracle", oracle)):
         low, high = ("ci_low", "ci_high") if column == "average" else (f"{column}_ci_low", f"{column}_ci_high")
-        if contrast is None or (column == "minus_last" and last is None):
+        if way.contrast is None or (column == "minus_last" and last is None):
             made |= {column: float("nan"), low: float("nan"), high: float("nan")}
             continue
-        estimate = resampling.estimate(contrast if against is None else contrast - against)
+        estimate = resampling.estimate(way.contrast if against is None else way.contrast - against)
         made |= {column: estimate.value, low: estimate.low, high: estimate.high}
     return made
 
 
-def _left_out(
-    scores: TaskScores, resampling: Resampling, seed: int
-) -> list[tuple[str, int | None, Float[np.ndarray, "tasks layers"] | None, str]]:
+def _left_out(scores: TaskScores, resampling: Resampling, seed: int) -> list[_Way]:
     names = ("best, left-out task", "recommended, left-out task")
     n = len(scores.tasks)
     if n < 2:
-        return [(name, None, None, "one task: there is no other to choose on") for name in names]
+        return [_Way(name, None, None, "one task: there is no other to choose on") for name in names]
     best, recommended = [], []
     for t in range(n):
         others = _without(scores, t)
@@ -205,7 +212,7 @@ def _left_out(
     made = []
     for name, layers in zip(names, (best, recommended), strict=True):
         counts = ", ".join(f"{k} ({layers.count(k)})" for k in sorted(set(layers)))
-        made.append((name, None, at_layers(scores, layers), f"layers chosen (how often): {counts}"))
+        made.append(_Way(name, None, at_layers(scores, layers), f"layers chosen (how often): {counts}"))
     return made
 
 

@@ -7,10 +7,13 @@ import sys
 import traceback
 
 import typer
-from typer.exceptions import Abort, Exit, TyperException
+from typer.exceptions import Abort, TyperException
 
 from layerscope.cli import lists, measure, results
 from layerscope.errors import LayerscopeError
+
+STOPPED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     name="layerscope",
@@ -50,10 +53,8 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         return _say(str(error), error.exit_code)
-    except Exit as leave:
-        return leave.exit_code
     except (KeyboardInterrupt, Abort):
-        return _say("stopped", 130)
+        return _stopped()
     except TyperException as error:
         hint = getattr(error, "ctx", None)
         where = f" (see `{hint.command_path} --help`)" if hint else ""
@@ -68,7 +69,12 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         return _say(
             f"unexpected {type(error).__name__}: {_one_line(error)} (run again with --debug for the traceback)", 1
         )
-    return result if isinstance(result, int) else 0
+    # Typer turns Ctrl-C into an exit code of its own.
+    return _stopped() if result == STOPPED else result if isinstance(result, int) else 0
+
+
+def _stopped() -> int:
+    return _say("stopped; what was finished is kept, run the same command to go on", STOPPED)
 
 
 def _say(message: str, code: int) -> int:

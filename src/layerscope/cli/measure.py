@@ -36,7 +36,7 @@ def measure(
     with progress_bars() as report:
         run = measure_spec(spec, folder, report)
     screen = console()
-    screen.print(layer_table(run.layers))
+    screen.print(layer_table(run.layers, screen.width))
     for warning in run.record.warnings:
         screen.print(f"note: {warning}", highlight=False)
     screen.print(f"{run.record.resolved.n_prompts} prompts, {len(run.record.skipped)} skipped; written to {folder}")

@@ -31,7 +31,7 @@ def table(
             raise UserError(f"metric {missing[0]!r} is not in {run}: it has {', '.join(known)}")
         layers = layers.filter(pl.col("metric").is_in(wanted))
     screen = console()
-    screen.print(layer_table(layers))
+    screen.print(layer_table(layers, screen.width))
 
 
 def query(

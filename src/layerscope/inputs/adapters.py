@@ -84,7 +84,7 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
 @contextmanager
 def _no_traces() -> Iterator[None]:
     """peft draws adapter weights at random before it loads them, and asks transformers for a deprecated property."""
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 

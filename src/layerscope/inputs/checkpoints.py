@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -14,6 +14,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UserError, unknown
 from layerscope.inputs.gguf_files import convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
+from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import content_hash, weight_files
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -27,13 +28,12 @@ class Checkpoint:
     source: str
     revision: str
     hub: bool = False
-    offline: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, object]:
         """What `from_pretrained` is told beside the source."""
-        return {"revision": self.revision, "local_files_only": self.offline} if self.hub else {}
+        return {"revision": self.revision} if self.hub else {}
 
 
 def find_checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -54,7 +54,7 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     name, _, revision = spec.name.partition("@")
     if not _HUB_ID.fullmatch(name):
         raise _unknown_name(spec.name)
-    return _from_hub(name, revision or "main")
+    return _from_hub(name, revision or "main", spec)
 
 
 def _unknown_name(name: str) -> UserError:
@@ -83,17 +83,39 @@ def _named(digest: str) -> str:
     return f"sha256:{digest[:_HASH_DIGITS]}"
 
 
-def _from_hub(name: str, revision: str) -> Checkpoint:
-    from huggingface_hub import constants, try_to_load_from_cache
+def _from_hub(name: str, revision: str, spec: ModelSpec) -> Checkpoint:
+    """The commit a revision stands for, so that weights, config and tokenizer come from the same one.
 
-    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
-    offline = bool(constants.HF_HUB_OFFLINE) or not hub_reachable(constants.ENDPOINT)
-    if offline and not cached:
+    Offline, the cached snapshot is read as the folder it is: given the id, libraries would still ask the hub for files a
+    model may have, and retry each.
+    """
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE or not hub_reachable(constants.ENDPOINT):
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            folder = Path(cached).parent
+            return replace(_from_disk(folder, spec), revision=folder.name)
         raise UserError(
             f"cannot load {name!r}: {constants.ENDPOINT} is not reachable and revision {revision!r} is not in the local "
             "cache; connect to the internet, or give a local folder or a name of `layerscope models`"
         )
-    return Checkpoint(name, revision, hub=True, offline=offline)
+    try:
+        with quiet_libraries():
+            config = Path(hf_hub_download(name, "config.json", revision=revision))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load {name!r} at revision {revision!r} from {constants.ENDPOINT} ({first_line(error)}): check the name, "
+            "and log in with `hf auth login` if the model is gated"
+        ) from error
+    return Checkpoint(name, config.parent.name, hub=True)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, or its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
 
 
 def hub_reachable(endpoint: str, lookup: Callable[..., object] = socket.getaddrinfo) -> bool:

@@ -98,7 +98,7 @@ def _dequantise(file: Path, folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    with _gguf_errors(file), quiet_libraries(), quiet_stderr():
+    with _gguf_errors(file), quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
         where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
         config = AutoConfig.from_pretrained(**where)
         model = AutoModel.from_pretrained(**where, dtype=torch.float32)
@@ -118,7 +118,7 @@ def _gguf_errors(file: Path) -> Iterator[None]:
     except ImportError as error:
         package = "accelerate" if "accelerate" in str(error) else "gguf"
         raise missing_package(package, f"loading {file.name}") from error
-    except (ValueError, NotImplementedError, KeyError, RuntimeError, OSError) as error:
+    except Exception as error:  # the readers raise whatever a damaged byte leads to
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "not supported" in text or isinstance(error, NotImplementedError):
             raise UnsupportedModelError(

@@ -72,11 +72,12 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
     warnings = list(checkpoint.warnings)
     if spec.trust_remote_code:
         warnings.append("trust_remote_code was on: code that comes with the model could run")
-    with _loading_errors(spec), quiet_libraries():
+    # Some classes draw their weights at random before the checkpoint's replace them.
+    with _loading_errors(spec), quiet_libraries(), torch.random.fork_rng(devices=[]):
         loaded, notes = _from_pretrained(spec, checkpoint, device, dtype, attentions=attentions)
         warnings += notes
         tokenizer = _load_tokenizer(spec, checkpoint)
-    revision = _commit(loaded) or checkpoint.revision
+    revision = checkpoint.revision
     model = _stack_to_run(loaded, spec)
     check_finite(model, spec.name)
     if spec.adapter is not None:
@@ -123,7 +124,7 @@ def _loading_errors(spec: ModelSpec) -> Iterator[None]:
                 f"model {spec.name!r} comes with its own code, which layerscope does not run unasked: read the code, "
                 "then pass trust_remote_code if you trust it"
             ) from error
-        if "safetensors" in text and not spec.allow_pickle:
+        if "safetensors" in text and ("no file named" in text or "not appear to have" in text):
             raise UserError(
                 f"model {spec.name!r} has no safetensors weights (only pickled ones, perhaps): use a revision that "
                 "has them, or pass allow_pickle if you trust where they came from"
@@ -155,6 +156,8 @@ def _from_pretrained(
         "trust_remote_code": spec.trust_remote_code,
         "use_safetensors": None if spec.allow_pickle else True,
         "output_loading_info": True,
+        # Not to let them pass: `check_keys` names them, transformers only logs them.
+        "ignore_mismatched_sizes": True,
     }
     if attentions:
         options["attn_implementation"] = "eager"
@@ -204,11 +207,6 @@ def _stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
 
 def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
     return model.config.get_text_config()
-
-
-def _commit(model: PreTrainedModel) -> str | None:
-    commit: str | None = getattr(model.config, "_commit_hash", None)
-    return commit
 
 
 def _checked_parts(

@@ -139,4 +139,6 @@ def unused_keys(model: nn.Module, unexpected: Iterable[str]) -> tuple[str, ...]:
     left = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
     if not left:
         return ()
-    return (f"{len(left)} weights of the checkpoint have no place in the model its config.json describes, first {left[0]}",)
+    return (
+        f"{len(left)} weights of the checkpoint have no place in the model its config.json describes, first {left[0]}",
+    )

@@ -23,8 +23,8 @@ class Block:
 
     values: Float64[np.ndarray, "states layers keys prompts"]
     tokens: Int32[np.ndarray, "states layers prompts"]
-    pooled: Float32[np.ndarray, "states layers prompts dim"]
-    views: Float32[np.ndarray, "states layers prompts views dim"]
+    pooled: Float32[np.ndarray, "states layers pooled_prompts dim"]
+    views: Float32[np.ndarray, "states layers viewed_prompts views dim"]
     reasons: dict[tuple[int, int, int, int], str] = field(default_factory=dict)
     unchanged_views: int = 0
 

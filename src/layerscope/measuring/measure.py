@@ -92,9 +92,9 @@ def _measure_locked(plan: Plan, out: Path, earlier: RunRecord | None, report: Re
     clock = Clock(dict(earlier.timings) if earlier else {})
     started = earlier.started if earlier else _now()
     with clock.stage("load"):
-        report("loading the model", 0, 1)
+        report("loading the model", 0.0, 1.0)
         model = load_model(plan.spec.model, attentions=plan.attentions)
-        report("loading the model", 1, 1)
+        report("loading the model", 1.0, 1.0)
         texts = load_texts(plan.spec.texts)
         prompts = select_prompts(texts, plan.spec.texts, model.tokenizer, model.context)
     plan = plan.for_model(model.n_layers, len(prompts.prompts))

@@ -47,12 +47,12 @@ def write_tables(
     summary = Summary(plan, model, prompts, stored)
     rows: list[Row] = []
     for position, layer in enumerate(plan.layers):
-        report("summarising", position, len(plan.layers))
+        report("summarising", float(position), float(len(plan.layers)))
         for place, state in enumerate(plan.states):
             rows.extend(summary.layer_rows(position, layer, place, state))
             if plan.spec.keep_pooled:
                 _keep_pooled(out, stored, (position, layer, place), plan)
-    report("summarising", len(plan.layers), len(plan.layers))
+    report("summarising", float(len(plan.layers)), float(len(plan.layers)))
     if plan.spec.keep_pooled:
         ids = "".join(f"{prompt.id}\n" for prompt in prompts.prompts)
         with whole_file(out / "pooled" / "prompt_ids.txt") as temporary:

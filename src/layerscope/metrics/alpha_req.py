@@ -14,6 +14,8 @@ from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_si
 # Ranks (from 1) that the line is fitted to: past the few leading eigenvalues, before the noise of a finite sample.
 FIT_RANGE = (11, 100)
 _LEAST_POINTS = 5
+# Of the largest eigenvalue: what a float64 decomposition returns for an eigenvalue of zero is below this.
+_ZERO = 1e-24
 
 
 def alpha_req(pooled: Float[Tensor, "prompts dim"], *, fit_range: tuple[int, int] = FIT_RANGE) -> Float64[Tensor, ""]:
@@ -41,7 +43,7 @@ def alpha_req(pooled: Float[Tensor, "prompts dim"], *, fit_range: tuple[int, int
 
 def alpha_req_of_subsets(
     pooled: Float[Tensor, "prompts dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     fit_range: tuple[int, int] = FIT_RANGE,
 ) -> Float64[Tensor, " subsets"]:
@@ -63,7 +65,7 @@ def decay_of_eigenvalues(
 def _slope(values: Float64[Tensor, " k"], fit_range: tuple[int, int]) -> float:
     first, last = fit_range
     fitted = values[first - 1 : last]
-    if fitted.shape[0] < _LEAST_POINTS or not bool((fitted > 0).all()):
+    if fitted.shape[0] < _LEAST_POINTS or not bool((fitted > _ZERO * values[0]).all()):
         return math.nan
     rank = torch.arange(first, first + fitted.shape[0], dtype=torch.float64)
     weight = (1 / rank) / (1 / rank).sum()

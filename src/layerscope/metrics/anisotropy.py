@@ -32,7 +32,7 @@ def anisotropy(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "pape
 
 
 def anisotropy_of_subsets(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " kept"]], *, variant: Variant = "paper"
+    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`anisotropy` of each subset of the prompts."""
     vectors = pooled.to("cpu", torch.float64)

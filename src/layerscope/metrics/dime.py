@@ -65,7 +65,7 @@ def dime(
 
 def dime_of_subsets(
     views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     alpha: float = 1.0,
     permutations: int = PERMUTATIONS,
@@ -103,7 +103,7 @@ def restrict_permutation(
 
 def dime_spectra(
     gram: Float64[Tensor, "two prompts two prompts"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     permutations: Int64[Tensor, "permutations prompts"],
     variant: ViewVariant,
 ) -> Float64[Tensor, "subsets pairings prompts"]:

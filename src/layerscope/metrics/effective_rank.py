@@ -66,7 +66,7 @@ def dataset_effective_rank(pooled: Float[Tensor, "prompts dim"], *, variant: Var
 
 
 def dataset_effective_rank_of_subsets(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " kept"]], *, variant: Variant = "paper"
+    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`dataset_effective_rank` of each subset of the prompts, from one Gram matrix."""
     return rank_of_eigenvalues(subset_eigenvalues(pooled, subsets, variant=variant))
@@ -91,7 +91,7 @@ def rankme(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") 
 
 
 def rankme_of_subsets(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " kept"]], *, variant: Variant = "paper"
+    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`rankme` of each subset of the prompts, from one Gram matrix."""
     sides = subset_sizes(subsets).clamp(max=pooled.shape[-1])

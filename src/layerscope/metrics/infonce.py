@@ -43,7 +43,7 @@ def infonce(
 
 def infonce_of_subsets(
     views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     temperature: float = TEMPERATURE,
     variant: ViewVariant = "paper",
@@ -54,7 +54,7 @@ def infonce_of_subsets(
 
 def infonce_of_gram(
     gram: Float64[Tensor, "two prompts two prompts"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     temperature: float,
     variant: ViewVariant,
 ) -> Float64[Tensor, " subsets"]:
@@ -118,7 +118,7 @@ def infonce_bound(
 
 def infonce_bound_of_subsets(
     views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     temperature: float = TEMPERATURE,
     variant: ViewVariant = "paper",

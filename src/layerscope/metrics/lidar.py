@@ -44,7 +44,7 @@ def lidar(
 
 def lidar_of_subsets(
     views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     variant: ViewVariant = "paper",
     delta: float = DELTA,
@@ -78,7 +78,7 @@ def lidar_rank(
 
 def lidar_rank_of_subsets(
     views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     variant: ViewVariant = "paper",
     delta: float = DELTA,
@@ -89,7 +89,7 @@ def lidar_rank_of_subsets(
 
 def lidar_eigenvalues(
     views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     variant: ViewVariant = "paper",
     delta: float = DELTA,

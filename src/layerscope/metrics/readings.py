@@ -15,7 +15,7 @@ from layerscope.metrics.alpha_req import decay_of_eigenvalues
 from layerscope.metrics.anisotropy import anisotropy_of_subsets
 from layerscope.metrics.curvature import curvature_reason
 from layerscope.metrics.effective_rank import rank_of_eigenvalues, rankme_of_eigenvalues
-from layerscope.metrics.entropy import logdet_of_eigenvalues, normalizer
+from layerscope.metrics.entropy import logdet_of_eigenvalues, normalizer, precision_for
 from layerscope.metrics.infonce import infonce_chance
 from layerscope.metrics.sink import sink_rate
 from layerscope.metrics.sources import PooledVectors, TokenStates, ViewVectors
@@ -52,7 +52,7 @@ def prompt_entropy(source: TokenStates, setting: Setting) -> Values:
     if alpha == 2 and variant != "released":
         entropy = source.collision_entropy(variant)
     else:
-        entropy = renyi(shares(source.eigenvalues(variant, source.precision)), alpha)
+        entropy = renyi(shares(source.eigenvalues(variant, precision_for(alpha, source.precision))), alpha)
     return entropy / normalizer(source.lengths, source.states.shape[-1], cast(Normalization, setting.normalization))
 
 

@@ -92,7 +92,7 @@ class PooledVectors(_Once):
     """
 
     def __init__(
-        self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " kept"]] | None = None
+        self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]] | None = None
     ) -> None:
         super().__init__()
         self.pooled = pooled
@@ -127,7 +127,7 @@ class ViewVectors(_Once):
     def __init__(
         self,
         views: Float[Tensor, "prompts views dim"],
-        subsets: Sequence[Int64[Tensor, " kept"]] | None = None,
+        subsets: Sequence[Int64[Tensor, " _"]] | None = None,
         options: ViewOptions | None = None,
     ) -> None:
         super().__init__()

@@ -255,7 +255,7 @@ def _collision(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Prec
     trace = float(gram.diagonal().sum(dtype=torch.float64))
     if trace == 0:
         return math.nan
-    purity = float(gram.square().sum(dtype=torch.float64)) / trace**2
+    purity = float((gram / trace).square().sum(dtype=torch.float64))  # divided first: squares of squares overflow
     return min(max(-math.log(purity), 0.0), math.log(min(z.shape)))
 
 

@@ -18,7 +18,7 @@ def everything(data: Float[Tensor, "prompts ..."]) -> list[Int64[Tensor, " kept"
     return [torch.arange(data.shape[0])]
 
 
-def subset_sizes(subsets: Sequence[Int64[Tensor, " kept"]]) -> Int64[Tensor, " subsets"]:
+def subset_sizes(subsets: Sequence[Int64[Tensor, " _"]]) -> Int64[Tensor, " subsets"]:
     """How many prompts each subset keeps."""
     return torch.tensor([kept.shape[0] for kept in subsets], dtype=torch.int64)
 
@@ -40,7 +40,7 @@ def vary_gram(gram: Float64[Tensor, "*some rows rows"], variant: Variant) -> Flo
 
 def subset_eigenvalues(
     pooled: Float[Tensor, "prompts dim"],
-    subsets: Sequence[Int64[Tensor, " kept"]],
+    subsets: Sequence[Int64[Tensor, " _"]],
     *,
     variant: Variant = "paper",
 ) -> Float64[Tensor, "subsets k"]:

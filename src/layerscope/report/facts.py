@@ -10,12 +10,13 @@ from typing import Protocol
 
 import polars as pl
 
-from layerscope.curves import short_name
+from layerscope.curves import phrases, short_name, word
 from layerscope.report.charts import spark_path
 from layerscope.results.record import RunRecord
 
 MOST_SKIPPED = 50
 EXAMPLES = 3
+EXAMPLE_KEYS = ["variant", "alpha", "readout", "positions"]
 
 
 class RunLike(Protocol):
@@ -114,6 +115,17 @@ def example_prompts(prompts: pl.DataFrame, texts: Mapping[str, str]) -> tuple[tu
         return Example(prompt_id, n_tokens, mean, spark_path(values), texts.get(prompt_id, ""))
 
     return tuple(example(*one) for one in low), tuple(example(*one) for one in high)
+
+
+def example_conditions(prompts: pl.DataFrame) -> str:
+    """What the prompt entropy of the examples was taken with, in words; empty where there is none."""
+    first = _prompt_entropy(prompts).select(EXAMPLE_KEYS).head(1).to_dicts()
+    return phrases((name, word(value)) for name, value in first[0].items() if value is not None) if first else ""
+
+
+def _prompt_entropy(prompts: pl.DataFrame) -> pl.DataFrame:
+    plain = pl.col("normalization").fill_null("none") == "none"
+    return prompts.filter((pl.col("metric") == "prompt_entropy") & plain)
 
 
 def _facts_of(run: RunLike) -> dict[str, str]:

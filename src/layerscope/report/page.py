@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from layerscope.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
 from layerscope.errors import UserError
 from layerscope.report.charts import Chart, make_chart, spark_path
-from layerscope.report.facts import Example, LeftOut, RunLike, example_prompts, left_out, run_facts
+from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.results.files import make_folder, whole_file
 from layerscope.table import NumberFormat
 
@@ -72,6 +72,7 @@ class RunPart:
     name: str
     links: tuple[tuple[str, str], ...]
     left_out: LeftOut
+    examples_with: str
     lowest: tuple[Example, ...]
     highest: tuple[Example, ...]
     record: str
@@ -228,6 +229,7 @@ def _part(run: RunLike, name: str, folder: Path, texts: Mapping[str, str]) -> Ru
         name=name,
         links=tuple((table, relative_link(run.path / table, folder)) for table in TABLES),
         left_out=left_out(run.record),
+        examples_with=example_conditions(run.prompts),
         lowest=lowest,
         highest=highest,
         record=run.record.model_dump_json(indent=2),

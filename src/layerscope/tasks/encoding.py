@@ -18,11 +18,12 @@ from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import tokenize
 from layerscope.measuring.progress import Report, silent
-from layerscope.states.batches import Batch, make_batches
+from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
 from layerscope.states.pooling import pool
 from layerscope.states.positions import select_positions
 from layerscope.states.readout import final_normed
+from layerscope.tasks.batches import fixed_batches
 from layerscope.tasks.cache import EmbeddingCache, drop_leftovers, model_folder
 from layerscope.tasks.spec import State, TasksSpec
 
@@ -112,11 +113,11 @@ class TextEncoder:
         vectors = {state: np.zeros((len(layers), len(texts), self.model.dim), np.float32) for state in self.caches}
         full = [row for row, ids in enumerate(tokens) if ids]
         self.n_empty += len(texts) - len(full)
-        for batch in make_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model.pad_id):
+        for batch in fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model.pad_id):
             rows = np.array([full[row] for row in batch.rows])
             for layer, state, pooled in pooled_states(self.model, batch, layers, (self.spec.states, self.spec.pooling)):
-                vectors[state][layers.index(layer), rows] = pooled
-            done += float(batch.lengths.sum())
+                vectors[state][layers.index(layer), rows] = pooled[: len(rows)]
+            done += sum(len(tokens[row]) for row in rows)
             self.report(stage, done, total)
         for state, cache in self.caches.items():
             lacking = cache.missing(texts, layers)

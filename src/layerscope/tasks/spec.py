@@ -48,7 +48,7 @@ class TasksSpec(Spec):
         None, description="Folder of cached embeddings; default: embeddings/ in LAYERSCOPE_CACHE or ~/.cache/layerscope."
     )
     workers: int | None = Field(None, ge=1, description="Processes that score layers; default: one a core.")
-    batch_tokens: int = Field(4096, ge=1, description="Padded tokens in one forward pass.")
+    batch_tokens: int = Field(1024, ge=1, description="Padded tokens in one forward pass.")
 
     @property
     def states(self) -> tuple[State, ...]:

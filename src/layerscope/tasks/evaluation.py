@@ -1,0 +1,127 @@
+"""One layer on one task: MTEB's own evaluation from cached vectors, written as MTEB's own JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerscope.errors import LayerscopeError, RunFailedError
+from layerscope.results.files import make_folder, whole_file
+from layerscope.tasks.cache import EmbeddingCache, MissingTextsError
+from layerscope.tasks.encoder import Fill, LayerEncoder
+from layerscope.tasks.random_state import RandomState, kept_random_state
+from layerscope.tasks.threads import threads
+
+NEEDS_MODEL = "needs the model"
+"""The outcome where a text is not in the cache: a task that asks for other texts at other layers."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation: which vectors, and where the result goes."""
+
+    cache: Path
+    layer: int
+    name: str
+    result: Path
+
+
+def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | None = None) -> str:  # noqa: ANN401
+    """Score one layer on a task and write the result.
+
+    Args:
+        task: an MTEB task with its data loaded, as fresh as if it had just been built: evaluating it changes it.
+        random_state: the global generators as they were when its data had been loaded.
+        job: what to score.
+        fill: encodes texts that are not in the cache.
+
+    Returns:
+        An empty string, NEEDS_MODEL, or the reason why the evaluation failed.
+    """
+    import mteb
+
+    encoder = LayerEncoder(EmbeddingCache(job.cache), job.layer, job.name, fill)
+    try:
+        with kept_random_state(), quiet_mteb(), threads(1):
+            random_state.restore()
+            found = mteb.evaluate(
+                encoder,
+                task,
+                co2_tracker=False,
+                cache=None,
+                overwrite_strategy="always",
+                show_progress_bar=False,
+                encode_kwargs={"batch_size": 256, "show_progress_bar": False},
+            )
+        write_result(found.task_results[0], job.result)
+    except MissingTextsError:
+        return NEEDS_MODEL
+    except LayerscopeError:
+        # A full disk or a model that cannot encode is no fault of the task: the whole run has to stop.
+        raise
+    except Exception as error:  # noqa: BLE001
+        return describe(error)
+    return ""
+
+
+def write_result(result: Any, path: Path) -> None:  # noqa: ANN401
+    """Write an MTEB TaskResult, whole or not at all, in MTEB's layout; unlike MTEB, scores are not rounded."""
+    content = result.model_dump()
+    content["date"] = result.date.timestamp() if result.date else None
+    make_folder(path.parent)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def describe(error: Exception) -> str:
+    """The error as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}".rstrip(": ")
+
+
+@contextmanager
+def quiet_mteb() -> Iterator[None]:
+    """No warnings, log lines and progress bars of MTEB and what it is built on; the settings are put back."""
+    import datasets
+
+    loggers = [logging.getLogger(name) for name in ("mteb", "datasets", "sentence_transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    bars = datasets.utils.tqdm.are_progress_bars_disabled()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR + 1)
+        datasets.disable_progress_bars()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def pack_task(task: Any, random_state: RandomState, path: Path) -> bool:  # noqa: ANN401
+    """Write a loaded task for `unpack_task`; False where it cannot be pickled (a class made inside a function)."""
+    try:
+        content = pickle.dumps((task, random_state))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+    return True
+
+
+def unpack_task(path: Path) -> tuple[Any, RandomState]:
+    """A fresh copy of a packed task. The file was written by this run, in a folder that only its user can read."""
+    try:
+        task, random_state = pickle.loads(path.read_bytes())  # noqa: S301
+    except OSError as error:
+        raise RunFailedError(f"{path} cannot be read ({error}): run the same command again") from error
+    return task, random_state

@@ -1,0 +1,125 @@
+"""Tasks that need no hub, on the English Wikipedia leads of the package behind the texts `wiki`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from mteb.abstasks import AbsTaskClassification, AbsTaskClustering, AbsTaskRetrieval
+from mteb.abstasks.task_metadata import TaskMetadata
+
+from layerscope.inputs.wiki import WikiLead, load_wiki, wiki_revision
+
+TEST_PER_TOPIC = 48
+TRAIN_PER_TOPIC = 16
+_PATH = "wiki"
+
+
+def _metadata(name: str, kind: str, main_score: str, description: str) -> TaskMetadata:
+    return TaskMetadata(
+        name=name,
+        description=description,
+        type=kind,
+        main_score=main_score,
+        category="t2t" if kind == "Retrieval" else "t2c",
+        eval_splits=["test"],
+        eval_langs=["eng-Latn"],
+        modalities=["text"],
+        dataset={"path": _PATH, "revision": "wiki"},
+    )
+
+
+def wiki_split() -> tuple[list[WikiLead], list[WikiLead]]:
+    """Training and test leads: per topic, 16 and 48 of those that have a description, in the order of their titles' hash."""
+    by_topic: dict[str, list[WikiLead]] = {}
+    for lead in sorted(load_wiki(), key=lambda lead: hashlib.sha256(lead.title.encode()).digest()):
+        if lead.topic and lead.description:
+            by_topic.setdefault(lead.topic, []).append(lead)
+    train = [lead for topic in sorted(by_topic) for lead in by_topic[topic][:TRAIN_PER_TOPIC]]
+    end = TRAIN_PER_TOPIC + TEST_PER_TOPIC
+    test = [lead for topic in sorted(by_topic) for lead in by_topic[topic][TRAIN_PER_TOPIC:end]]
+    return train, test
+
+
+def _dated(metadata: TaskMetadata) -> TaskMetadata:
+    """The metadata with the revision of the data that is installed."""
+    copied: TaskMetadata = metadata.model_copy(update={"dataset": {"path": _PATH, "revision": wiki_revision()}})
+    return copied
+
+
+def _labelled(leads: Sequence[WikiLead], text: str, label: str) -> Dataset:
+    topics = sorted({lead.topic for lead in leads})
+    return Dataset.from_dict(
+        {text: [lead.extract for lead in leads], label: [topics.index(lead.topic) for lead in leads]}
+    )
+
+
+class WikiTopicClassification(AbsTaskClassification):  # type: ignore[misc]
+    """The topic of a lead, of 11, by logistic regression on 8 leads a topic; 10 experiments, 528 test leads."""
+
+    metadata = _metadata(
+        "WikiTopicClassification", "Classification", "accuracy", "Topic of an English Wikipedia lead, 11 topics."
+    )
+
+    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Read the leads from the installed package."""
+        if self.data_loaded:
+            return
+        self.metadata = _dated(self.metadata)
+        train, test = wiki_split()
+        self.dataset = DatasetDict(train=_labelled(train, "text", "label"), test=_labelled(test, "text", "label"))
+        self.data_loaded = True
+
+
+class WikiTopicClustering(AbsTaskClustering):  # type: ignore[misc]
+    """Clusters of the 528 test leads against their 11 topics; 10 experiments of 256 leads."""
+
+    metadata = _metadata(
+        "WikiTopicClustering", "Clustering", "v_measure", "Clusters of English Wikipedia leads against 11 topics."
+    )
+    max_fraction_of_documents_to_embed = None
+    max_documents_per_cluster = 256
+
+    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Read the leads from the installed package."""
+        if self.data_loaded:
+            return
+        self.metadata = _dated(self.metadata)
+        self.dataset = DatasetDict(test=_labelled(wiki_split()[1], "sentences", "labels"))
+        self.data_loaded = True
+
+
+class WikiDescriptionRetrieval(AbsTaskRetrieval):  # type: ignore[misc]
+    """The lead that a short description belongs to: a query for each test lead, among the 704 training and test leads."""
+
+    metadata = _metadata(
+        "WikiDescriptionRetrieval", "Retrieval", "ndcg_at_10", "From a short description to the Wikipedia lead it describes."
+    )
+
+    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Read the leads and their descriptions from the installed package."""
+        if self.data_loaded:
+            return
+        self.metadata = _dated(self.metadata)
+        train, test = wiki_split()
+        leads = [*train, *test]
+        # Several leads can share a description ("Village in Iran"): each of them answers the query.
+        answers: dict[str, dict[str, int]] = {}
+        for number, lead in enumerate(leads):
+            answers.setdefault(lead.description, {})[f"lead-{number}"] = 1
+        asked = {lead.description: f"query-{number}" for number, lead in enumerate(test)}
+        self.dataset = {
+            "default": {
+                "test": {
+                    "corpus": Dataset.from_dict(
+                        {"id": [f"lead-{n}" for n in range(len(leads))], "text": [lead.extract for lead in leads]}
+                    ),
+                    "queries": Dataset.from_dict({"id": list(asked.values()), "text": list(asked)}),
+                    "relevant_docs": {identity: answers[text] for text, identity in asked.items()},
+                    "top_ranked": None,
+                }
+            }
+        }
+        self.data_loaded = True

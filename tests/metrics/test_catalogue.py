@@ -1,0 +1,164 @@
+import inspect
+import math
+
+import pytest
+import torch
+from tests.metrics.inputs import leave_out, normal, ragged
+
+from layerscope.metrics import alpha_req, anisotropy, curvature, dime, effective_rank, entropy, infonce, lidar, sink
+from layerscope.metrics.catalogue import METRICS, unit_of
+from layerscope.metrics.readings import Setting
+from layerscope.metrics.requests import settings
+from layerscope.metrics.sources import PooledVectors, TokenStates, ViewOptions, ViewVectors
+
+SUBSETS = [torch.arange(20), *leave_out(20, 3)]
+OPTIONS = ViewOptions(temperature=0.2, permutations=11, seed=4)
+
+
+def token_source(precision="float32"):
+    batch, lengths, alone = ragged([9, 6, 5], 7)
+    attentions = normal(3, 2, 9, 9).softmax(-1)
+    return TokenStates(batch, lengths, precision=precision, attentions=attentions), alone
+
+
+def pooled_vectors():
+    return normal(20, 30, dtype=torch.float32) + 1
+
+
+def view_vectors():
+    return (normal(20, 1, 30) + 0.4 * normal(20, 4, 30, seed=2)).float()
+
+
+def source_of(metric):
+    if metric.shape == "tokens dim":
+        return token_source()[0]
+    if metric.shape == "prompts dim":
+        return PooledVectors(pooled_vectors(), SUBSETS)
+    return ViewVectors(view_vectors(), SUBSETS, OPTIONS)
+
+
+def rows():
+    alphas, normalizations = (0.5, 1.0, 2.0), ("none", "max")
+    return [(m, s) for m in METRICS.values() for s in settings(m, ("all",), alphas, normalizations)]
+
+
+DIRECT = {
+    "prompt_entropy": lambda z, s: entropy.prompt_entropy(
+        z, alpha=s.alpha, variant=s.variant, normalization=s.normalization
+    ),
+    "logdet_entropy": lambda z, s: entropy.logdet_entropy(z, variant=s.variant),
+    "effective_rank": lambda z, s: effective_rank.effective_rank(z, variant=s.variant),
+    "curvature": lambda z, s: curvature.curvature(z, steps=2 if s.variant == "2-step" else 1),
+    "curvature_skipped_steps": lambda z, s: curvature.skipped_steps(z, steps=2 if s.variant == "2-step" else 1),
+    "norm_ratio": lambda z, s: sink.norm_ratio(z),
+    "first_token_norm": lambda z, s: sink.first_token_norm(z),
+    "top_share": lambda z, s: sink.top_share(z, variant=s.variant),
+    "dataset_entropy": lambda z, s: entropy.dataset_entropy_of_subsets(
+        z, SUBSETS, alpha=s.alpha, variant=s.variant, normalization=s.normalization
+    ),
+    "dataset_effective_rank": lambda z, s: effective_rank.dataset_effective_rank_of_subsets(
+        z, SUBSETS, variant=s.variant
+    ),
+    "rankme": lambda z, s: effective_rank.rankme_of_subsets(z, SUBSETS, variant=s.variant),
+    "alpha_req": lambda z, s: alpha_req.alpha_req_of_subsets(z, SUBSETS),
+    "anisotropy": lambda z, s: anisotropy.anisotropy_of_subsets(z, SUBSETS, variant=s.variant),
+    "infonce": lambda z, s: infonce.infonce_of_subsets(z, SUBSETS, temperature=0.2, variant=s.variant),
+    "infonce_bound": lambda z, s: infonce.infonce_bound_of_subsets(z, SUBSETS, temperature=0.2, variant=s.variant),
+    "infonce_chance": lambda z, s: infonce.infonce_chance(torch.tensor([len(kept) for kept in SUBSETS])),
+    "dime": lambda z, s: (
+        dime.dime_of_subsets(z, SUBSETS, alpha=s.alpha, permutations=11, seed=4, variant=s.variant).value
+    ),
+    "dime_standard_error": lambda z, s: (
+        dime.dime_of_subsets(z, SUBSETS, alpha=s.alpha, permutations=11, seed=4, variant=s.variant).standard_error
+    ),
+    "lidar": lambda z, s: lidar.lidar_of_subsets(z, SUBSETS, variant=s.variant),
+    "lidar_rank": lambda z, s: lidar.lidar_rank_of_subsets(z, SUBSETS, variant=s.variant),
+}
+
+
+@pytest.mark.parametrize(("metric", "setting"), rows(), ids=str)
+def test_a_row_of_the_catalogue_is_the_public_function(metric, setting):
+    found = metric.values(source_of(metric), setting)
+    assert found.dtype == torch.float64
+    if metric.name == "sink_rate":
+        source, _ = token_source()
+        assert torch.equal(found, sink.sink_rate(source.attentions, source.lengths))
+        return
+    direct = DIRECT[metric.name]
+    if metric.shape == "tokens dim":
+        expected = torch.stack([direct(z, setting) for z in token_source()[1]])
+    else:
+        expected = direct(pooled_vectors() if metric.shape == "prompts dim" else view_vectors(), setting)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert found.isfinite().all()
+    low, high = (0.0, 1.0) if setting.normalization == "max" else (metric.low, metric.high)
+    assert low is None or (found >= low - 1e-9).all()
+    assert high is None or (found <= high + 1e-9).all()
+
+
+def bad_data(metric):
+    if metric.shape == "tokens dim":
+        return [torch.zeros(0, 4), torch.full((5, 4), math.nan), torch.zeros(5, 4), torch.ones(1, 4), torch.ones(5, 4)]
+    if metric.shape == "prompts dim":
+        return [torch.full((20, 4), math.nan), torch.zeros(20, 4), torch.ones(1, 4), torch.ones(20, 4)]
+    return [torch.full((20, 3, 4), math.nan), torch.zeros(20, 3, 4), torch.ones(1, 3, 4), torch.ones(20, 3, 4)]
+
+
+@pytest.mark.parametrize(("metric", "setting"), rows(), ids=str)
+def test_a_value_is_nan_only_with_a_reason(metric, setting):
+    """The reason is read where the value is NaN, so there it must not be empty."""
+    for data in bad_data(metric):
+        if metric.shape == "tokens dim":
+            attentions = torch.full((1, 2, len(data), len(data)), math.nan)
+            source = TokenStates(data[None], attentions=attentions)
+        else:
+            source = PooledVectors(data) if metric.shape == "prompts dim" else ViewVectors(data)
+        value = metric.values(source, setting)[0]
+        if value.isnan():
+            assert metric.reason(data, setting)
+        else:
+            assert not data.isnan().any() or metric.name == "infonce_chance"
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_an_entry_says_what_a_reader_needs(metric):
+    assert METRICS[metric.name] is metric
+    for text in (metric.summary, metric.unit, metric.range, metric.direction, metric.reads, metric.paper):
+        assert text
+        assert not text.endswith(".")
+    assert metric.variants[0] == "paper"
+    assert metric.low is None or metric.high is None or metric.low < metric.high
+    for function in (metric.values, metric.reason):
+        assert inspect.getdoc(function)
+
+
+def test_a_source_computes_a_spectrum_once(monkeypatch):
+    from layerscope.metrics import sources
+
+    calls = []
+    original = sources.eigenvalues
+    monkeypatch.setattr(sources, "eigenvalues", lambda *a, **k: calls.append(k) or original(*a, **k))
+    source, _ = token_source()
+    for metric in METRICS.values():
+        if metric.shape == "tokens dim":
+            for setting in settings(metric, ("default",), (1.0, 1.5, 2.0, math.inf), ("none", "max", "logN")):
+                metric.values(source, setting)
+    assert sorted(call["precision"] for call in calls) == ["float32", "float64"]
+
+
+def test_precision_reaches_the_entropies():
+    setting = Setting("paper", 1.0, "none")
+    entropies = [METRICS["prompt_entropy"].values(token_source(p)[0], setting) for p in ("float32", "float64")]
+    assert not torch.equal(*entropies)
+    torch.testing.assert_close(*entropies, rtol=0, atol=2e-5)
+
+
+def test_sink_rate_without_attentions_is_refused():
+    with pytest.raises(ValueError, match="expected attentions for sink_rate, got states only"):
+        METRICS["sink_rate"].values(TokenStates(normal(1, 3, 4)), Setting())
+
+
+def test_units():
+    assert unit_of(METRICS["prompt_entropy"], Setting("paper", 1.0, "none")) == "nats"
+    assert unit_of(METRICS["prompt_entropy"], Setting("paper", 1.0, "max")) == "share"
+    assert unit_of(METRICS["curvature"], Setting()) == "radians"

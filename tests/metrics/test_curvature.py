@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.metrics import reference
+from tests.metrics.inputs import massive, normal, orthonormal, ragged
+
+from layerscope.metrics.curvature import curvature, curvature_reason, skipped_steps
+
+
+def line(tokens, dim=6, dtype=torch.float32):
+    return (torch.arange(tokens)[:, None] * torch.arange(1, dim + 1) + 3).to(dtype)
+
+
+def zigzag(tokens, dtype=torch.float32):
+    index = torch.arange(tokens)
+    return torch.stack(((index + 1) // 2, index // 2), 1).to(dtype)
+
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_closed_forms(dtype):
+    assert curvature(line(20, dtype=dtype)).item() == pytest.approx(0, abs=1e-7)
+    assert curvature(zigzag(20, dtype=dtype)).item() == pytest.approx(math.pi / 2, abs=1e-7)
+    back_and_forth = normal(2, 9).to(dtype)[torch.arange(20) % 2]
+    assert curvature(back_and_forth).item() == pytest.approx(math.pi, abs=1e-7)
+
+
+def test_every_second_token_of_a_zigzag_is_a_line():
+    assert curvature(zigzag(20), steps=2).item() == pytest.approx(0, abs=1e-7)
+    # and every third of it zig-zags again, in steps of (2, 1) and (1, 2): cos = 4 / 5
+    assert curvature(zigzag(20), steps=3).item() == pytest.approx(math.acos(0.8), abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(3, 12), st.integers(1, 8), st.integers(1, 3))
+def test_it_is_an_angle_that_rotation_shift_and_scale_leave(seed, tokens, dim, steps):
+    states = normal(tokens, dim, seed=seed)
+    here = curvature(states, steps=steps)
+    there = curvature(-3.7 * states @ orthonormal(dim, dim, seed + 1) + normal(dim, seed=seed + 2), steps=steps)
+    if tokens <= 2 * steps:
+        assert here.isnan()
+        assert "an angle needs 3" in curvature_reason(states, steps=steps)
+    else:
+        assert 0 <= here <= math.pi
+        assert there.item() == pytest.approx(here.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("ratio", [1.0, 168.0, 10000.0])
+def test_it_agrees_with_the_reference(steps, ratio):
+    states = massive(60, 96, ratio)
+    expected, skipped = reference.curvature(states, steps)
+    assert curvature(states, steps=steps).item() == pytest.approx(expected, abs=1e-5)
+    assert curvature(states.double(), steps=steps).item() == pytest.approx(expected, abs=1e-9)
+    assert skipped_steps(states, steps=steps).item() == skipped == 0
+
+
+def test_almost_straight_and_almost_reversed_steps_keep_their_angle():
+    turn = 1e-3
+    states = torch.tensor([[0.0, 0], [1, 0], [1 + math.cos(turn), math.sin(turn)], [1, 0]], dtype=torch.float64)
+    assert curvature(states[:3].float()).item() == pytest.approx(turn, abs=1e-6)
+    assert curvature(states.float()).item() == pytest.approx((turn + math.pi) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 27000.0, 1e18, 1e30])
+def test_lengths_that_leave_float32_change_nothing(scale):
+    states = normal(9, 20, dtype=torch.float32)
+    assert curvature(states * scale).item() == pytest.approx(curvature(states).item(), abs=1e-6)
+
+
+def test_a_step_of_length_zero_is_left_out_and_counted():
+    states = zigzag(10)
+    stalled = states[[0, 1, 2, 3, 3, 3, 4, 5, 6]]
+    assert curvature(stalled).item() == pytest.approx(math.pi / 2, abs=1e-7)
+    assert skipped_steps(stalled).item() == 2
+    assert curvature(stalled.double()).item() == pytest.approx(math.pi / 2, abs=1e-12)
+    expected, skipped = reference.curvature(stalled)
+    assert (curvature(stalled).item(), skipped_steps(stalled).item()) == (pytest.approx(expected), skipped)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nan_with_a_reason(dtype):
+    still = torch.ones(5, 3, dtype=dtype)
+    cases = {
+        "no tokens": still[:0],
+        "2 points on the path: an angle needs 3": still[:2],
+        "no two neighbouring steps of non-zero length": still,
+        "non-finite states": torch.full((5, 3), math.inf, dtype=dtype),
+    }
+    for reason, states in cases.items():
+        assert curvature(states).isnan()
+        assert curvature_reason(states) == reason
+    assert skipped_steps(still).item() == 4
+    assert skipped_steps(still[:2]).item() == 1
+    assert skipped_steps(cases["non-finite states"]).isnan()
+    assert curvature_reason(zigzag(5)) == ""
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("garbage", [math.nan, 1e38])
+def test_a_prompt_of_a_batch_has_the_bits_it_has_alone(steps, garbage):
+    batch, lengths, alone = ragged([11, 7, 5, 2], 8, garbage=garbage)
+    batch[2, 3, 3] = math.nan
+    found = curvature(batch, lengths, steps=steps)
+    assert found[:2].tolist() == [curvature(z, steps=steps).item() for z in alone[:2]]
+    assert found[2:].isnan().all() or steps == 2
+    assert skipped_steps(batch, lengths)[[0, 1, 3]].tolist() == [0, 0, 0]
+
+
+def test_steps_below_one_are_refused():
+    with pytest.raises(ValueError, match="expected a curvature over 1 or more steps, got 0"):
+        curvature(zigzag(5), steps=0)

@@ -1,0 +1,74 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.metrics import reference
+from tests.metrics.inputs import leave_out, massive, normal, orthonormal, ragged, with_spectrum
+
+from layerscope.metrics.effective_rank import (
+    dataset_effective_rank,
+    dataset_effective_rank_of_subsets,
+    effective_rank,
+    rankme,
+    rankme_of_subsets,
+)
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(7, 20), (20, 20), (1, 4)])
+def test_orthonormal_rows_have_the_rank_of_their_number(rows, dim):
+    assert effective_rank(orthonormal(rows, dim)).item() == pytest.approx(rows, rel=1e-9)
+    assert dataset_effective_rank(orthonormal(rows, dim)).item() == pytest.approx(rows, rel=1e-9)
+    assert rankme(orthonormal(rows, dim)).item() == pytest.approx(rows, rel=1e-4)
+
+
+def test_identical_rows_have_rank_one():
+    states = normal(1, 50, dtype=torch.float32).repeat(30, 1)
+    assert effective_rank(states).item() == pytest.approx(1, abs=1e-9)
+    assert effective_rank(states, variant="centered").isnan()
+
+
+CASES = {
+    "massive": massive(109, 256),
+    "more massive": massive(109, 256, 20000.0),
+    "massive and tall": massive(200, 64),
+    "repeated tokens": normal(40, 128, dtype=torch.float32)[torch.arange(100) % 40],
+    "repeated tokens and tall": normal(20, 64, dtype=torch.float32)[torch.arange(100) % 20],
+    "exponential decay": with_spectrum(np.exp(-1.3 * np.arange(40)), 60, 100),
+    "a wide plateau of tiny values": with_spectrum([1.0, *[1e-13] * 59], 60, 100),
+}
+
+
+@pytest.mark.parametrize("states", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("variant", ["paper", "centered", "unit", "centered-unit"])
+def test_ranks_are_as_exact_as_a_float64_decomposition(states, variant):
+    expected = reference.effective_rank(states, variant)
+    assert effective_rank(states, variant=variant).item() == pytest.approx(expected, rel=1e-6)
+    assert dataset_effective_rank(states, variant=variant).item() == pytest.approx(expected, rel=1e-6)
+    assert rankme(states, variant=variant).item() == pytest.approx(reference.rankme(states, variant), rel=1e-6)
+
+
+def test_a_batch_is_its_prompts():
+    batch, lengths, alone = ragged([12, 7, 3], 9)
+    assert effective_rank(batch, lengths).tolist() == pytest.approx(
+        [reference.effective_rank(z) for z in alone], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("shape", [(24, 50), (50, 24)])
+@pytest.mark.parametrize("variant", ["paper", "centered", "unit", "centered-unit"])
+def test_subsets_are_what_they_keep(shape, variant):
+    pooled = normal(*shape, dtype=torch.float32) + 2
+    subsets = [torch.arange(shape[0]), *leave_out(shape[0], 5)]
+    for whole, parts, expected in (
+        (dataset_effective_rank, dataset_effective_rank_of_subsets, reference.effective_rank),
+        (rankme, rankme_of_subsets, reference.rankme),
+    ):
+        found = parts(pooled, subsets, variant=variant)
+        assert found.tolist() == pytest.approx([expected(pooled[kept], variant) for kept in subsets], rel=1e-9)
+        assert torch.equal(whole(pooled, variant=variant), parts(pooled, subsets[:1], variant=variant)[0])
+
+
+def test_zero_vectors_have_no_rank():
+    assert effective_rank(torch.zeros(3, 4)).isnan()
+    assert math.isnan(rankme(torch.zeros(3, 4)).item())

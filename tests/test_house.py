@@ -1,0 +1,82 @@
+"""The house: who may import whom, read from the source and not from what happens to be loaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "layerscope"
+FILES = sorted(SOURCE.rglob("*.py"))
+LONGEST = 350
+
+# Data flows one way: a room imports only from itself and from rooms to its left.
+ROOMS = [
+    *("errors", "config", "inputs", "states", "metrics", "intervals", "curves", "figures", "results", "table"),
+    *("measuring", "engine", "tasks", "analysis", "export", "report", "studies", "cli", "__main__"),
+]
+
+# What a room may take from outside the standard library, where that is less than everything.
+OUTSIDE = {
+    "errors": set(),
+    "config": {"pydantic"},
+    "metrics": {"torch", "jaxtyping"},
+    "intervals": {"numpy", "scipy", "polars", "jaxtyping"},
+    "analysis": {"numpy", "scipy", "polars", "diptest", "dcor", "jaxtyping"},
+    "curves": {"numpy", "polars", "matplotlib"},
+    "figures": {"numpy", "polars", "matplotlib"},
+}
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(SOURCE))
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every dotted name a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(file)}: import by full name, not relatively"
+            assert node.module is not None
+            inside = node.module == "layerscope"
+            yield from ([f"layerscope.{alias.name}" for alias in node.names] if inside else [node.module])
+
+
+def test_every_file_is_in_a_room():
+    assert {room_of(file) for file in FILES} <= {*ROOMS, "__init__"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != SOURCE / "__init__.py"], ids=name_of)
+def test_imports_go_one_way(file):
+    here = ROOMS.index(room_of(file))
+    rooms = {name.split(".")[1] for name in imports(file) if name.startswith("layerscope.")}
+    assert {room for room in rooms if ROOMS.index(room) > here} == set()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room_of(file) in OUTSIDE], ids=name_of)
+def test_rooms_that_can_be_used_without_the_rest(file):
+    packages = {name.split(".")[0] for name in imports(file)} - {"layerscope"}
+    assert packages - sys.stdlib_module_names - OUTSIDE[room_of(file)] == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_one_idea_a_file(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= LONGEST
+    assert file.name not in {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
+
+
+def test_importing_layerscope_loads_no_library():
+    code = "import sys, layerscope; print(*{'torch', 'transformers', 'polars', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    assert done.stderr == ""
