@@ -3,50 +3,8 @@
 import numpy as np
 import polars as pl
 
-LAYERS = pl.Schema(
-    {
-        "model": pl.String(),
-        "revision": pl.String(),
-        "texts": pl.String(),
-        "layer": pl.Int32(),
-        "depth": pl.Float64(),
-        "metric": pl.String(),
-        "variant": pl.String(),
-        "alpha": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "pooling": pl.String(),
-        "normalization": pl.String(),
-        "value": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "unit": pl.String(),
-        "n_prompts": pl.Int32(),
-        "n_tokens": pl.Float64(),
-        "dim": pl.Int32(),
-        "note": pl.String(),
-    }
-)
-SCORES = pl.Schema(
-    {
-        "model": pl.String(),
-        "revision": pl.String(),
-        "layer": pl.Int32(),
-        "depth": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "pooling": pl.String(),
-        "task": pl.String(),
-        "task_type": pl.String(),
-        "split": pl.String(),
-        "subset": pl.String(),
-        "experiment": pl.Int32(),
-        "score_name": pl.String(),
-        "score": pl.Float64(),
-        "n_samples": pl.Int32(),
-        "note": pl.String(),
-    }
-)
+from layerscope.results.tables import LAYERS
+from layerscope.tasks.scores import SCORES
 
 
 def metric_table(values, metric="prompt_entropy", **other):

@@ -6,6 +6,7 @@ import pytest
 from tests.analysis.tables import metric_table, score_table
 
 from layerscope.analysis.rules import RULE_TABLE, RULES, apply_rules
+from layerscope.metrics.catalogue import METRICS
 
 PEAK = np.array([0.1, 0.9, 0.6, 0.5, 0.4, 0.3, 0.2])
 
@@ -33,6 +34,10 @@ def test_each_rule_takes_its_end_of_the_curve():
     assert rule(table, "last")["layer"] == 6
     assert rule(table, "middle")["layer"] == 3
     assert set(table["rule"]) == {"last", "middle", "random", *RULES}
+
+
+def test_every_rule_reads_a_metric_that_can_be_measured():
+    assert all(one.variant in METRICS[one.metric].variants for one in RULES.values())
 
 
 def test_without_scores_there_is_a_choice_but_no_verdict():

@@ -25,7 +25,10 @@ def test_the_recommendation_is_the_earliest_layer_of_the_set():
     assert selection.best in selection.indistinguishable
     assert 5 in selection.indistinguishable
     assert {0, 12}.isdisjoint(selection.indistinguishable)
-    assert selection.notes == ()
+    (price,) = selection.notes
+    behind = selection.layers.row(by_predicate=pl.col("layer") == selection.recommended, named=True)
+    assert f"{behind['behind_best']:.4g} below that of layer {selection.best}" in price
+    assert f"up to {behind['behind_best_ci_high']:.4g} below" in price
 
 
 def test_the_layer_table_agrees_with_the_scores():
@@ -121,7 +124,7 @@ def test_tasks_that_cannot_tell_any_layer_say_so():
     rng = np.random.default_rng(3)
     (selection,) = select_layers(score_table(rng.normal(size=(5, 4))), resamples=500)
     assert len(selection.indistinguishable) == 4
-    assert selection.notes == ("5 tasks cannot tell any layer from the best",)
+    assert selection.notes[0] == "5 tasks cannot tell any layer from the best"
 
 
 def test_no_scores_at_all():

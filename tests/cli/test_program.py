@@ -19,7 +19,15 @@ PROGRAM = [sys.executable, "-m", "layerscope"]
 
 def run(*words, **options):
     environment = {**os.environ, "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True, env=environment, timeout=120, **options)
+    return subprocess.run(
+        [*PROGRAM, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=False,
+        **options,
+    )
 
 
 @pytest.fixture
@@ -73,7 +81,9 @@ def test_the_same_command_again_reads_the_run(finished, family_folder, texts_fil
 
 def test_options_reach_the_spec(family_folder, texts_file, tmp_path):
     words = "--metrics curvature,prompt_entropy --alphas 1,inf --readouts raw,normed --positions no-first --layers 0,3 --n 5"
-    done = run("measure", family_folder("llama"), "--texts", texts_file, *words.split(), "--quiet", "--out", tmp_path / "r")
+    done = run(
+        "measure", family_folder("llama"), "--texts", texts_file, *words.split(), "--quiet", "--out", tmp_path / "r"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     layers = pl.read_parquet(tmp_path / "r" / "layers.parquet")
     assert set(layers["layer"]) == {0, 3}
@@ -83,7 +93,7 @@ def test_options_reach_the_spec(family_folder, texts_file, tmp_path):
 
 
 def test_table_query_and_report(finished, tmp_path):
-    out, first = finished
+    out, _ = finished
     table = run("table", out, "--metrics", "curvature")
     assert table.returncode == 0
     assert "curvature" in table.stdout
@@ -120,9 +130,15 @@ MISTAKES = [
     (("measure", "{model}", "--texts", "{tmp}/latin.txt"), "UTF-8"),
     (("measure", "{model}", "--texts", "{tmp}/table.csv", "--column", "body"), "body"),
     (("measure", "{model}", "--texts", "{texts}", "--context", "5", "--too-long", "refuse"), "longer than the context"),
-    (("measure", "{model}", "--texts", "{texts}", "--alphas", "-1"), "--alphas: input should be greater than 0, got '-1'"),
+    (
+        ("measure", "{model}", "--texts", "{texts}", "--alphas", "-1"),
+        "--alphas: input should be greater than 0, got '-1'",
+    ),
     (("measure", "{model}", "--texts", "{texts}", "--layers", "7"), "layer 7 does not exist"),
-    (("measure", "{model}", "--texts", "{texts}", "--out", "{tmp}/empty.txt/run"), "choose a folder that you may write to"),
+    (
+        ("measure", "{model}", "--texts", "{texts}", "--out", "{tmp}/empty.txt/run"),
+        "choose a folder that you may write to",
+    ),
     (("measure", "{model}", "--texts", "{texts}", "--out", "{tmp}"), "not empty and not a run"),
     (("table", "{tmp}"), "not a run"),
     (("query", "select nothing from nowhere", "{run}"), "the query failed"),
@@ -132,12 +148,17 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), MISTAKES)
-def test_a_mistake_exits_2_with_one_sentence(words, message, family_folder, texts_file, finished, tmp_path, program):
+@pytest.fixture
+def places(family_folder, texts_file, finished, tmp_path):
+    """What the command lines of MISTAKES stand for."""
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "latin.txt").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "table.csv").write_text("text,label\nw40 w41,a\n")
-    places = {"model": family_folder("llama"), "texts": texts_file, "tmp": tmp_path, "run": finished[0]}
+    return {"model": family_folder("llama"), "texts": texts_file, "tmp": tmp_path, "run": finished[0]}
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES)
+def test_a_mistake_exits_2_with_one_sentence(words, message, places, program):
     code, _, errors = program(*(word.format(**places) for word in words))
     assert code == 2, errors
     assert message in errors

@@ -23,7 +23,9 @@ def tiny_spec(family_folder, texts_file):
         defaults = {"block_size": 5, "batch_tokens": 120, "resamples": 100}
         return RunSpec(
             model=ModelSpec(name=str(family_folder(options.pop("family", "llama")))),
-            texts=TextSpec(source=str(texts_file), n=options.pop("n", 18), perturbation=options.pop("perturbation", None)),
+            texts=TextSpec(
+                source=str(texts_file), n=options.pop("n", 18), perturbation=options.pop("perturbation", None)
+            ),
             views=ViewSpec(views=options.pop("views", 4)),
             **(defaults | options),
         )

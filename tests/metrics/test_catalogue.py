@@ -1,5 +1,6 @@
 import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from layerscope.metrics.readings import Setting
 from layerscope.metrics.requests import settings
 from layerscope.metrics.sources import PooledVectors, TokenStates, ViewOptions, ViewVectors
 
-SUBSETS = [torch.arange(20), *leave_out(20, 3)]
+SUBSETS = [torch.arange(24), *leave_out(24, 3)]
 OPTIONS = ViewOptions(temperature=0.2, permutations=11, seed=4)
 
 
@@ -22,11 +23,11 @@ def token_source(precision="float32"):
 
 
 def pooled_vectors():
-    return normal(20, 30, dtype=torch.float32) + 1
+    return normal(24, 30, dtype=torch.float32) + 1
 
 
 def view_vectors():
-    return (normal(20, 1, 30) + 0.4 * normal(20, 4, 30, seed=2)).float()
+    return (normal(24, 1, 30) + 0.4 * normal(24, 4, 30, seed=2)).float()
 
 
 def source_of(metric):
@@ -41,6 +42,9 @@ def rows():
     alphas, normalizations = (0.5, 1.0, 2.0), ("none", "max")
     return [(m, s) for m in METRICS.values() for s in settings(m, ("all",), alphas, normalizations)]
 
+
+ROWS = rows()
+IDS = [f"{m.name}-{s.variant}-{s.alpha}-{s.normalization}" for m, s in ROWS]
 
 DIRECT = {
     "prompt_entropy": lambda z, s: entropy.prompt_entropy(
@@ -76,7 +80,7 @@ DIRECT = {
 }
 
 
-@pytest.mark.parametrize(("metric", "setting"), rows(), ids=str)
+@pytest.mark.parametrize(("metric", "setting"), ROWS, ids=IDS)
 def test_a_row_of_the_catalogue_is_the_public_function(metric, setting):
     found = metric.values(source_of(metric), setting)
     assert found.dtype == torch.float64
@@ -104,7 +108,7 @@ def bad_data(metric):
     return [torch.full((20, 3, 4), math.nan), torch.zeros(20, 3, 4), torch.ones(1, 3, 4), torch.ones(20, 3, 4)]
 
 
-@pytest.mark.parametrize(("metric", "setting"), rows(), ids=str)
+@pytest.mark.parametrize(("metric", "setting"), ROWS, ids=IDS)
 def test_a_value_is_nan_only_with_a_reason(metric, setting):
     """The reason is read where the value is NaN, so there it must not be empty."""
     for data in bad_data(metric):
@@ -130,6 +134,15 @@ def test_an_entry_says_what_a_reader_needs(metric):
     assert metric.low is None or metric.high is None or metric.low < metric.high
     for function in (metric.values, metric.reason):
         assert inspect.getdoc(function)
+
+
+def test_the_documentation_has_a_section_for_each_metric():
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    sections = {part.split("\n", 1)[0]: part for part in text.split("\n## ")[1:]}
+    for metric in METRICS.values():
+        assert f"(#{metric.name})" in text
+        for field in ("**Formula**", "**Unit, range**", "**How to read it**"):
+            assert field in sections[metric.name]
 
 
 def test_a_source_computes_a_spectrum_once(monkeypatch):

@@ -29,9 +29,9 @@ def test_identical_rows_have_rank_one():
 
 
 CASES = {
-    "massive": massive(109, 256),
-    "more massive": massive(109, 256, 20000.0),
-    "massive and tall": massive(200, 64),
+    "massive": massive(70, 160),
+    "more massive": massive(70, 160, 20000.0),
+    "massive and tall": massive(120, 48),
     "repeated tokens": normal(40, 128, dtype=torch.float32)[torch.arange(100) % 40],
     "repeated tokens and tall": normal(20, 64, dtype=torch.float32)[torch.arange(100) % 20],
     "exponential decay": with_spectrum(np.exp(-1.3 * np.arange(40)), 60, 100),

@@ -53,12 +53,25 @@ def test_delta_is_absolute():
     assert lidar(views, delta=0.3).item() == pytest.approx(reference.lidar(views, delta=0.3), abs=1e-9)
 
 
-def test_a_huge_singular_scatter_still_has_a_value():
-    # N J < D and entries of 1e8: rounding makes the smallest eigenvalues of W negative beyond delta.
-    views = viewed(6, 3, 40) * 1e8
-    value = lidar(views).item()
-    assert 0 <= value <= math.log(5)
-    assert value == pytest.approx(reference.lidar(views / 1e8, delta=1e-20), abs=0.2)
+@pytest.mark.parametrize("variant", ["paper", "centered"])
+def test_a_huge_singular_scatter_keeps_its_digits(variant):
+    # N J < D and a delta of 1e-20 of the scatter: only what lies outside of the views' own directions counts.
+    views = viewed(6, 3, 40)
+    moved = views - views.mean(0) if variant == "centered" else views
+    within = (moved - moved.mean(1, keepdim=True)).flatten(0, 1)
+    singular = torch.linalg.svd(within, full_matrices=True)
+    outside = singular.Vh[int((singular.S > 1e-9).sum()) :]
+    means = moved.mean(1)
+    spectrum = torch.linalg.svdvals((means - means.mean(0)) @ outside.mT).square()
+    expected = reference.entropy((spectrum / spectrum.sum()).numpy(), 1)
+    assert lidar(views * 1e8, variant=variant).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_both_factorisations_agree_where_they_meet():
+    views = viewed(12, 4, 20)
+    trace = float((views - views.mean(1, keepdim=True)).square().sum() / 48)
+    below, above = (lidar(views, delta=trace / 1e11 * factor).item() for factor in (1.001, 0.999))
+    assert below == pytest.approx(above, abs=1e-6)
 
 
 def test_nan_without_a_spread_between_prompts():

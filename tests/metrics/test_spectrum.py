@@ -121,17 +121,18 @@ def test_an_order_that_is_not_positive_is_refused(alpha):
 @pytest.mark.parametrize(("tokens", "dim"), [(12, 40), (40, 12), (31, 31), (2, 9)])
 def test_every_variant_agrees_with_the_reference(variant, tokens, dim):
     states = normal(tokens, dim, seed=tokens) * torch.linspace(0.1, 3, dim).double() + 2 * normal(dim, seed=5)
-    expected = [reference.prompt_entropy(states, alpha, variant) for alpha in ALPHAS]
+    p = reference.distribution(states, variant)
+    expected = [reference.entropy(p, alpha) for alpha in ALPHAS]
     assert entropies(states.float(), variant) == pytest.approx(expected, abs=2e-5)
     assert entropies(states, variant, "float64") == pytest.approx(expected, abs=1e-10)
 
 
 def adversarial():
-    yield "first token 168x", massive(109, 576)
-    yield "first token 5000x", massive(109, 576, 5000.0)
+    yield "first token 168x", massive(109, 256)
+    yield "first token 5000x", massive(109, 256, 5000.0)
     yield "first token 168x, tokens > dim", massive(300, 96)
     for p_max in (0.9, 0.99, 0.999, 0.9999, 0.99999):
-        for tokens, dim in ((100, 576), (200, 96)):
+        for tokens, dim in ((80, 256), (160, 64)):
             side = min(tokens, dim)
             values = np.concatenate(([p_max], np.full(side - 1, (1 - p_max) / (side - 1))))
             yield f"p_max {p_max}, {tokens} x {dim}", with_spectrum(values, tokens, dim).float() * 27000
@@ -142,7 +143,8 @@ def adversarial():
 @pytest.mark.parametrize(("name", "states"), list(adversarial()))
 @pytest.mark.parametrize("variant", VARIANTS[:4])
 def test_precision_holds_on_massive_activations(name, states, variant):
-    expected = [reference.prompt_entropy(states, alpha, variant) for alpha in ALPHAS]
+    p = reference.distribution(states, variant)
+    expected = [reference.entropy(p, alpha) for alpha in ALPHAS]
     assert entropies(states, variant) == pytest.approx(expected, abs=1e-4)
     assert entropies(states, variant, "float64") == pytest.approx(expected, abs=1e-10)
 

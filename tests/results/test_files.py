@@ -30,6 +30,7 @@ def test_a_folder_appears_when_the_block_ends(tmp_path):
 def test_nothing_is_left_after_an_error(tmp_path, as_folder):
     if not as_folder:
         (tmp_path / "a").write_text("old")
+
     def half_write(temporary):
         if as_folder:
             temporary.mkdir()

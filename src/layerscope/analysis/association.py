@@ -107,7 +107,7 @@ def shift_test(
         of the curves as they are.
 
     Departs from a plain circular shift, whose level was 7 to 16 % on autoregressive curves and 65 % on curves with a
-    trend (25 layers, nominal 5 %); this one: 1 to 2.5 %. docs/statistics.md has the table.
+    trend (25 layers, nominal 5 %); this one: 1 to 4 %. docs/statistics.md has the table.
     """
     value, p, q95, mean = _one_sequence(curves, targets, statistic)
     _, p_rest, _, _ = _one_sequence(without_line(curves), without_line(targets), statistic)

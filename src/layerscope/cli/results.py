@@ -56,11 +56,23 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Write one self-contained HTML page about one or many runs."""
+    from layerscope.errors import LayerscopeError
+    from layerscope.inputs.texts import load_texts
     from layerscope.report.page import write_report
     from layerscope.results.run import load_run
 
-    written = write_report([load_run(run) for run in runs], out)
-    console().print(f"report written to {written}")
+    screen = console()
+    opened = [load_run(run) for run in runs]
+    texts: list[dict[str, str]] = []
+    for run in opened:
+        # A run holds no texts; where their source has gone since, the page names its example prompts by id.
+        try:
+            texts.append({text.id: text.text for text in load_texts(run.record.spec.texts).texts})
+        except LayerscopeError as error:
+            texts.append({})
+            screen.print(f"note: {run.path} is shown without its texts: {error}", highlight=False)
+    written = write_report(opened, out, texts=texts)
+    screen.print(f"report written to {written}", highlight=False)
 
 
 VERBS = (

@@ -35,7 +35,7 @@ def anisotropy_of_subsets(
     pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`anisotropy` of each subset of the prompts."""
-    vectors = pooled.to("cpu", torch.float64)
+    vectors = pooled.cpu().to(torch.float64)
     return torch.tensor([_mean_cosine(vectors[kept], variant) for kept in subsets], dtype=torch.float64)
 
 

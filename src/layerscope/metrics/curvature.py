@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from layerscope.metrics.prompts import split_prompts
 from layerscope.metrics.workers import parallel_map
 
-# Where float32 is enough: squared lengths in range, and cosines whose arccos does not enlarge their rounding. A prompt
-# with anything else is computed in float64, four times slower.
+# Where float32 is enough: squared lengths in range (else the prompt is computed in float64), and cosines whose arccos
+# does not enlarge their rounding (else the cosine is).
 _SAFE = (1e-15, 1e15)
 _STRAIGHT = 0.99
+# Numbers of a piece of work that fits a core's own cache (1 MiB of float32).
+_CACHED = 2**18
 
 
 def curvature(
@@ -72,29 +74,56 @@ def curvature_and_skipped(
     """`curvature` and `skipped_steps` from one pass, in the last dimension."""
     if steps < 1:
         raise ValueError(f"expected a curvature over 1 or more steps, got {steps}")
-    pairs = parallel_map(lambda z: _path(z[::steps]), split_prompts(states, lengths))
-    return torch.tensor(pairs, dtype=torch.float64).reshape(*states.shape[:-2], 2)
+    prompts = split_prompts(states, lengths)
+    if states.dtype == torch.float64 or states.device.type != "cpu":
+        pairs = parallel_map(lambda z: _exact_path(z[::steps].cpu().to(torch.float64)), prompts)
+        return torch.tensor(pairs, dtype=torch.float64).reshape(*states.shape[:-2], 2)
+    points = states.reshape(len(prompts), *states.shape[-2:])[:, ::steps]
+    counts = torch.tensor([(z.shape[0] + steps - 1) // steps for z in prompts])
+    found, safe = _plain_paths(points, counts)
+    for index in torch.nonzero(~safe).flatten().tolist():
+        found[index] = torch.tensor(_exact_path(prompts[index][::steps].to(torch.float64)), dtype=torch.float64)
+    return found.reshape(*states.shape[:-2], 2)
 
 
-def _path(points: Float[Tensor, "points dim"]) -> tuple[float, float]:
-    if points.dtype == torch.float64 or points.device.type != "cpu":
-        return _exact_path(points.to("cpu", torch.float64))
-    path = points.to(torch.float32)
-    if path.shape[0] < 3:
-        return _exact_path(path.to(torch.float64))
-    move = path[1:] - path[:-1]
-    length = torch.linalg.vector_norm(move, dim=-1)
-    moved = length > 0
-    shortest, longest = length.where(moved, 1.0).aminmax()
-    if not _SAFE[0] < float(shortest) <= float(longest) < _SAFE[1] or bool(move[~moved].any()):
-        return _exact_path(path.to(torch.float64))
-    both = moved[1:] & moved[:-1]
-    product = (move[1:] * move[:-1]).sum(-1)[both].to(torch.float64)
-    cosine = product / length[1:][both] / length[:-1][both]
-    if bool((cosine.abs() > _STRAIGHT).any()):
-        return _exact_path(path.to(torch.float64))
-    skipped = float((~moved).sum())
-    return (float(torch.arccos(cosine).mean()) if cosine.shape[0] else math.nan), skipped
+def _plain_paths(
+    points: Float[Tensor, "prompts points dim"], counts: Int[Tensor, " prompts"]
+) -> tuple[Float64[Tensor, "prompts two"], Bool[Tensor, " prompts"]]:
+    """Curvature and zero-length steps of all prompts in float32, and which of them float32 is enough for."""
+    # A few prompts at a time, so that their steps stay in the cache: six times faster than all at once.
+    together = max(1, _CACHED // max(1, points.shape[1] * points.shape[2]))
+    parts = [_steps(part.to(torch.float32)) for part in torch.split(points, together)]
+    length, product = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    step = torch.arange(length.shape[1])
+    real_step = step < (counts - 1)[:, None]
+    moved = (length > 0) & real_step
+    both = moved[:, 1:] & moved[:, :-1]
+    inside = (length > _SAFE[0]) & (length < _SAFE[1])
+    # A zero length may be a step too small to square, so prompts that have one are looked at exactly.
+    safe = (inside | ~real_step).all(-1) & (counts >= 3)
+    cosine = product.to(torch.float64) / length[:, 1:] / length[:, :-1]
+    straight = (both & (cosine.abs() > _STRAIGHT) & safe[:, None]).nonzero(as_tuple=True)
+    cosine[straight] = _exact_cosines(points, *straight)
+    turns = both.sum(-1)
+    angle = torch.arccos(cosine.where(both, 0.0)).where(both, 0.0).sum(-1) / turns
+    skipped = (real_step & ~moved).sum(-1)
+    return torch.stack([angle, skipped.to(torch.float64)], dim=-1), safe
+
+
+def _steps(
+    path: Float[Tensor, "prompts points dim"],
+) -> tuple[Float[Tensor, "prompts steps"], Float[Tensor, "prompts turns"]]:
+    """Lengths of the steps, and inner products of neighbouring ones."""
+    move = path[:, 1:] - path[:, :-1]
+    return torch.linalg.vector_norm(move, dim=-1), (move[:, 1:] * move[:, :-1]).sum(-1)
+
+
+def _exact_cosines(
+    points: Float[Tensor, "prompts points dim"], prompts: Int[Tensor, " turns"], turns: Int[Tensor, " turns"]
+) -> Float64[Tensor, " turns"]:
+    first, middle, last = (points[prompts, turns + step].to(torch.float64) for step in range(3))
+    cosine: Tensor = torch.nn.functional.cosine_similarity(last - middle, middle - first, dim=-1)
+    return cosine.clamp(-1, 1)
 
 
 def _exact_path(path: Float64[Tensor, "points dim"]) -> tuple[float, float]:

@@ -127,7 +127,7 @@ def normalizer(rows: Int[Tensor, "*prompts"], dim: int, normalization: Normaliza
 
     Paper: arXiv 2412.09563, appendix B; the names are those of the authors' code (max is their maxEntropy).
     """
-    counts = rows.to(device="cpu", dtype=torch.float64)
+    counts = rows.cpu().to(torch.float64)
     if normalization == "none":
         return torch.ones_like(counts)
     log_rows, log_dim = counts.log(), torch.full_like(counts, math.log(dim) if dim else -math.inf)

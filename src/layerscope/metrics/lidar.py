@@ -15,6 +15,9 @@ from layerscope.metrics.views import ViewVariant
 from layerscope.metrics.workers import parallel_map
 
 DELTA = 1e-4
+# Of trace(W) to delta: above it rounding of the squares (1e-16 of the trace) comes near delta itself, and W is
+# factored from its rows, without squaring them: 10 times slower.
+_CHOLESKY_LIMIT = 1e11
 
 
 def lidar(
@@ -100,35 +103,27 @@ def lidar_eigenvalues(
         raise ValueError(f"expected 2 or more views a prompt, got {count}")
     if not delta > 0:
         raise ValueError(f"expected a delta above 0, got {delta}")
-    exact = views.to("cpu", torch.float64)
+    exact = views.cpu().to(torch.float64)
     usable = exact.isfinite().all(-1).all(-1)
     # Centred rows change with the subset, and their unit vectors with them: nothing can be shared there.
-    per_subset = variant == "centered-unit"
     rows = unit(exact) if variant == "unit" else exact
-    shared = None if per_subset else _Scatter(rows.where(usable[:, None, None], 0.0))
+    shared = None if variant == "centered-unit" else _Scatter(rows.where(usable[:, None, None], 0.0))
 
     def spectrum(kept: Tensor) -> Tensor:
         if kept.shape[0] < 2 or not bool(usable[kept].all()):
             return torch.empty(0, dtype=torch.float64)
-        if shared is None:
-            part = exact[kept]
-            own = _Scatter(unit(part - part.mean(0)))
-            return _eigenvalues(own.within(torch.arange(kept.shape[0])), own.means, count, delta)
-        within = shared.within(kept)
-        if variant == "centered":
-            offsets = shared.rows[kept].mean(0)
-            offsets = offsets - offsets.mean(0)
-            within = within - kept.shape[0] * offsets.mT @ offsets
-        return _eigenvalues(within, shared.means[kept], count, delta)
+        if shared is not None:
+            return _eigenvalues(shared, kept, delta, centered=variant == "centered")
+        part = exact[kept]
+        return _eigenvalues(_Scatter(unit(part - part.mean(0))), torch.arange(kept.shape[0]), delta, centered=False)
 
-    return stack_rows(parallel_map(spectrum, list(subsets)), min(prompts, dim))
+    return stack_rows(parallel_map(spectrum, list(subsets)), max(1, min(prompts, dim)))
 
 
 class _Scatter:
-    """Sums over prompts of the views' scatter around their prompt's mean, for any subset of the prompts."""
+    """The views' scatter around their prompt's mean, of any subset of the prompts."""
 
     def __init__(self, rows: Float64[Tensor, "prompts views dim"]) -> None:
-        self.rows = rows
         self.means = rows.mean(1)
         self.residuals = rows - self.means.unsqueeze(1)
         self.total = self._sum(self.residuals)
@@ -141,7 +136,7 @@ class _Scatter:
 
     def within(self, kept: Int64[Tensor, " kept"]) -> Float64[Tensor, "dim dim"]:
         """The sum over the kept prompts: the whole minus those left out, where these are fewer."""
-        left_out = torch.ones(self.rows.shape[0], dtype=torch.bool)
+        left_out = torch.ones(self.means.shape[0], dtype=torch.bool)
         left_out[kept] = False
         missing = int(left_out.sum())
         if missing == 0:
@@ -152,23 +147,29 @@ class _Scatter:
 
 
 def _eigenvalues(
-    within: Float64[Tensor, "dim dim"], means: Float64[Tensor, "prompts dim"], views: int, delta: float
+    scatter: _Scatter, kept: Int64[Tensor, " kept"], delta: float, *, centered: bool
 ) -> Float64[Tensor, " k"]:
-    prompts = means.shape[0]
-    spread = means - means.mean(0)
+    means = scatter.means[kept]
+    prompts, (views, dim) = kept.shape[0], scatter.residuals.shape[1:]
     if not bool((means != means[0]).any()):
-        return torch.zeros(min(spread.shape), dtype=torch.float64)
+        return torch.zeros(min(prompts, dim), dtype=torch.float64)
+    within = scatter.within(kept)
+    # Each view's own mean over prompts, as it stands out of the prompts' mean.
+    offsets = scatter.residuals[kept].mean(0) if centered else torch.zeros(views, dim, dtype=torch.float64)
+    if centered:
+        within = within - prompts * offsets.mT @ offsets
     covariance = within / (prompts * views)
-    ridged = covariance.clone()
-    ridged.diagonal().add_(delta)
-    factor, failed = torch.linalg.cholesky_ex(ridged)
-    if int(failed):
-        # Rounding pushed a zero eigenvalue of a huge covariance below -delta.
-        variances, vectors = torch.linalg.eigh(covariance)
-        whitened = (vectors.mT @ spread.mT) / (variances.clamp(min=0) + delta).sqrt().unsqueeze(-1)
+    if float(covariance.trace()) < _CHOLESKY_LIMIT * delta:
+        ridged = covariance.clone()
+        ridged.diagonal().add_(delta)
+        factor = torch.linalg.cholesky(ridged)
     else:
-        whitened = torch.linalg.solve_triangular(factor, spread.mT, upper=False)
+        rows = (scatter.residuals[kept] - offsets).flatten(0, 1) / (prompts * views) ** 0.5
+        ridge = torch.eye(dim, dtype=torch.float64) * delta**0.5
+        factor = torch.linalg.qr(torch.cat((rows, ridge)), mode="r").R.mT
+    spread = means - means.mean(0)
+    whitened = torch.linalg.solve_triangular(factor, spread.mT, upper=False)
     # Only the smaller side: B has no more than N - 1 non-zero eigenvalues.
-    small = whitened.mT @ whitened if prompts <= whitened.shape[0] else whitened @ whitened.mT
+    small = whitened.mT @ whitened if prompts <= dim else whitened @ whitened.mT
     values: Tensor = torch.linalg.eigvalsh(small / prompts).flip(0).clamp(min=0)
     return values

@@ -41,14 +41,18 @@ def steps_of(variant: str) -> int:
     return int(match[1]) if match else 1
 
 
-def _spectral(setting: Setting) -> ViewVariant:
-    # The request has been checked against the catalogue's variants; the maths knows them as Literals.
+# The request has been checked against the catalogue's variants; the maths knows them as Literals.
+def _spectral(setting: Setting) -> Variant:
+    return cast(Variant, setting.variant)
+
+
+def _of_views(setting: Setting) -> ViewVariant:
     return cast(ViewVariant, setting.variant)
 
 
 def prompt_entropy(source: TokenStates, setting: Setting) -> Values:
     """S_alpha of each prompt."""
-    alpha, variant = cast(float, setting.alpha), cast(Variant, setting.variant)
+    alpha, variant = cast(float, setting.alpha), _spectral(setting)
     if alpha == 2 and variant != "released":
         entropy = source.collision_entropy(variant)
     else:
@@ -129,12 +133,12 @@ def anisotropy(source: PooledVectors, setting: Setting) -> Values:
 
 def infonce(source: ViewVectors, setting: Setting) -> Values:
     """InfoNCE loss of each subset."""
-    return source.infonce(_spectral(setting))
+    return source.infonce(_of_views(setting))
 
 
 def infonce_bound(source: ViewVectors, setting: Setting) -> Values:
     """InfoNCE bound of each subset."""
-    return infonce_chance(source.sizes) - source.infonce(_spectral(setting))
+    return infonce_chance(source.sizes) - source.infonce(_of_views(setting))
 
 
 def infonce_chance_level(source: ViewVectors, setting: Setting) -> Values:  # noqa: ARG001
@@ -144,22 +148,22 @@ def infonce_chance_level(source: ViewVectors, setting: Setting) -> Values:  # no
 
 def dime(source: ViewVectors, setting: Setting) -> Values:
     """DiME of each subset."""
-    return source.dime(_spectral(setting), cast(float, setting.alpha)).value
+    return source.dime(_of_views(setting), cast(float, setting.alpha)).value
 
 
 def dime_standard_error(source: ViewVectors, setting: Setting) -> Values:
     """Standard error of DiME over the permutations, for each subset."""
-    return source.dime(_spectral(setting), cast(float, setting.alpha)).standard_error
+    return source.dime(_of_views(setting), cast(float, setting.alpha)).standard_error
 
 
 def lidar(source: ViewVectors, setting: Setting) -> Values:
     """LiDAR of each subset."""
-    return source.lidar(_spectral(setting))
+    return source.lidar(_of_views(setting))
 
 
 def lidar_rank(source: ViewVectors, setting: Setting) -> Values:
     """exp of LiDAR, for each subset."""
-    return source.lidar(_spectral(setting)).exp()
+    return source.lidar(_of_views(setting)).exp()
 
 
 def spectral_reason(states: Float[Tensor, "rows dim"], setting: Setting) -> str:
@@ -204,7 +208,7 @@ def cosine_reason(pooled: Float[Tensor, "prompts dim"], setting: Setting) -> str
 
 def comparison_reason(views: Float[Tensor, "prompts views dim"], setting: Setting) -> str:
     """Why InfoNCE or DiME is NaN."""
-    return view_reason(views, _spectral(setting))
+    return view_reason(views, _of_views(setting))
 
 
 def discriminant_reason(views: Float[Tensor, "prompts views dim"], setting: Setting) -> str:  # noqa: ARG001

@@ -73,12 +73,12 @@ def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
     norms = torch.linalg.vector_norm(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
     smallest, largest = (float(end) for end in norms.aminmax())
     if not _SAFE[0] < smallest <= largest < _SAFE[1]:  # its squares may have left float32; True for NaN too
-        exact = z.to("cpu", torch.float64)
+        exact = z.cpu().to(torch.float64)
         scale = float(exact.abs().amax())
         if not math.isfinite(scale):
             return math.nan, math.nan
         norms = torch.linalg.vector_norm(exact / scale, dim=-1) * scale if scale > 0 else exact[:, 0]
-    ordered = norms.to("cpu", torch.float64).sort().values
+    ordered = norms.cpu().to(torch.float64).sort().values
     median = float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     return (float(ordered[-1]) / median if median > 0 else math.nan), float(norms[0])
 
@@ -131,8 +131,9 @@ def sink_rate(
 
     Paper: arXiv 2410.10781 (the importance of the first key), arXiv 2309.17453.
     """
-    to_first = attentions[..., 0].mean(-2, dtype=torch.float64).unsqueeze(-1)
+    to_first = attentions[..., :1].mean(-3, dtype=torch.float64)  # a slice, since there may be no first token
     rates = [
-        float(rate.mean()) if bool(rate.isfinite().all()) else math.nan for rate in split_prompts(to_first, lengths)
+        float(rate.mean()) if rate.numel() and bool(rate.isfinite().all()) else math.nan
+        for rate in split_prompts(to_first, lengths)
     ]
     return torch.tensor(rates, dtype=torch.float64).reshape(attentions.shape[:-3])

@@ -44,7 +44,7 @@ def eigenvalues(
         precision: of the product and the eigenvalues. float64 also repairs what squaring loses in small values.
 
     Returns:
-        `*prompts k` with k = min(tokens, dim), float64, on the CPU, descending, negative values clamped to 0; entries
+        `*prompts k` with k = min(tokens, dim) (at least 1), float64, on the CPU, descending, negative values clamped to 0; entries
         past a prompt's own min(T_i, D) are 0. A prompt without tokens or with a non-finite state is a row of NaN;
         one of which nothing is left (all zero, or identical rows after centring) is a row of 0.
 
@@ -53,24 +53,24 @@ def eigenvalues(
 
     Paper: arXiv 2412.09563, eq. 1. The authors' code feeds centered-unit and clamps entries; that is `released`.
     """
-    tokens, dim = states.shape[-2:]
-    prompts = split_prompts(states, lengths)
-    spectra = prompt_spectra(prompts, variant, precision)
-    return stack_rows(spectra, min(tokens, dim)).reshape(*states.shape[:-2], min(tokens, dim))
+    width = max(1, min(states.shape[-2:]))
+    spectra = prompt_spectra(split_prompts(states, lengths), variant, precision)
+    return stack_rows(spectra, width).reshape(*states.shape[:-2], width)
 
 
 def prompt_spectra(
     prompts: list[Float[Tensor, "_ dim"]], variant: Variant, precision: Precision
 ) -> list[Float64[Tensor, " _"]]:
     """`eigenvalues` of prompts of different lengths, each min(T_i, D) long; empty where `eigenvalues` has NaN."""
-    if prompts and prompts[0].device.type != "cpu":
-        # A GPU's own small products and few large eigenproblems; MPS has neither float64 nor eigvalsh.
-        on_gpu = prompts[0].device.type == "cuda"
-        placed = [z if on_gpu and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
-        if on_gpu and any(z.device.type == "cuda" for z in placed):
-            return [_spectrum(z, variant, precision).cpu() for z in placed]
-        prompts = placed
-    return parallel_map(lambda z: _spectrum(z, variant, precision), prompts)
+    placed = _place(prompts)
+    if any(z.is_cuda for z in placed):
+        return [_spectrum(z, variant, precision).cpu() for z in placed]
+    return parallel_map(lambda z: _spectrum(z, variant, precision), placed)
+
+
+def _place(prompts: list[Float[Tensor, "_ dim"]]) -> list[Float[Tensor, "_ dim"]]:
+    # Large eigenproblems stay on a CUDA device; everything else goes to the CPU's workers (MPS lacks float64 as well).
+    return [z if z.is_cuda and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
 
 
 def _spectrum(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Float64[Tensor, " k"]:
@@ -157,9 +157,10 @@ def gram_spectrum(
     Squaring hides singular values below 1e-8 of the largest: where a float64 Gram has such, the singular values of
     `rows()` are taken instead. The last `known_zeros` values are set to zero (centring leaves one).
     """
-    values: Tensor = torch.linalg.eigvalsh(gram).to(torch.float64).flip(0).clamp(min=0)
+    values: Tensor = torch.linalg.eigvalsh(gram).to(torch.float64).flip(0).clamp_(min=0)
     kept = values.shape[0] - known_zeros
-    values[kept:] = 0
+    if known_zeros:
+        values[kept:] = 0
     if refine and gram.dtype == torch.float64 and kept > 0 and 0 <= values[kept - 1] <= _SQUARING_LIMIT * values[0]:
         values[:kept] = torch.linalg.svdvals(rows())[:kept].square()
     return values
@@ -243,7 +244,7 @@ def collision_entropy(
         raise ValueError(
             "expected a variant whose S_2 follows from its Gram matrix, got 'released': use its eigenvalues"
         )
-    values = parallel_map(lambda z: _collision(z, variant, precision), split_prompts(states, lengths))
+    values = parallel_map(lambda z: _collision(z, variant, precision), _place(split_prompts(states, lengths)))
     return torch.tensor(values, dtype=torch.float64).reshape(states.shape[:-2])
 
 

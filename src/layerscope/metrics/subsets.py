@@ -57,7 +57,7 @@ def subset_eigenvalues(
         `subsets k` float64, k = min(prompts, dim), descending, as exact as squared singular values; 0 past a subset's
         own min(n, D); a row of NaN where a kept vector is not finite.
     """
-    vectors = pooled.to("cpu", torch.float64)
+    vectors = pooled.cpu().to(torch.float64)
     usable = vectors.isfinite().all(-1)
     vectors = vectors.where(usable.unsqueeze(-1), 0.0)
     shared = vectors @ vectors.mT if pooled.shape[0] <= pooled.shape[1] else None
@@ -72,4 +72,4 @@ def subset_eigenvalues(
         known_zeros = int(variant.startswith("centered") and kept.shape[0] <= pooled.shape[1])
         return gram_spectrum(gram, lambda: rows, known_zeros, refine=variant != "released")
 
-    return stack_rows(parallel_map(spectrum, list(subsets)), min(pooled.shape))
+    return stack_rows(parallel_map(spectrum, list(subsets)), max(1, min(pooled.shape)))

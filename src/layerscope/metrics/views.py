@@ -22,7 +22,7 @@ def pair_gram(views: Float[Tensor, "prompts views dim"]) -> Float64[Tensor, "two
     if views.shape[1] < 2:
         raise ValueError(f"expected 2 or more views a prompt, got {views.shape[1]}")
     count = views.shape[0]
-    rows = views[:, :2].transpose(0, 1).reshape(2 * count, -1).to("cpu", torch.float64)
+    rows = views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu().to(torch.float64)
     return (rows @ rows.mT).reshape(2, count, 2, count)
 
 

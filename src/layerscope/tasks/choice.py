@@ -96,9 +96,9 @@ def choose_subsets(available: Mapping[str, Collection[str]], wanted: Sequence[st
 
 def task_classes() -> dict[str, Any]:
     """MTEB's own task classes by name."""
-    import mteb.get_tasks
+    from mteb.get_tasks import TASK_LIST
 
-    return {cls.metadata.name: cls for cls in mteb.get_tasks.TASK_LIST}
+    return {cls.metadata.name: cls for cls in TASK_LIST}
 
 
 def load_own_module(module: str, file: str) -> None:
@@ -134,10 +134,14 @@ def _own_task(name: str) -> Any:  # noqa: ANN401
         if isinstance(value, type) and issubclass(value, mteb.AbsTask) and value.__module__ == module
     }
     if not classes:
-        raise UserError(f"{file} holds no task class: expected a subclass of one of MTEB's, such as AbsTaskClassification")
+        raise UserError(
+            f"{file} holds no task class: expected a subclass of one of MTEB's, such as AbsTaskClassification"
+        )
     if not wanted:
         if len(classes) > 1:
-            raise UserError(f"{file} holds several tasks ({', '.join(classes)}): say which as {file}:{next(iter(classes))}")
+            raise UserError(
+                f"{file} holds several tasks ({', '.join(classes)}): say which as {file}:{next(iter(classes))}"
+            )
         wanted = next(iter(classes))
     if wanted not in classes:
         raise unknown(f"task class in {file}", wanted, classes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.inputs.checkpoints import hub_reachable
@@ -36,6 +36,11 @@ def load_task_data(task: Any, data_dir: str | None) -> RandomState:  # noqa: ANN
         UserError: the data cannot be had, with the folder that would make it work, or is not what the task expects.
     """
     with kept_random_state(), quiet_mteb():
+        if getattr(task, "is_aggregate", False):
+            # The parts belong to the class: loading them there would not go with a packed task.
+            parts = [copy.copy(part) for part in task.metadata.tasks]
+            task.metadata = task.metadata.model_copy(update={"tasks": parts})
+        RandomState.seeded(task.seed).restore()
         for part in subtasks(task):
             _load_part(part, data_dir)
         return RandomState.now()
@@ -48,7 +53,7 @@ def subtasks(task: Any) -> list[Any]:  # noqa: ANN401
 
 def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
     """Samples of a loaded task by "split/subset": rows, or queries of a retrieval task."""
-    counts = {}
+    counts: dict[str, int] = {}
     for part in subtasks(task):
         for subset in part.hf_subsets or ["default"]:
             data = part.dataset or {}
@@ -57,7 +62,7 @@ def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
                 rows = splits.get(split) if hasattr(splits, "get") else None
                 if isinstance(rows, dict):
                     rows = rows.get("queries")
-                if hasattr(rows, "__len__"):
+                if rows is not None and hasattr(rows, "__len__"):
                     counts[f"{split}/{subset}"] = counts.get(f"{split}/{subset}", 0) + len(rows)
     return counts
 
@@ -107,7 +112,11 @@ def _point_at(task: Any, folder: Path) -> None:  # noqa: ANN401
             f"task {task.metadata.name}: the stand-in {folder} needs the folders corpus, queries and qrels "
             f"(found {', '.join(configs) or 'none'}): the columns are _id and text, _id and text, query-id, corpus-id and score"
         )
-    if task.metadata.type in ("Reranking", "InstructionReranking") and retrieval and not any("top_ranked" in c for c in configs):
+    if (
+        task.metadata.type in ("Reranking", "InstructionReranking")
+        and retrieval
+        and not any("top_ranked" in c for c in configs)
+    ):
         # Without it MTEB ranks the whole corpus and still calls the result reranking.
         raise UserError(
             f"task {task.metadata.name}: the stand-in {folder} needs the folder top_ranked (columns query-id, corpus-ids)"
@@ -132,10 +141,17 @@ def _has_config(configs: dict[str, dict[str, Path]], name: str, *, retrieval: bo
 
 
 def _configs(folder: Path) -> dict[str, dict[str, Path]]:
-    """Files by config and split: a folder a config; files beside them are the config `default`."""
-    found = {}
+    """Files by config and split: a folder a config; files beside them are the config `default`.
+
+    Where the folder's README names its configs, the names are those, without files.
+    """
+    if _names_configs(folder):
+        import datasets
+
+        return {name: {} for name in datasets.get_dataset_config_names(str(folder))}
+    found: dict[str, dict[str, Path]] = {}
     for home in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
-        splits = {}
+        splits: dict[str, Path] = {}
         for suffix in reversed(SUFFIXES):
             splits |= {file.stem: file for file in home.glob(f"*{suffix}") if file.is_file()}
         if splits:
@@ -148,15 +164,15 @@ def _staged(folder: Path, configs: dict[str, dict[str, Path]]) -> Path:
 
     Without that README the `datasets` library silently reads all folders as one table.
     """
-    readme = folder / "README.md"
-    if set(configs) == {"default"} or (readme.is_file() and "configs:" in readme.read_text(encoding="utf-8")):
+    if set(configs) == {"default"} or _names_configs(folder):
         return folder
     listing = repr([(name, split, str(file)) for name, splits in configs.items() for split, file in splits.items()])
     staged = cache_folder() / "stand-ins" / hashlib.sha256(f"{folder}{listing}".encode()).hexdigest()[:16]
     if staged.is_dir():
         return staged
     make_folder(staged.parent)
-    card = {"configs": []}
+    # JSON is YAML too.
+    card: dict[str, list[object]] = {"configs": []}
     with whole_file(staged) as temporary:
         temporary.mkdir()
         for name, splits in configs.items():
@@ -166,8 +182,13 @@ def _staged(folder: Path, configs: dict[str, dict[str, Path]]) -> Path:
                 (temporary / link).symlink_to(file.resolve())
                 files.append({"split": split, "path": link})
             card["configs"].append({"config_name": name, "data_files": files})
-        (temporary / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
+        (temporary / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n", encoding="utf-8")
     return staged
+
+
+def _names_configs(folder: Path) -> bool:
+    readme = folder / "README.md"
+    return readme.is_file() and "configs" in readme.read_text(encoding="utf-8")
 
 
 def _content_hash(folder: Path) -> str:
@@ -208,7 +229,7 @@ def _no_data(task: Any, data_dir: str | None, *, offline: bool, error: Exception
 
 
 def _wanted_files(task: Any, folder: Path) -> str:  # noqa: ANN401
-    splits: Sequence[str] = [getattr(task, "train_split", None), *task.eval_splits]
+    splits: Sequence[str | None] = [getattr(task, "train_split", None), *task.eval_splits]
     if _is_retrieval(task):
         kinds = ["corpus", "queries", "qrels", *(["top_ranked"] if "rerank" in task.metadata.type.lower() else [])]
         return f"{folder}/{{{','.join(kinds)}}}/{task.eval_splits[0]}.jsonl"

@@ -31,7 +31,12 @@ class LayerEncoder(AbsEncoder):  # type: ignore[misc]
         self.layer = layer
         self.fill = fill
         self.mteb_model_meta = ModelMeta.create_empty(
-            {"name": name, "revision": "layerscope", "similarity_fn_name": ScoringFunction.COSINE, "modalities": ["text"]}
+            {
+                "name": name,
+                "revision": "layerscope",
+                "similarity_fn_name": ScoringFunction.COSINE,
+                "modalities": ["text"],
+            }
         )
 
     def encode(self, inputs: Any, **_: Any) -> Float32[np.ndarray, "texts dim"]:  # noqa: ANN401

@@ -177,7 +177,9 @@ def cache_root(spec: TasksSpec) -> Path:
 
 def _context(model: LoadedModel, spec: TasksSpec) -> int | None:
     if spec.context is not None and model.context is not None and spec.context > model.context:
-        raise UserError(f"a context of {spec.context} tokens is longer than the {model.context} the model was built for")
+        raise UserError(
+            f"a context of {spec.context} tokens is longer than the {model.context} the model was built for"
+        )
     return spec.context if spec.context is not None else model.context
 
 

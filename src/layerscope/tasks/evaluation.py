@@ -15,6 +15,7 @@ from typing import Any
 from layerscope.errors import LayerscopeError, RunFailedError
 from layerscope.results.files import make_folder, whole_file
 from layerscope.tasks.cache import EmbeddingCache, MissingTextsError
+from layerscope.tasks.columns import columns_read_once
 from layerscope.tasks.encoder import Fill, LayerEncoder
 from layerscope.tasks.random_state import RandomState, kept_random_state
 from layerscope.tasks.threads import threads
@@ -49,7 +50,7 @@ def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | 
 
     encoder = LayerEncoder(EmbeddingCache(job.cache), job.layer, job.name, fill)
     try:
-        with kept_random_state(), quiet_mteb(), threads(1):
+        with kept_random_state(), quiet_mteb(), threads(1), columns_read_once():
             random_state.restore()
             found = mteb.evaluate(
                 encoder,
@@ -89,11 +90,19 @@ def describe(error: Exception) -> str:
 def quiet_mteb() -> Iterator[None]:
     """No warnings, log lines and progress bars of MTEB and what it is built on; the settings are put back."""
     import datasets
+    import tqdm.std  # type: ignore[import-untyped]
 
     loggers = [logging.getLogger(name) for name in ("mteb", "datasets", "sentence_transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
-    bars = datasets.utils.tqdm.are_progress_bars_disabled()
+    bars = datasets.utils.are_progress_bars_disabled()
+    build = tqdm.std.tqdm.__init__
+
+    def build_silent(self: object, *args: object, **options: object) -> None:
+        build(self, *args, **(options | {"disable": True}))
+
     try:
+        # Some of MTEB's bars have no setting that turns them off.
+        tqdm.std.tqdm.__init__ = build_silent
         for logger in loggers:
             logger.setLevel(logging.ERROR + 1)
         datasets.disable_progress_bars()
@@ -101,6 +110,7 @@ def quiet_mteb() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        tqdm.std.tqdm.__init__ = build
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if not bars:
@@ -121,7 +131,7 @@ def pack_task(task: Any, random_state: RandomState, path: Path) -> bool:  # noqa
 def unpack_task(path: Path) -> tuple[Any, RandomState]:
     """A fresh copy of a packed task. The file was written by this run, in a folder that only its user can read."""
     try:
-        task, random_state = pickle.loads(path.read_bytes())  # noqa: S301
+        task, random_state = pickle.loads(path.read_bytes())
     except OSError as error:
         raise RunFailedError(f"{path} cannot be read ({error}): run the same command again") from error
     return task, random_state

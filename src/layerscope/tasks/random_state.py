@@ -24,8 +24,18 @@ class RandomState:
     @classmethod
     def now(cls) -> RandomState:
         """The state at this moment."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        cuda = torch.cuda.get_rng_state_all() if initialized else None
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state().numpy(), cuda)  # noqa: NPY002
+
+    @classmethod
+    def seeded(cls, seed: int) -> RandomState:
+        """The state after seeding every generator, as MTEB does when it builds a task."""
+        with kept_random_state():
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
+            return cls.now()
 
     def restore(self) -> None:
         """Give the global generators this state."""

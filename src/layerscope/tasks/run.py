@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ import torch
 from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.errors import LayerscopeError, UserError, missing_package
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.measure import Clock
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.files import locked, make_folder
 from layerscope.results.record import package_versions, source_commit
 from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.random_state import RandomState, kept_random_state
+from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
     RESULTS,
     Failure,
@@ -34,12 +33,10 @@ from layerscope.tasks.record import (
     read_tasks_record,
     write_tasks_record,
 )
-from layerscope.tasks.scores import load_scores, write_scores
+from layerscope.tasks.scores import load_scores
 from layerscope.tasks.spec import State, TasksSpec
-from layerscope.tasks.tables import ResultFolder, score_rows
-from layerscope.tasks.threads import threads
-
-PACKAGES = ("mteb", "scikit-learn", "sentence-transformers")
+from layerscope.tasks.tables import ResultFolder, write_score_table
+from layerscope.tasks.workers import WorkerPool, default_workers
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,17 @@ class TasksRun:
     def failures(self) -> tuple[Failure, ...]:
         """What could not be scored, and why."""
         return self.record.failures
+
+
+def open_tasks(path: str | Path) -> TasksRun:
+    """Open a folder of scores.
+
+    Raises:
+        UserError: it holds none.
+        RunFailedError: its files are damaged.
+    """
+    folder = Path(path)
+    return TasksRun(folder, read_tasks_record(folder), load_scores(folder))
 
 
 def score_tasks(
@@ -75,7 +83,7 @@ def score_tasks(
         **options: the other fields of TasksSpec: benchmark, readout, positions, layers, data_dir, ...
 
     Returns:
-        The scores and the record. A task that failed is in `.failures`, and the others are there.
+        The scores and the record. What failed is in `.failures`, and the rest is there.
 
     Raises:
         UserError: something asked for does not exist or does not fit; the message says what to do.
@@ -84,7 +92,7 @@ def score_tasks(
     own = {task.metadata.name: task for task in tasks if not isinstance(task, str)}
     names = tuple(task if isinstance(task, str) else task.metadata.name for task in tasks)
     try:
-        spec = TasksSpec(tasks=names, **options)  # type: ignore[arg-type]
+        spec = TasksSpec.model_validate({"tasks": names, **options})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "tasks"
@@ -96,17 +104,202 @@ def score_spec(
     model: ModelSpec, spec: TasksSpec, out: Path, report: Report = silent, own: dict[str, Any] | None = None
 ) -> TasksRun:
     """`score_tasks` for specs that are ready. `own` holds task objects by name. Raises what `score_tasks` raises."""
-    _check_installed()
+    import_mteb()
+    from layerscope.tasks.sweep import choose
+
+    with kept_random_state():
+        chosen = choose(spec, own or {})
     make_folder(out)
     with locked(out):
         earlier = earlier_tasks(out, model, spec)
-        with kept_random_state():
-            # Importing MTEB builds tasks, which reseeds the global generators.
-            from layerscope.tasks.sweep import Sweep, prepare
-        chosen = prepare(spec, own or {})
-        clock = Clock(dict(earlier.timings) if earlier else {})
-        record = _first_record(model, spec, earlier)
-        results = ResultFolder(out / RESULTS, spec.states)
-        with _failure_recorded(record, out, clock) as current:
-            Sweep(current, chosen, results, report, clock).run()
+        work = _Work(out, spec, ResultFolder(out / RESULTS, spec.states), report, _start(model, spec, earlier))
+        with work.failure_recorded():
+            work.run(chosen)
     return open_tasks(out)
+
+
+class _Work:
+    """One call of score_spec: the record grows with the work, and is written after every task."""
+
+    def __init__(self, out: Path, spec: TasksSpec, results: ResultFolder, report: Report, record: TasksRecord) -> None:
+        self.out = out
+        self.spec = spec
+        self.results = results
+        self.report = report
+        self.record = record
+        self.clock = Clock(dict(record.timings))
+
+    def run(self, chosen: Sequence[Any]) -> None:
+        """Load what is needed, score what is not there yet, write the tables."""
+        from layerscope.tasks.sweep import load_tasks, scored_subsets
+
+        names = {task.metadata.name for task in chosen}
+        self.update(failures=tuple(failure for failure in self.record.failures if failure.task not in names))
+        pending = [task for task in chosen if self.places(task.metadata.name, scored_subsets(task)) != []]
+        with tempfile.TemporaryDirectory(prefix="layerscope-tasks-") as folder:
+            with self.clock.stage("data"):
+                loaded, failures = load_tasks(pending, self.spec.data_dir, Path(folder), self.report)
+            for task in loaded:
+                self.add_task(task.facts)
+            self.update(failures=(*self.record.failures, *failures))
+            if failures and not loaded and self.record.resolved is None:
+                # Nothing can be scored: say so before a model is loaded.
+                raise UserError(failures[0].reason + (f" (and {len(failures) - 1} more tasks)" if failures[1:] else ""))
+            if loaded:
+                self.score(loaded)
+        self.finish()
+
+    def score(self, loaded: Sequence[Any]) -> None:
+        """Score the tasks whose data is there."""
+        from layerscope.tasks.sweep import Sweep
+
+        with self.clock.stage("load"):
+            self.report("loading the model", 0.0, 1.0)
+            model = load_model(self.record.model)
+            self.report("loading the model", 1.0, 1.0)
+        self.resolve(model)
+        encoder = TextEncoder(model, self.spec, self.layers(), self.report)
+        todo = [(task, self.places(task.facts.name, task.facts.subsets) or []) for task in loaded]
+        with WorkerPool(self.spec.workers or default_workers()) as pool:
+            sweep = Sweep(
+                model, encoder, self.results, pool, self.report, float(sum(len(places) for _, places in todo))
+            )
+            for task, places in todo:
+                if not places:
+                    continue
+                encoding = sweep.encoding_seconds
+                with self.clock.stage("scoring"):
+                    failures = sweep.score(task, places)
+                spent = sweep.encoding_seconds - encoding
+                self.clock.seconds["encoding"] = round(self.clock.seconds.get("encoding", 0.0) + spent, 3)
+                self.clock.seconds["scoring"] = round(self.clock.seconds["scoring"] - spent, 3)
+                self.update(failures=(*self.record.failures, *failures), timings=dict(self.clock.seconds))
+                write_tasks_record(self.record, self.out)
+                write_score_table(self.record, self.results, self.out)
+        empty = (f"{encoder.n_empty} texts have no tokens: their vectors are zeros",) if encoder.n_empty else ()
+        self.update(
+            texts_encoded=self.record.texts_encoded + encoder.n_encoded,
+            warnings=tuple(dict.fromkeys((*self.record.warnings, *empty))),
+        )
+
+    def layers(self) -> tuple[int, ...]:
+        """The layers wanted, in order."""
+        depth = self.record.resolved.n_layers if self.record.resolved else 0
+        layers = tuple(range(depth + 1)) if self.spec.layers is None else tuple(sorted(set(self.spec.layers)))
+        if layers[-1] > depth:
+            raise UserError(f"layer {layers[-1]} does not exist: the model has layers 0 to {depth}")
+        return layers
+
+    def places(self, task: str, subsets: Sequence[str]) -> list[tuple[State, int]] | None:
+        """The states and layers that have no result of the task yet; None while the model's depth is not known."""
+        if self.record.resolved is None:
+            return None
+        return [
+            (state, layer)
+            for state in self.spec.states
+            for layer in self.layers()
+            if not self.results.finished(state, layer, task, subsets)
+        ]
+
+    def resolve(self, model: LoadedModel) -> None:
+        """Note what the model's name turned out to be.
+
+        Raises:
+            UserError: earlier scores in the folder are of other weights.
+        """
+        now = ResolvedModel(
+            model_revision=model.revision,
+            n_layers=model.n_layers,
+            dim=model.dim,
+            context=model.context,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+        )
+        before = self.record.resolved
+        if before is not None and (before.model_revision, before.dtype) != (now.model_revision, now.dtype):
+            raise UserError(
+                f"{self.out} holds scores of other weights (revision {before.model_revision}, {before.dtype}; now "
+                f"{now.model_revision}, {now.dtype}): choose another --out or delete the folder"
+            )
+        self.update(resolved=now, warnings=tuple(dict.fromkeys((*self.record.warnings, *model.warnings))))
+
+    def add_task(self, facts: ScoredTask) -> None:
+        """Note a task.
+
+        Raises:
+            UserError: earlier scores in the folder are of other data.
+        """
+        before = next((task for task in self.record.tasks if task.name == facts.name), None)
+        if before is not None and before.revision != facts.revision:
+            raise UserError(
+                f"{self.out} holds scores of {facts.name} on other data (revision {before.revision}, now "
+                f"{facts.revision}): choose another --out or delete its files in {self.out / RESULTS}"
+            )
+        others = tuple(task for task in self.record.tasks if task.name != facts.name)
+        self.update(tasks=(*others, facts))
+
+    def finish(self) -> None:
+        """Write the table and the final record."""
+        write_score_table(self.record, self.results, self.out)
+        self.update(status="done", reason="", timings=dict(self.clock.seconds), finished=_now())
+        write_tasks_record(self.record, self.out)
+
+    def update(self, **changes: object) -> None:
+        """Change fields of the record."""
+        self.record = self.record.model_copy(update=changes)
+
+    @contextmanager
+    def failure_recorded(self) -> Iterator[None]:
+        """Leave the reason in tasks.json when the work ends early; finished results can be continued from."""
+        try:
+            yield
+        except BaseException as error:
+            reason = "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            self.update(status="failed", reason=reason, timings=dict(self.clock.seconds))
+            # Before the model is known there is nothing to continue from, and a refusal must not mark good scores.
+            if self.record.resolved is not None and not isinstance(error, UserError):
+                try:
+                    write_tasks_record(self.record, self.out)
+                except LayerscopeError as second:
+                    error.add_note(f"tasks.json could not be updated either: {second}")
+            raise
+
+
+def _start(model: ModelSpec, spec: TasksSpec, earlier: TasksRecord | None) -> TasksRecord:
+    now = {
+        "status": "running",
+        "reason": "",
+        "spec": spec,
+        "packages": package_versions() | _task_packages(),
+        "commit": source_commit(),
+        "machine": f"{torch.get_num_threads()} threads",
+    }
+    if earlier is not None:
+        # A revision of the code or of MTEB is no reason to refuse, but a reader has to know.
+        mixed = earlier.packages != now["packages"]
+        note = ("continued with other package versions than the scores were started with",) if mixed else ()
+        return earlier.model_copy(update=now | {"warnings": tuple(dict.fromkeys((*earlier.warnings, *note)))})
+    return TasksRecord.model_validate({"model": model, "started": _now(), **now})
+
+
+def _task_packages() -> dict[str, str]:
+    import importlib.metadata
+
+    return {name: importlib.metadata.version(name) for name in ("mteb", "scikit-learn")}
+
+
+def import_mteb() -> None:
+    """Import MTEB without its side effect on the global random generators.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    with kept_random_state():
+        try:
+            import mteb  # noqa: F401
+        except ImportError as error:
+            raise missing_package(error.name or "mteb", "`layerscope tasks`") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -52,15 +52,18 @@ class Where:
     pooling: str | None
 
 
-@dataclass(frozen=True)
-class TaskFacts:
+class TaskFacts(Protocol):
     """What the table says about a task."""
 
-    name: str
-    type: str
-    main_score: str
-    samples: Mapping[str, int]
-    """Samples by "split/subset"."""
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def type(self) -> str: ...  # noqa: D102
+    @property
+    def main_score(self) -> str: ...  # noqa: D102
+    @property
+    def samples(self) -> Mapping[str, int]:
+        """Samples by "split/subset"."""
 
 
 def load_scores(folder: str | Path) -> pl.DataFrame:
@@ -86,9 +89,9 @@ def write_scores(rows: Iterable[Mapping[str, object]], folder: Path) -> pl.DataF
     return table
 
 
-def result_rows(result: Any, where: Where, task: TaskFacts) -> Iterator[dict[str, object]]:  # noqa: ANN401
-    """Rows of an MTEB TaskResult: the main score of every split and subset, then its single experiments."""
-    for split, subsets in result.scores.items():
+def result_rows(scores_by_split: Mapping[str, Any], where: Where, task: TaskFacts) -> Iterator[dict[str, object]]:
+    """Rows of a result (scores by split, as MTEB writes them): the main score of every split and subset, then its single experiments."""
+    for split, subsets in scores_by_split.items():
         for scores in subsets:
             subset = scores["hf_subset"]
             fixed = {

@@ -28,7 +28,9 @@ class TasksSpec(Spec):
         None, description="A set of tasks: paper32 (the papers' English tasks) or offline (needs no hub)."
     )
     readout: Annotated[tuple[Readout, ...], BeforeValidator(_split_commas)] = Field(
-        ("normed",), min_length=1, description="What is read from a layer: raw, normed, hf; several are encoded together."
+        ("normed",),
+        min_length=1,
+        description="What is read from a layer: raw, normed, hf; several are encoded together.",
     )
     positions: Annotated[tuple[Positions, ...], BeforeValidator(_split_commas)] = Field(
         ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
@@ -45,7 +47,8 @@ class TasksSpec(Spec):
         None, description="Folder where DIR/org/name stands in for the hub data set org/name (or LAYERSCOPE_DATA_DIR)."
     )
     cache: str | None = Field(
-        None, description="Folder of cached embeddings; default: embeddings/ in LAYERSCOPE_CACHE or ~/.cache/layerscope."
+        None,
+        description="Folder of cached embeddings; default: embeddings/ in LAYERSCOPE_CACHE or ~/.cache/layerscope.",
     )
     workers: int | None = Field(None, ge=1, description="Processes that score layers; default: one a core.")
     batch_tokens: int = Field(1024, ge=1, description="Padded tokens in one forward pass.")

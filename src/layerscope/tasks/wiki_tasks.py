@@ -63,6 +63,8 @@ class WikiTopicClassification(AbsTaskClassification):  # type: ignore[misc]
         "WikiTopicClassification", "Classification", "accuracy", "Topic of an English Wikipedia lead, 11 topics."
     )
 
+    data_loaded: bool
+
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads from the installed package."""
         if self.data_loaded:
@@ -82,6 +84,8 @@ class WikiTopicClustering(AbsTaskClustering):  # type: ignore[misc]
     max_fraction_of_documents_to_embed = None
     max_documents_per_cluster = 256
 
+    data_loaded: bool
+
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads from the installed package."""
         if self.data_loaded:
@@ -95,8 +99,13 @@ class WikiDescriptionRetrieval(AbsTaskRetrieval):  # type: ignore[misc]
     """The lead that a short description belongs to: a query for each test lead, among the 704 training and test leads."""
 
     metadata = _metadata(
-        "WikiDescriptionRetrieval", "Retrieval", "ndcg_at_10", "From a short description to the Wikipedia lead it describes."
+        "WikiDescriptionRetrieval",
+        "Retrieval",
+        "ndcg_at_10",
+        "From a short description to the Wikipedia lead it describes.",
     )
+
+    data_loaded: bool
 
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads and their descriptions from the installed package."""

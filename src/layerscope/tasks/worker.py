@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+
 def main() -> None:
     """Answer jobs until standard input ends."""
     # Ctrl-C goes to the whole terminal; the parent ends its workers itself.

@@ -1,0 +1,103 @@
+"""`layerscope tasks`: the score of every layer on MTEB tasks, from one encoding."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from layerscope.cli.options import build, with_options
+from layerscope.cli.show import console, frame_table, progress_bars
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError
+from layerscope.tasks.spec import TasksSpec
+
+
+def _optional_model(verb: Callable[..., None]) -> Callable[..., None]:
+    """MODEL may be left out: an import needs none."""
+    signature = inspect.signature(verb)
+    argument = Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help=ModelSpec.model_fields["name"].description, show_default=False),
+    ]
+    model = signature.parameters["name"].replace(default=None, annotation=argument)
+    others = [parameter for name, parameter in signature.parameters.items() if name != "name"]
+    verb.__signature__ = signature.replace(parameters=[model, *others])  # type: ignore[attr-defined]
+    return verb
+
+
+@_optional_model
+@with_options(ModelSpec, TasksSpec)
+def tasks(
+    given: dict[str, Any],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; a measured run may be in it.", show_default="runs/MODEL"),
+    ] = None,
+    import_folder: Annotated[
+        Path | None,
+        typer.Option("--import", help="Take in a folder of MTEB results, layer_K/TASK.json, instead of scoring."),
+    ] = None,
+    blocks: Annotated[
+        int | None, typer.Option("--blocks", help="With --import: how many blocks the model has.", show_default=False)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+) -> None:
+    """Score every layer of MODEL on MTEB tasks; each text is encoded once for all layers.
+
+    The same command again goes on after an interruption; more tasks and layers are added to what is there.
+    """
+    # Heavy imports wait, so that --help answers at once.
+    from layerscope.measuring.progress import silent
+    from layerscope.tasks.run import score_spec
+
+    if import_folder is not None:
+        _import(given, import_folder, out, blocks)
+        return
+    if not given.get("name"):
+        raise UserError("no model: give MODEL, or --import DIR for results that are there already")
+    model, spec = build(ModelSpec, given), build(TasksSpec, given)
+    folder = out or Path("runs") / model.name.rstrip("/").replace("/", "--")
+    if quiet:
+        _end(score_spec(model, spec, folder, silent), quiet=True)
+        return
+    with progress_bars() as report:
+        run = score_spec(model, spec, folder, report)
+    _end(run, quiet=False)
+
+
+def _import(given: dict[str, Any], folder: Path, out: Path | None, blocks: int | None) -> None:
+    from layerscope.tasks.importing import import_results
+
+    subsets = tuple(part.strip() for part in (given.get("subsets") or "english").split(",") if part.strip())
+    name = given.get("name") or folder.resolve().name
+    run = import_results(
+        folder, out or Path("runs") / name.replace("/", "--"), model=name, subsets=subsets, blocks=blocks
+    )
+    _end(run, quiet=False)
+
+
+def _end(run: Any, *, quiet: bool) -> None:  # noqa: ANN401
+    """Print what there is and what is missing; the exit code is 1 where something failed, so that a script notices."""
+    from layerscope.tasks.summary import summarize
+
+    if not quiet:
+        screen = console()
+        for title, table in summarize(run.scores):
+            screen.print(title, highlight=False)
+            screen.print(frame_table(table))
+        for warning in run.record.warnings:
+            screen.print(f"note: {warning}", highlight=False)
+        screen.print(f"{run.scores['task'].n_unique()} tasks, {run.scores['layer'].n_unique()} layers; in {run.path}")
+    failed = {(failure.task, failure.reason): failure for failure in run.failures}
+    for task, reason in failed:
+        console(stderr=True).print(f"failed: {task}: {reason}", highlight=False, markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+EXAMPLE = "Example: layerscope tasks smollm2-135m --tasks Banking77Classification,STS15 --out runs/smollm2"
+VERBS = ((tasks, EXAMPLE),)

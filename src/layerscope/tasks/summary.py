@@ -1,0 +1,27 @@
+"""The scores as a small table for the terminal: layers down, tasks across."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+
+def task_scores(scores: pl.DataFrame) -> pl.DataFrame:
+    """One score a task, layer and state: the mean of its main scores over splits and subsets.
+
+    A score that is NaN for one subset makes the task's score NaN: a mean over other subsets would not be comparable.
+    """
+    main = scores.filter(pl.col("experiment").is_null())
+    keys = ["model", "readout", "positions", "pooling", "task", "task_type", "layer", "depth"]
+    return main.group_by(keys, maintain_order=True).agg(pl.col("score").mean())
+
+
+def summarize(scores: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """For every state: a title, and a table of layer x task with the average over tasks."""
+    for (readout, positions), part in task_scores(scores).group_by(["readout", "positions"], maintain_order=True):
+        wide = part.pivot("task", index="layer", values="score", aggregate_function="first").sort("layer")
+        tasks = [name for name in wide.columns if name != "layer"]
+        if len(tasks) > 1:
+            wide = wide.with_columns(pl.mean_horizontal(tasks).alias("average"))
+        yield f"readout {readout or '?'}, positions {positions or '?'}", wide
