@@ -149,6 +149,9 @@ def main() -> None:
 
     if given.only in (None, "core"):
         for fast, bound in ((False, "at most 1.10"), (True, "no bound")):
+            if fast and not load_model(spec_of(1, fast=True).model).fast_matmul:
+                say("core / forward, fast float32 products", "refused by the probe on this processor")
+                continue
             core = core_over_forward(given.n, given.repeats, fast=fast)
             label = "fast float32 products" if fast else "float32"
             say(f"core / forward, {label}", core["ratio"], bound)
@@ -160,7 +163,7 @@ def main() -> None:
         auto = all_over_forward(given.n, 1, dtype="auto")
         say("every metric / 17 forward passes, dtype auto", auto["ratio"], "no bound")
         say("  layerscope seconds, dtype auto", auto["layerscope"])
-        if given.only is None:
+        if given.only is None and load_model(spec_of(1, fast=True).model).fast_matmul:
             fast = all_over_forward(given.n, 1, fast=True)
             say("every metric / 17 forward passes, fast float32 products", fast["ratio"], "no bound")
         if given.only != "all":

@@ -13,6 +13,7 @@ from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import Prompt, tokenize
 from layerscope.measuring.blocks import Block
 from layerscope.measuring.plan import Plan, State
+from layerscope.metrics.metric import Metric
 from layerscope.metrics.sources import TokenStates
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
@@ -108,9 +109,7 @@ def _measure_batch(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -
                     vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
                     for place in same:
                         block.pooled[place, position, list(batch.rows)] = vectors
-                # Attention is a matter of all positions: there is no second sink rate without the first token.
-                weights = seen if positions == "all" else None
-                source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=weights)
+                source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
                 _take_values(plan, source, block, (same, position, batch.rows))
 
     capture(model, batch, read, layers=plan.layers, read_attentions=keep if plan.attentions else None)
@@ -119,8 +118,8 @@ def _measure_batch(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -
 def _take_values(plan: Plan, source: TokenStates, block: Block, where: tuple[list[int], int, tuple[int, ...]]) -> None:
     places, position, rows = where
     for number, key in enumerate(plan.token_keys):
-        if key.metric.reads == "attentions" and source.attentions is None:
-            reason = "the embeddings have no attention" if plan.layers[position] == 0 else "only with positions=all"
+        reason = _not_measured(plan, key.metric, (places[0], position))
+        if reason:
             for place in places:
                 for row in rows:
                     block.reasons[place, position, number, row] = reason
@@ -133,6 +132,16 @@ def _take_values(plan: Plan, source: TokenStates, block: Block, where: tuple[lis
             reason = key.metric.reason(states, key.setting) or "not a number"
             for place in places:
                 block.reasons[place, position, number, rows[which]] = reason
+
+
+def _not_measured(plan: Plan, metric: Metric, where: tuple[int, int]) -> str:
+    """Why a metric has no value at a layer and state whatever the prompt; "" where it has."""
+    place, position = where
+    if metric.needs_first_token and plan.states[place].positions != "all":
+        return "it is about the first token: only with positions=all"
+    if metric.reads == "attentions" and plan.layers[position] == 0:
+        return "the embeddings have no attention"
+    return ""
 
 
 def _pool_views(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -> None:

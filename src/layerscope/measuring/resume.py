@@ -14,6 +14,8 @@ from layerscope.results.record import RECORD, Resolved, RunRecord, read_record
 
 # Where the same data is read from does not change a number.
 FREE = ("texts.data_dir",)
+# Scores of tasks may stand in the same folder.
+BESIDE = (LOCK, "tasks.json", "scores.parquet", "tasks")
 
 
 def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
@@ -24,7 +26,7 @@ def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
     """
     if not (folder / RECORD).exists():
         others = sorted(
-            child.name for child in folder.iterdir() if child.name != LOCK and not child.name.endswith(".tmp")
+            child.name for child in folder.iterdir() if child.name not in BESIDE and not child.name.endswith(".tmp")
         )
         if others:
             raise UserError(

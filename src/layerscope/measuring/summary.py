@@ -170,7 +170,7 @@ class Summary:
         for key in keys:
             values = key.metric.values(source, key.setting).numpy()
             full = float(values[0])
-            interval = jackknife_interval(full, values[1:])
+            interval = jackknife_interval(full, values[1:] if key.metric.has_interval else np.array([]))
             reason = "" if np.isfinite(full) else key.metric.reason(kept, key.setting) or "not a number"
             yield {
                 **fixed,

@@ -116,6 +116,7 @@ METRICS: dict[str, Metric] = {
         direction="higher: larger first token",
         reads="states",
         paper="arXiv 2402.17762",
+        needs_first_token=True,
     ),
     "top_share": Metric(
         name="top_share",
@@ -148,6 +149,7 @@ METRICS: dict[str, Metric] = {
         reads="attentions",
         paper="arXiv 2410.10781",
         in_all=False,
+        needs_first_token=True,
     ),
     "dataset_entropy": Metric(
         name="dataset_entropy",
@@ -267,6 +269,7 @@ METRICS: dict[str, Metric] = {
         direction="depends on the number of prompts only",
         reads="the number of prompts",
         paper="Chen et al. 2020, eq. 1",
+        has_interval=False,
     ),
     "dime": Metric(
         name="dime",
@@ -298,6 +301,7 @@ METRICS: dict[str, Metric] = {
         has_alpha=True,
         reads="inner products of two views",
         paper="Skean et al. 2023 (arXiv 2301.08164)",
+        has_interval=False,
     ),
     "lidar": Metric(
         name="lidar",

@@ -39,6 +39,10 @@ class Metric:
     has_alpha: bool = False
     has_normalization: bool = False
     in_all: bool = True
+    has_interval: bool = True
+    """Whether resampling prompts says something about it: not for a count of prompts, nor for an error itself."""
+    needs_first_token: bool = False
+    """Whether it is about the first token, so that it has no meaning for positions that leave tokens out."""
 
 
 def unit_of(metric: Metric, setting: Setting) -> str:
