@@ -1,0 +1,71 @@
+"""`layerscope export`: a layer as a sentence-transformers model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from layerscope.cli.options import build, with_options
+from layerscope.cli.show import console, progress_bars
+from layerscope.config import ModelSpec
+from layerscope.export.spec import ExportSpec
+
+if TYPE_CHECKING:
+    from layerscope.export.export import Export
+
+
+@with_options(ModelSpec, ExportSpec)
+def export(
+    given: dict[str, Any],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must be new or empty.")],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            help="Run of `layerscope tasks` or `measure`: its pick is the default and the card's evidence.",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+) -> None:
+    """Write MODEL up to a layer as a model that SentenceTransformer(DIR) loads.
+
+    The folder is loaded again and compared with the layer's own vectors before it gets its name; its card says how much
+    smaller and faster it is, and why this layer.
+    """
+    # Heavy imports wait, so that --help answers at once.
+    from layerscope.export.export import export_spec
+    from layerscope.measuring.progress import silent
+
+    model, spec = build(ModelSpec, given), build(ExportSpec, given)
+    if quiet:
+        export_spec(model, spec, out, run=run, report=silent)
+        return
+    with progress_bars() as report:
+        made = export_spec(model, spec, out, run=run, report=report)
+    screen = console()
+    for line in _summary(made):
+        screen.print(line, highlight=False, markup=False)
+
+
+def _summary(made: Export) -> list[str]:
+    state = f"readout {made.spec.readout}, positions {made.spec.positions}, pooling {made.spec.pooling}"
+    speed = made.speed
+    lines = [
+        f"layer {made.layer} of {made.n_layers}, {state}: {made.blocks} blocks kept",
+        f"equal to the layer's own vectors to {made.error:.1e} (relative, {made.n_texts} texts)",
+    ]
+    if made.rounding is not None:
+        lines.append(f"its precision moves vectors by up to {made.rounding:.1e}")
+    lines.append(
+        f"{made.size / 1e6:.1f} MB instead of {made.whole_size / 1e6:.1f} MB, {speed.ratio:.1f} times as fast "
+        f"({speed.slowest:.1f} to {speed.fastest:.1f})"
+    )
+    lines += [f"note: {warning}" for warning in made.warnings]
+    return [*lines, f"written to {made.path}; load it with SentenceTransformer({str(made.path)!r})"]
+
+
+EXAMPLE = "Example: layerscope export smollm2-135m --layer 9 --run runs/smollm2 --out my-encoder"
+VERBS = ((export, EXAMPLE),)

@@ -1,0 +1,1 @@
+"""A layer as a sentence-transformers model: cut, written, checked against our own states, measured."""

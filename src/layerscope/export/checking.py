@@ -1,0 +1,138 @@
+"""The proof: the written folder, loaded as anyone loads it, gives our own vectors."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from transformers import PreTrainedTokenizerBase
+
+from layerscope.errors import UnsupportedModelError
+from layerscope.export.spec import ExportSpec
+from layerscope.inputs.models import LoadedModel
+from layerscope.inputs.perturbations import drawable
+from layerscope.inputs.prompts import special_ids, tokenize
+from layerscope.inputs.quiet import quiet_libraries
+from layerscope.states.batches import make_batches
+from layerscope.tasks.encoding import pooled_states
+
+MOST_ERROR = 1e-5
+"""Largest relative error of a vector that an export may have."""
+
+SENTENCES = (
+    "Rain.",
+    "The tide comes in twice a day.",
+    "How do I cancel a transfer that has not arrived yet?",
+    "  Spaces before, and a line break after.\n",
+    "Two clocks in one house rarely agree, and the one in the kitchen is usually wrong by a minute or so.",
+    "Die Brücke über den Fluss wurde erst nach dem Krieg wieder aufgebaut.",
+    "El río crece en primavera, cuando se derrite la nieve de las montañas.",
+    "Η θάλασσα ήταν ήρεμη, но ветер усиливался, そして雨が降り始めた。",
+    "def area(radius): return 3.14159 * radius ** 2  # in square metres",
+    "On 3 May 1998 the harbour recorded 17.4 mm of rain; the mean of the ten years before was 2.1 mm.",
+    "Bees find their way home by the position of the sun, by landmarks that they have learnt on earlier flights, and, "
+    "when the sky is overcast, by the pattern of polarised light that reaches them through gaps in the clouds.",
+    "A violin is tuned in fifths. The lowest string is G, and the others follow as D, A and E; a player who tunes by ear "
+    "listens for the beats between two strings to slow down and then to stop, at which point the interval is pure.",
+)  # fmt: skip
+
+BATCH = 5
+_DRAWN = 12
+_LONGEST_DRAWN = 64
+_LONGEST_CUT = 1024
+
+
+def check_texts(tokenizer: PreTrainedTokenizerBase, context: int | None) -> list[str]:
+    """Texts of different lengths: sentences, and words drawn from the tokenizer's own vocabulary (seeded).
+
+    Where the context is no more than 1,024 tokens, one text is longer than it.
+    """
+    draw = random.Random(0)
+    ids = drawable(tokenizer.get_vocab().values(), special_ids(tokenizer))
+    lengths = [1 + (_LONGEST_DRAWN - 1) * step // (_DRAWN - 1) for step in range(_DRAWN)]
+    if context is not None and context <= _LONGEST_CUT:
+        lengths.append(context + 8)
+    drawn = [tokenizer.decode([draw.choice(ids) for _ in range(length)]) for length in lengths]
+    texts = [*SENTENCES, *drawn]
+    bare = len(tokenize([""], tokenizer, None)[0])
+    return [text for text, ids in zip(texts, tokenize(texts, tokenizer, None), strict=True) if len(ids) > bare]
+
+
+def our_vectors(
+    model: LoadedModel, texts: Sequence[str], spec: ExportSpec, layer: int, context: int | None
+) -> Float32[np.ndarray, "texts dim"]:
+    """The vectors that `layerscope tasks` scores, of the texts behind their prompt."""
+    tokens = tokenize([spec.prefix + text for text in texts], model.tokenizer, context)
+    vectors = np.zeros((len(texts), model.dim), np.float32)
+    for batch in make_batches(tokens, 1024, model.pad_id):
+        ((_, _, pooled),) = pooled_states(model, batch, (layer,), ((spec.state,), spec.pooling))
+        vectors[list(batch.rows)] = pooled
+    if spec.normalize:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return vectors
+
+
+def open_export(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Any:  # noqa: ANN401
+    """The folder through SentenceTransformer, with no code of ours; in its own precision, or in `dtype`.
+
+    Raises:
+        UnsupportedModelError: it does not load.
+    """
+    options = {} if dtype is None else {"dtype": dtype}
+    with quiet_libraries(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            return SentenceTransformer(str(folder), device=str(device), model_kwargs=options, local_files_only=True)
+        except Exception as error:
+            text = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UnsupportedModelError(
+                f"the cut model does not load again ({text}), so it was not written: this family has no model with that "
+                "few blocks; export a higher layer"
+            ) from error
+
+
+def encode(opened: Any, texts: Sequence[str], batch_size: int = BATCH) -> Float32[np.ndarray, "texts dim"]:  # noqa: ANN401
+    """Vectors of an opened export."""
+    found = opened.encode(list(texts), batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
+    return np.asarray(found, np.float32)
+
+
+def relative_error(
+    ours: Float32[np.ndarray, "texts dim"], theirs: Float32[np.ndarray, "texts dim"]
+) -> Float32[np.ndarray, " texts"]:
+    """The length of each vector's difference, as a share of our vector's length; NaN anywhere counts as infinite."""
+    tiny = np.finfo(np.float32).tiny
+    error = np.linalg.norm(theirs - ours, axis=1) / np.linalg.norm(ours, axis=1).clip(tiny)
+    return np.where(np.isfinite(error), error, np.inf).astype(np.float32)
+
+
+def require_equal(
+    ours: Float32[np.ndarray, "texts dim"], theirs: Float32[np.ndarray, "texts dim"], texts: Sequence[str]
+) -> float:
+    """The largest relative error.
+
+    Raises:
+        UnsupportedModelError: it is above `MOST_ERROR`; the message names the text.
+    """
+    if theirs.shape != ours.shape:
+        raise UnsupportedModelError(
+            f"the export gives vectors of {theirs.shape[-1]} numbers where the layer has {ours.shape[-1]}: "
+            "it was not written"
+        )
+    error = relative_error(ours, theirs)
+    worst = int(error.argmax())
+    if error[worst] > MOST_ERROR:
+        raise UnsupportedModelError(
+            f"the export does not give the layer's vectors (relative error {error[worst]:.1g} at the text "
+            f"{texts[worst][:40]!r}, at most {MOST_ERROR:g} is allowed), so it was not written: sentence-transformers "
+            "runs this model or its tokenizer in another way; please report the model's name"
+        )
+    return float(error[worst])

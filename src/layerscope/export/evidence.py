@@ -1,0 +1,126 @@
+"""Why this layer: what a run's scores or metrics say about it, and the settings they were taken with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerscope.analysis.picking import Pick, pick
+from layerscope.analysis.selection import Selection
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError
+from layerscope.export.spec import ExportSpec
+from layerscope.inputs.models import LoadedModel
+from layerscope.results.run import load_run
+from layerscope.tasks.record import read_tasks_record
+
+_SETTING = ("readout", "positions", "pooling")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run's answer about one setting.
+
+    `revision` is None where results were imported, so that nothing says which weights they are of.
+    """
+
+    run: str
+    picked: Pick
+    selection: Selection | None
+    model: ModelSpec
+    revision: str | None
+    context: int | None
+
+    @property
+    def recommended(self) -> int | None:
+        """The layer the run recommends in this setting."""
+        return self.picked.layer if self.selection is None else self.selection.recommended
+
+    def score(self, layer: int) -> dict[str, Any] | None:
+        """The row of a layer: average, ci_low, ci_high, in_set, ...; None where it has no score."""
+        if self.selection is None:
+            return None
+        rows = {row["layer"]: row for row in self.selection.layers.iter_rows(named=True)}
+        return rows.get(layer)
+
+
+def read_choice(run: Path, spec: ExportSpec) -> tuple[ExportSpec, Evidence]:
+    """What a run says, and the export with what was left open taken from it.
+
+    Args:
+        run: a folder that `layerscope tasks`, `measure` or both wrote into.
+        spec: the export; fields that were given stay.
+
+    Returns:
+        The export with layer, readout, positions, pooling and context filled in, and the evidence.
+
+    Raises:
+        UserError: the run has no scores in the setting asked for, or recommends no layer.
+        RunFailedError: a file of the run is damaged.
+    """
+    picked = pick(run)
+    selection = _selection(picked, spec, run)
+    filled: dict[str, object] = {}
+    if selection is not None:
+        filled = {name: getattr(selection.scores, name) for name in _SETTING}
+    model, revision, context = _provenance(run, picked)
+    filled |= {"context": context}
+    evidence = Evidence(run.name or str(run), picked, selection, model, revision, context)
+    filled |= {"layer": evidence.recommended}
+    given = spec.model_dump(exclude_unset=True)
+    merged = {name: value for name, value in filled.items() if value not in (None, "")} | given
+    if merged.get("layer") is None:
+        raise UserError(f"{run} recommends no layer ({picked.answer}): say which with --layer")
+    return ExportSpec.model_validate(merged), evidence
+
+
+def require_same_model(evidence: Evidence, model: LoadedModel) -> None:
+    """Refuse evidence about other weights.
+
+    Raises:
+        UserError: the run is of another revision, or the model was run in another way.
+    """
+    if evidence.revision is None:
+        return
+    if evidence.revision != model.revision:
+        raise UserError(
+            f"run {evidence.run} is about {evidence.model.name} (revision {evidence.revision}), and the model here is "
+            f"{model.spec.name} (revision {model.revision}): give the model that was scored, or leave out --run"
+        )
+    for name in ("bidirectional", "part"):
+        there, here = getattr(evidence.model, name), getattr(model.spec, name)
+        if there != here:
+            raise UserError(
+                f"run {evidence.run} is about the model with {name}={there}, and here it is {here}: give the same "
+                "options, or leave out --run"
+            )
+
+
+def _selection(picked: Pick, spec: ExportSpec, run: Path) -> Selection | None:
+    if not picked.selections:
+        return None
+    asked = {name: getattr(spec, name) for name in _SETTING if name in spec.model_fields_set}
+    fitting = [
+        one
+        for one in picked.selections
+        if all(getattr(one.scores, name) in (value, "") for name, value in asked.items())
+    ]
+    if not fitting:
+        has = ", ".join("/".join(getattr(one.scores, name) or "?" for name in _SETTING) for one in picked.selections)
+        wanted = ", ".join(f"{name} {value}" for name, value in asked.items())
+        raise UserError(
+            f"{run} has no scores with {wanted} (it has {has}): export what was scored, score that with "
+            "`layerscope tasks`, or leave out --run"
+        )
+    return next((one for one in fitting if one is picked.selection), fitting[0])
+
+
+def _provenance(run: Path, picked: Pick) -> tuple[ModelSpec, str | None, int | None]:
+    if picked.by == "scores":
+        scored = read_tasks_record(run)
+        imported = scored.spec is None or scored.resolved is None
+        revision = None if imported or scored.resolved is None else scored.resolved.model_revision
+        return scored.model, revision, scored.spec.context if scored.spec is not None else None
+    measured = load_run(run).record
+    return measured.spec.model, measured.resolved.model_revision, measured.spec.texts.context

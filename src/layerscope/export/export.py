@@ -1,0 +1,246 @@
+"""export_layer(): from a model and a layer to a sentence-transformers folder that is proved equal and measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from pydantic import ValidationError
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError, missing_package
+from layerscope.export import checking
+from layerscope.export.card import Facts, model_card
+from layerscope.export.choice import (
+    export_context,
+    export_tokenizer,
+    first_token_id,
+    refuse_choice,
+    refuse_model,
+)
+from layerscope.export.cutting import Cut, cut_model
+from layerscope.export.evidence import Evidence, read_choice, require_same_model
+from layerscope.export.folder import refuse_folder, whole_folder, write_folder
+from layerscope.export.spec import ExportSpec
+from layerscope.export.speed import Speed, measure_speed, speed_texts
+from layerscope.inputs.models import LoadedModel, load_model
+from layerscope.inputs.processor import choose_device, choose_dtype
+from layerscope.measuring.progress import Report, silent
+
+Vectors = Float32[np.ndarray, "texts dim"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A written export.
+
+    `error` is the largest relative error of its vectors against our own; `rounding` what a half precision adds to that
+    (None for float32); `size` and `whole_size` are bytes of weights in the export's precision.
+    """
+
+    path: Path
+    layer: int
+    blocks: int
+    n_layers: int
+    spec: ExportSpec
+    error: float
+    rounding: float | None
+    n_texts: int
+    size: int
+    whole_size: int
+    speed: Speed
+    warnings: tuple[str, ...]
+
+
+def export_layer(
+    model: str | ModelSpec,
+    layer: int | None = None,
+    *,
+    out: str | Path,
+    run: str | Path | None = None,
+    report: Report = silent,
+    **options: object,
+) -> Export:
+    """Write a layer as a sentence-transformers model: `SentenceTransformer(out)` loads it, with no code of ours.
+
+    The folder appears only after it was loaded again and gave our own vectors to a relative error of 1e-5.
+
+    Args:
+        model: a model name (see `layerscope models`), hub id, folder or .gguf file, or a ModelSpec. Its dtype is the
+            precision that the export is stored in.
+        layer: 0 (embeddings) to the number of blocks; with `run` it defaults to the recommended one.
+        out: the folder to write; it must not exist, or be empty.
+        run: a folder of `layerscope tasks` or `measure`: evidence for the model card, and what is not given here.
+        report: called with (stage, done, total) as the work proceeds.
+        **options: the other fields of ExportSpec: readout, positions, pooling, context, normalize, prompts, ...
+
+    Returns:
+        Where it is, how equal, how small, how fast.
+
+    Raises:
+        UserError: something asked for does not exist or cannot be expressed as such a folder; the message says why.
+        UnsupportedModelError: the family cannot be cut there, or the written folder does not give the same vectors.
+        RunFailedError: the disk is full, or the weights hold NaN.
+    """
+    given = options if layer is None else {"layer": layer, **options}
+    try:
+        spec = ExportSpec.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "export"
+        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+    known = ModelSpec(name=model) if isinstance(model, str) else model
+    return export_spec(known, spec, Path(out), run=None if run is None else Path(run), report=report)
+
+
+def export_spec(
+    model: ModelSpec, spec: ExportSpec, out: Path, *, run: Path | None = None, report: Report = silent
+) -> Export:
+    """`export_layer` for specs that are ready. Raises what `export_layer` raises."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise missing_package("sentence-transformers", "`layerscope export`")
+    refuse_choice(spec)
+    refuse_folder(out)
+    evidence = None
+    if run is not None:
+        spec, evidence = read_choice(run, spec)
+        refuse_choice(spec)
+    if spec.layer is None:
+        raise UserError("no layer: say which with --layer, or name a run that recommends one with --run")
+    report("loading the model", 0.0, 1.0)
+    dtype = choose_dtype(model.dtype, choose_device(model.device))
+    # Everything is compared in float32; a half precision is a rounding of the weights on top of it.
+    loaded = load_model(model.model_copy(update={"dtype": "float32", "fast_matmul": False}))
+    report("loading the model", 1.0, 1.0)
+    if spec.layer > loaded.n_layers:
+        raise UserError(f"layer {spec.layer} does not exist: {model.name} has layers 0 to {loaded.n_layers}")
+    refuse_model(loaded)
+    if evidence is not None:
+        require_same_model(evidence, loaded)
+    return _Work(loaded, spec, spec.layer, dtype, evidence, report).write(out)
+
+
+class _Work:
+    """One export."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        spec: ExportSpec,
+        layer: int,
+        dtype: torch.dtype,
+        evidence: Evidence | None,
+        report: Report,
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.layer = layer
+        self.dtype = dtype
+        self.evidence = evidence
+        self.report = report
+        self.context = export_context(model, spec)
+        self.tokenizer: PreTrainedTokenizerBase = export_tokenizer(model, self.context)
+        self.texts = checking.check_texts(self.tokenizer, self.context)
+        self.first_id = first_token_id(model, tuple(self.texts)) if spec.positions == "no-first" else None
+
+    def write(self, out: Path) -> Export:
+        """Cut, write, check, measure, describe; then give the folder its name."""
+        exact = self._ours()
+        ours = exact
+        if self.dtype != torch.float32:
+            _round(self.model.model, self.dtype)
+            ours = self._ours()
+        cut = cut_model(self.model, self.layer, self.spec.readout)
+        whole_size = _bytes(self.model.model, self.dtype)
+        with whole_folder(out) as folder:
+            self.report("writing", 0.0, 1.0)
+            cut.model.to(self.dtype)
+            write_folder(folder, cut, self.tokenizer, self.spec, dim=self.model.dim, first_id=self.first_id)
+            size = _bytes(cut.model, self.dtype)
+            self.report("writing", 1.0, 1.0)
+            error, rounding, opened = self._check(folder, exact, ours)
+            self.report("timing", 0.0, 1.0)
+            speed = measure_speed(opened, self._whole(), speed_texts(self.texts), self.context)
+            self.report("timing", 1.0, 1.0)
+            facts = self._facts(cut, error, rounding, (size, whole_size), speed)
+            (folder / "README.md").write_text(model_card(facts, out.name), encoding="utf-8")
+        return Export(
+            path=out,
+            layer=self.layer,
+            blocks=cut.blocks,
+            n_layers=self.model.n_layers,
+            spec=self.spec,
+            error=error,
+            rounding=rounding,
+            n_texts=len(self.texts),
+            size=size,
+            whole_size=whole_size,
+            speed=speed,
+            warnings=self.model.warnings,
+        )
+
+    def _ours(self) -> Vectors:
+        return checking.our_vectors(self.model, self.texts, self.spec, self.layer, self.context)
+
+    def _check(self, folder: Path, exact: Vectors, ours: Vectors) -> tuple[float, float | None, Any]:
+        """The error in float32, what the stored precision adds, and the folder as anyone opens it."""
+        self.report("checking", 0.0, 1.0)
+        device = self.model.device
+        half = self.dtype != torch.float32
+        computed = checking.open_export(folder, device, torch.float32)
+        error = checking.require_equal(ours, checking.encode(computed, self.texts), self.texts)
+        opened = checking.open_export(folder, device) if half else computed
+        if half and opened.dtype != self.dtype:
+            raise UserError(
+                f"{self.dtype} was asked for and the folder loads as {opened.dtype}: use another dtype for this family"
+            )
+        rounding = float(checking.relative_error(exact, checking.encode(opened, self.texts)).max()) if half else None
+        self.report("checking", 1.0, 1.0)
+        return error, rounding, opened
+
+    def _whole(self) -> LoadedModel:
+        self.model.model.to(self.dtype)
+        return self.model
+
+    def _facts(self, cut: Cut, error: float, rounding: float | None, sizes: tuple[int, int], speed: Speed) -> Facts:
+        first = None if self.first_id is None else str(self.tokenizer.convert_ids_to_tokens(self.first_id))
+        return Facts(
+            model=self.model,
+            spec=self.spec,
+            cut=cut,
+            layer=self.layer,
+            context=self.context,
+            dtype=str(self.dtype).removeprefix("torch."),
+            first_token=first,
+            error=error,
+            rounding=rounding,
+            n_texts=len(self.texts),
+            size=sizes[0],
+            whole_size=sizes[1],
+            speed=speed,
+            evidence=self.evidence,
+        )
+
+
+def _round(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights the values they have in `dtype`, still computed with in float32."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.copy_(parameter.to(dtype))
+
+
+def _bytes(model: nn.Module, dtype: torch.dtype) -> int:
+    """The size of a model's weights, each once, as saved in `dtype`."""
+    found = {tensor.data_ptr(): tensor for tensor in model.state_dict().values()}
+    return sum(
+        tensor.numel() * (dtype.itemsize if tensor.is_floating_point() else tensor.element_size())
+        for tensor in found.values()
+    )
