@@ -75,7 +75,13 @@ def subject_accuracies(counts: pl.DataFrame) -> pl.DataFrame:
 
 
 def relate_subjects(
-    counts: pl.DataFrame, entropies: pl.DataFrame, *, resamples: int = 1000, permutations: int = 9999, seed: int = 0
+    counts: pl.DataFrame,
+    entropies: pl.DataFrame,
+    *,
+    lengths: pl.DataFrame | None = None,
+    resamples: int = 1000,
+    permutations: int = 9999,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Correlation over subjects between accuracy and mean entropy, at every layer.
 
@@ -86,23 +92,28 @@ def relate_subjects(
 
     `reliability` is the share of the variance of the accuracies that is not binomial chance,
     1 − mean(p(1 − p)/(n − 1)) / variance, at least 0. No correlation can be expected above its square root, and near 0
-    (a model that guesses) there is nothing to correlate with.
+    (a model that guesses) there is nothing to correlate with. NaN where a subject has one question only.
+
+    Long prompts have more entropy than short ones, whatever they are about. With `lengths` a third statistic,
+    `partial`, is Spearman's with the ranks of the lengths taken out of both sides by least squares; what is permuted
+    is then the rest of the accuracies.
 
     Args:
         counts: subject, n_questions, n_correct.
         entropies: subject, layer, value (mean over the subject's prompts).
+        lengths: subject, value (mean length of the subject's prompts).
         resamples: bootstrap samples over subjects.
         permutations: permutations of the subjects; p is at least 1 / (permutations + 1).
         seed: seed of both.
 
     Returns:
-        Two rows a layer, `spearman` and `pearson`. NaN with the reason at layers where fewer than five subjects have a
+        Two or three rows a layer: `spearman`, `pearson`, `partial`. NaN with the reason at layers where fewer than five subjects have a
         value, or all the same.
 
     Raises:
         UserError: fewer than five subjects are in both tables.
 
-    Papers: arXiv 2412.09563, figures 5 and 6; Westfall & Young 1993 (the maximum).
+    Papers: arXiv 2412.09563, figures 5 and 6; Westfall & Young 1993 (the maximum); Freedman & Lane 1983 (`partial`).
     """
     accuracies = subject_accuracies(counts)
     wide = entropies.select("subject", "layer", "value").join(accuracies, on="subject", how="inner")
@@ -121,12 +132,11 @@ def relate_subjects(
     values = np.full((len(layers), len(subjects)), np.nan)
     for subject, layer, value in wide.select("subject", "layer", "value").iter_rows():
         values[column_of[layer], row_of[subject]] = np.nan if value is None else value
-    chance = float((accuracy * (1 - accuracy) / np.maximum(known["n_questions"].to_numpy() - 1, 1)).mean())
-    variance = float(accuracy.var(ddof=1))
-    reliability = max(0.0, 1 - chance / variance) if variance > 0 else 0.0
+    reliability = reliability_of(known)
+    control = None if lengths is None else _aligned(lengths, subjects)
     rows = []
-    for statistic in ("spearman", "pearson"):
-        found = _relate(statistic, values, accuracy, (resamples, permutations, seed))
+    for statistic in ("spearman", "pearson") if control is None else ("spearman", "pearson", "partial"):
+        found = _relate(statistic, values, (accuracy, control), (resamples, permutations, seed))
         rows += [(layer, row, note) for layer, (row, note) in zip(layers, found, strict=True)]
     weak = "accuracies differ by no more than chance" if reliability < 0.1 else ""
     table = [
@@ -136,12 +146,42 @@ def relate_subjects(
     return pl.DataFrame(table, schema=SUBJECT_RELATIONS).sort("layer", maintain_order=True)
 
 
+def reliability_of(accuracies: pl.DataFrame) -> float:
+    """Share of the variance of the subjects' accuracies that is not binomial chance, see `relate_subjects`.
+
+    Args:
+        accuracies: n_questions and accuracy of each subject.
+
+    Returns:
+        A share in [0, 1]; NaN where a subject has one question only.
+    """
+    n, accuracy = accuracies["n_questions"].to_numpy(), accuracies["accuracy"].to_numpy()
+    if (n < 2).any():
+        return float("nan")
+    chance, variance = float((accuracy * (1 - accuracy) / (n - 1)).mean()), float(accuracy.var(ddof=1))
+    return max(0.0, 1 - chance / variance) if variance > 0 else 0.0
+
+
+def _aligned(lengths: pl.DataFrame, subjects: list[str]) -> np.ndarray:
+    by_subject = dict(lengths.select("subject", "value").iter_rows())
+    missing = [subject for subject in subjects if by_subject.get(subject) is None]
+    if missing:
+        raise UserError(
+            f"expected a length for every subject, got none for {missing[0]!r}: leave lengths out or add it"
+        )
+    return np.array([by_subject[subject] for subject in subjects], dtype=np.float64)
+
+
 def _relate(
-    statistic: str, values: Float[np.ndarray, "layers subjects"], accuracy: np.ndarray, how: tuple[int, int, int]
+    statistic: str,
+    values: Float[np.ndarray, "layers subjects"],
+    sides: tuple[np.ndarray, np.ndarray | None],
+    how: tuple[int, int, int],
 ) -> list[tuple[dict[str, object], str]]:
-    resamples, permutations, seed = how
+    (accuracy, control), (resamples, permutations, seed) = sides, how
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(accuracy), 5]))
-    shuffled = accuracy[rng.permuted(np.tile(np.arange(len(accuracy)), (permutations, 1)), axis=1)]
+    orders = rng.permuted(np.tile(np.arange(len(accuracy)), (permutations, 1)), axis=1)
+    shuffled = _permutable(accuracy, control if statistic == "partial" else None)[orders]
     present = np.isfinite(values)
     notes = [_reason(row[ok], accuracy[ok]) for row, ok in zip(values, present, strict=True)]
     observed, low, high = (np.full(len(values), np.nan) for _ in range(3))
@@ -149,11 +189,13 @@ def _relate(
     for layer in np.flatnonzero([not note for note in notes]):
         ok = present[layer]
         mine, theirs = values[layer, ok], accuracy[ok]
-        observed[layer] = _correlation(mine[None], theirs[None], statistic)[0]
+        held = None if control is None or statistic != "partial" else control[ok]
+        observed[layer] = _statistic(mine[None], theirs[None], held if held is None else held[None], statistic)[0]
         # A subject without an entropy here keeps its place, so that all layers share one permutation.
-        null[layer] = np.abs(_correlation(np.broadcast_to(mine, (permutations, len(mine))), shuffled[:, ok], statistic))
+        free = np.broadcast_to(_permutable(mine, held), (permutations, len(mine)))
+        null[layer] = np.abs(_correlation(free, shuffled[:, ok], "pearson" if statistic == "partial" else statistic))
         drawn = rng.integers(0, len(mine), size=(resamples, len(mine)))
-        draws = _correlation(mine[drawn], theirs[drawn], statistic)
+        draws = _statistic(mine[drawn], theirs[drawn], held if held is None else held[drawn], statistic)
         low[layer], high[layer] = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         if len(mine) < len(accuracy):
             notes[layer] = f"{len(accuracy) - len(mine)} subjects without an entropy left out"
@@ -188,6 +230,23 @@ def _reason(values: np.ndarray, accuracy: np.ndarray) -> str:
         if np.ptp(numbers) <= 1e-12 * np.abs(numbers).max():
             return f"no value: {name} is the same for all subjects"
     return ""
+
+
+def _permutable(numbers: np.ndarray, control: np.ndarray | None) -> np.ndarray:
+    """The numbers, or what is left of their ranks when a line over the control's ranks is taken out."""
+    if control is None:
+        return numbers
+    ranks, held = stats.rankdata(numbers), stats.rankdata(control)
+    ranks, held = ranks - ranks.mean(), held - held.mean()
+    return np.asarray(ranks - held * ((ranks * held).sum() / max(float((held**2).sum()), 1e-300)))
+
+
+def _statistic(a: np.ndarray, b: np.ndarray, control: np.ndarray | None, statistic: str) -> np.ndarray:
+    if control is None:
+        return _correlation(a, b, statistic)
+    ab, ac, bc = (_correlation(x, y, "spearman") for x, y in ((a, b), (a, control), (b, control)))
+    scale = np.sqrt(np.maximum((1 - ac**2) * (1 - bc**2), 0.0))
+    return np.asarray(np.divide(ab - ac * bc, scale, out=np.full(len(ab), np.nan), where=scale > 1e-9))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, statistic: str) -> np.ndarray:

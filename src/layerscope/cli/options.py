@@ -13,10 +13,11 @@ from pydantic.fields import FieldInfo
 
 from layerscope.config import ModelSpec, RunSpec, Spec, TextSpec, ViewSpec
 from layerscope.errors import UserError
+from layerscope.tasks.mmlu.spec import MmluSpec
 
 # A bare field name says too little on a command line that mixes the fields of several specs.
 FLAGS: dict[tuple[type[Spec], str], str] = {(TextSpec, "source"): "--texts"}
-NESTED: set[tuple[type[Spec], str]] = {(RunSpec, "model"), (RunSpec, "texts"), (RunSpec, "views")}
+NESTED: set[tuple[type[Spec], str]] = {(RunSpec, "model"), (RunSpec, "texts"), (RunSpec, "views"), (MmluSpec, "model")}
 SpecType = TypeVar("SpecType", bound=Spec)
 
 MEASURE_SPECS: tuple[type[Spec], ...] = (ModelSpec, TextSpec, ViewSpec, RunSpec)

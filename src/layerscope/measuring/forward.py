@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -17,9 +18,16 @@ from layerscope.metrics.metric import Metric
 from layerscope.metrics.sources import TokenStates
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
+from layerscope.states.passes import Work, run_passes, shares_cores
 from layerscope.states.pooling import pool
 from layerscope.states.positions import select_positions
 from layerscope.states.readout import final_normed
+
+# On a CPU a budget of tokens becomes this many batches, and multiples of it: what cores share evenly. Fixed, so that
+# numbers do not depend on how many cores there are.
+PIECES = 4
+
+TopReader = Callable[[Batch, Float[Tensor, "prompts tokens dim"]], None]
 
 
 def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...]]:
@@ -36,7 +44,14 @@ def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...
     return [tuple(order[start : start + block_size]) for start in range(0, len(order), block_size)]
 
 
-def measure_block(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt], done: Callable[[float], None]) -> Block:
+def measure_block(
+    plan: Plan,
+    model: LoadedModel,
+    prompts: Sequence[Prompt],
+    done: Callable[[float], None],
+    *,
+    read_top: TopReader | None = None,
+) -> Block:
     """Run the prompts, and their views where a metric needs them, and take everything the plan asks for.
 
     Args:
@@ -44,24 +59,30 @@ def measure_block(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt], don
         model: the model.
         prompts: prompts of one block.
         done: called with the share of the block's tokens that are through.
+        read_top: called with every batch of the prompts and its raw states at the last layer, from the same pass.
 
     Returns:
         The block, rows in the order of `prompts`.
     """
+
+    def measure_batch(plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:
+        _measure_batch(plan, model, batch, block, read_top)
+
     views, unchanged = _tokenized_views(plan, model, prompts)
     block = _empty_block(plan, model.dim, len(prompts), unchanged)
-    batches = make_batches([prompt.tokens for prompt in prompts], plan.spec.batch_tokens, model.pad_id)
-    view_batches = make_batches(views, plan.spec.batch_tokens, model.pad_id)
-    total = sum(int(batch.lengths.sum()) for batch in (*batches, *view_batches))
+    multiple = PIECES if shares_cores(model) else 1
+    works: list[Work] = []
+    sizes: list[int] = []
+    for take, tokens in ((measure_batch, [prompt.tokens for prompt in prompts]), (_pool_views, views)):
+        for batch in make_batches(tokens, plan.spec.batch_tokens, model.pad_id, multiple=multiple):
+            works.append(partial(take, plan, batch, block))
+            sizes.append(int(batch.lengths.sum()))
     through = 0
-    for batch in batches:
-        _measure_batch(plan, model, batch, block)
-        through += int(batch.lengths.sum())
-        done(through / total)
-    for batch in view_batches:
-        _pool_views(plan, model, batch, block)
-        through += int(batch.lengths.sum())
-        done(through / total)
+    for index in run_passes(model, works):
+        through += sizes[index]
+        done(through / sum(sizes))
+    # In one order, whichever batch ended first.
+    block.reasons = dict(sorted(block.reasons.items()))
     return block
 
 
@@ -86,7 +107,9 @@ def _empty_block(plan: Plan, dim: int, n_prompts: int, unchanged: int) -> Block:
     )
 
 
-def _measure_batch(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -> None:
+def _measure_batch(
+    plan: Plan, model: LoadedModel, batch: Batch, block: Block, read_top: TopReader | None = None
+) -> None:
     index = {layer: position for position, layer in enumerate(plan.layers)}
     attentions: list[Tensor] = []
 
@@ -94,6 +117,10 @@ def _measure_batch(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -
         attentions[:] = [weights]
 
     def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
+        if read_top is not None and layer == model.n_layers:
+            read_top(batch, raw)
+        if layer not in index:
+            return
         position = index[layer]
         seen = attentions.pop() if attentions else None
         for group, states in _readouts(plan, model, layer, raw):
@@ -112,7 +139,8 @@ def _measure_batch(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -
                 source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
                 _take_values(plan, source, block, (same, position, batch.rows))
 
-    capture(model, batch, read, layers=plan.layers, read_attentions=keep if plan.attentions else None)
+    layers = plan.layers if read_top is None else {*plan.layers, model.n_layers}
+    capture(model, batch, read, layers=layers, read_attentions=keep if plan.attentions else None)
 
 
 def _take_values(plan: Plan, source: TokenStates, block: Block, where: tuple[list[int], int, tuple[int, ...]]) -> None:
@@ -144,7 +172,7 @@ def _not_measured(plan: Plan, metric: Metric, where: tuple[int, int]) -> str:
     return ""
 
 
-def _pool_views(plan: Plan, model: LoadedModel, batch: Batch, block: Block) -> None:
+def _pool_views(plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:
     index = {layer: position for position, layer in enumerate(plan.layers)}
     prompts, views = np.divmod(np.asarray(batch.rows), plan.n_views)
 

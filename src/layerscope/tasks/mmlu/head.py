@@ -1,0 +1,166 @@
+"""The next-token head of a language model, for states that a headless model gave."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UnsupportedModelError
+from layerscope.inputs.attention import first_token_sees_last
+from layerscope.inputs.checkpoints import find_checkpoint
+from layerscope.inputs.known_models import KNOWN_MODELS
+from layerscope.inputs.models import LoadedModel
+from layerscope.inputs.parts import probe_ids
+from layerscope.inputs.quiet import quiet_libraries, quiet_stderr
+from layerscope.inputs.weights import check_finite
+
+
+@dataclass(frozen=True)
+class Head:
+    """A model class with its head and, in place of everything before the head, states that are given."""
+
+    model: nn.Module
+    states: _Given
+
+    def log_probabilities(self, states: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows vocabulary"]:
+        """Log-probabilities of the next token, in float32.
+
+        Args:
+            states: states of the last layer after the final norm, one row a position.
+
+        Returns:
+            Nats in (-inf, 0]; the exponentials of a row sum to 1.
+        """
+        weight = next(self.model.parameters())
+        self.states.given = states.to(weight.device, torch.float32)[:, None]
+        with torch.no_grad():
+            # Every class has its own scaling, capping and bias after the matrix: its own forward knows them.
+            logits: Tensor = self.model(input_ids=torch.zeros(len(states), 1, dtype=torch.long)).logits
+        self.states.given = None
+        return logits[:, -1].float().log_softmax(-1)
+
+
+def load_head(model: LoadedModel) -> Head:
+    """The head that belongs to a model.
+
+    It is loaded in float32, whatever the model runs in: letters differ by less than bfloat16 can tell apart.
+
+    Raises:
+        UnsupportedModelError: the model is no causal language model, or its checkpoint holds no head.
+    """
+    spec = model.spec
+    if spec.part is not None or spec.bidirectional:
+        asked = f"part={spec.part}" if spec.part is not None else "bidirectional"
+        raise UnsupportedModelError(f"answers need a causal language model, {asked} is none: leave it out")
+    _check_causal(model)
+    with quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
+        whole = _without_blocks(model)
+        if whole is None:
+            raise UnsupportedModelError(
+                f"answers need a language model's head, and the checkpoint of {spec.name!r} holds none: give the "
+                "checkpoint that the model was published as"
+            )
+    given = _Given()
+    setattr(whole, whole.base_model_prefix, given)
+    check_finite(whole, f"{spec.name}'s head")
+    return Head(whole.to(model.device).eval().requires_grad_(False), given)
+
+
+class _Given(nn.Module):
+    """Stands where a model's blocks were and returns the states it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: Tensor | None = None
+
+    @property
+    def decoder(self) -> _Given:
+        """Some classes call their model's decoder instead of the model."""
+        return self
+
+    def forward(self, *_: object, **__: object) -> _Output:
+        """The states given, whatever the input."""
+        return _Output(self.given)
+
+
+class _Output:
+    """What a headless model returns, with nothing but the last states in it."""
+
+    def __init__(self, states: Tensor | None) -> None:
+        self.last_hidden_state = states
+
+    def __getitem__(self, index: object) -> object:
+        return self.last_hidden_state if index == 0 else ()
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def _check_causal(model: LoadedModel) -> None:
+    vocabulary = int(model.model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    ids = probe_ids(vocabulary, None, model.device)
+    if first_token_sees_last(model.model, model.parts, ids):
+        raise UnsupportedModelError(
+            f"answers need a causal language model, and in {model.spec.name!r} the first token sees the last one: give "
+            "a decoder"
+        )
+
+
+def _without_blocks(model: LoadedModel) -> Any | None:  # noqa: ANN401
+    """The class with the head, of a config without blocks, so that no weights are loaded twice; None without a head."""
+    from transformers import AutoModelForCausalLM
+
+    spec, checkpoint = model.spec, find_checkpoint(model.spec)
+    options: dict[str, object] = {
+        **checkpoint.options,
+        "dtype": torch.float32,
+        "trust_remote_code": spec.trust_remote_code,
+        "use_safetensors": None if spec.allow_pickle else True,
+        "output_loading_info": True,
+    }
+    config = _empty_config(model.model.config)
+    try:
+        whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
+        if not _head_keys(whole) & set(info["missing_keys"]):
+            return whole
+        file = _gguf_file(spec)
+        if file is None:
+            return None
+        # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
+        whole, info = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnsupportedModelError(f"{spec.name!r} does not load as a causal language model: {text}") from error
+    return None if _head_keys(whole) & set(info["missing_keys"]) else whole
+
+
+def _empty_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    empty = copy.deepcopy(config)
+    depth = empty.num_hidden_layers
+    for name, value in config.to_dict().items():
+        # Lists with an entry a block are checked against the number of blocks.
+        if isinstance(value, (list, tuple)) and len(value) == depth:
+            setattr(empty, name, [])
+    empty.num_hidden_layers = 0
+    return empty
+
+
+def _head_keys(whole: Any) -> set[str]:  # noqa: ANN401
+    return {name for name, _ in whole.named_parameters() if not name.startswith(f"{whole.base_model_prefix}.")}
+
+
+def _gguf_file(spec: ModelSpec) -> Path | None:
+    known = KNOWN_MODELS.get(spec.name)
+    path = known.locate(spec.name) if known is not None else Path(spec.name).expanduser()
+    return path if path.suffix == ".gguf" else None

@@ -1,0 +1,90 @@
+"""MmluSpec: which questions, how they are asked, and what is measured on the prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from layerscope.config import (
+    Floats,
+    Ints,
+    ModelSpec,
+    Names,
+    Normalization,
+    Positions,
+    Precision,
+    Readout,
+    RunSpec,
+    Spec,
+    TextSpec,
+)
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+class MmluSpec(Spec):
+    """Accuracy per subject, and entropy per subject and layer on the same prompts."""
+
+    model: ModelSpec
+    questions: str = Field(
+        "mmlu",
+        min_length=1,
+        description="Questions: mmlu (the hub's cais/mmlu), lm-eval-dev (281 that lm-eval ships, no hub needed), or a "
+        ".jsonl, .csv or .parquet file with the columns subject, question, choices, answer.",
+    )
+    subjects: Names | None = Field(None, description="Subjects, separated by commas; all by default.")
+    shots: int | None = Field(
+        None,
+        ge=0,
+        description="Answered examples before each question; default: 5 where the questions come with examples (split "
+        "dev), else 0. Without such a split other questions of the subject, drawn by the seed, are the examples.",
+    )
+    limit: int | None = Field(None, ge=2, description="At most this many questions a subject, the first ones.")
+    data_dir: str | None = Field(
+        None, description="Folder where DIR/cais/mmlu stands in for the hub's data set (or LAYERSCOPE_DATA_DIR)."
+    )
+    metrics: Names = Field(
+        ("prompt_entropy",), min_length=1, description="Metrics with one value a prompt (see `layerscope metrics`)."
+    )
+    variants: Names = Field(("default",), min_length=1, description="Variants of the metrics, default, or all.")
+    readouts: Annotated[tuple[Readout, ...], BeforeValidator(_split_commas)] = Field(
+        ("raw",), min_length=1, description="What is read from a layer: raw, normed, hf."
+    )
+    positions: Annotated[tuple[Positions, ...], BeforeValidator(_split_commas)] = Field(
+        ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
+    )
+    normalizations: Annotated[tuple[Normalization, ...], BeforeValidator(_split_commas)] = Field(
+        ("none",), min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."
+    )
+    alphas: Floats = Field((1.0,), min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")
+    layers: Ints | None = Field(None, description="Layers to measure, 0 = embeddings; all by default.")
+    precision: Precision = Field("float32", description="Precision of the eigenvalues of prompt entropy.")
+    context: int | None = Field(
+        None,
+        ge=8,
+        description="Longest prompt in tokens; longer ones lose their beginning, as in lm-eval; default: what the "
+        "model was built for.",
+    )
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples over subjects.")
+    permutations: int = Field(9999, ge=99, description="Permutations behind the p-values.")
+    block_size: int = Field(32, ge=1, description="Questions a block: what an interruption can lose.")
+    batch_tokens: int = Field(4096, ge=1, description="Padded tokens in one forward pass.")
+    seed: int = Field(0, ge=0, description="Seed of the drawn examples, the resampling and the permutations.")
+
+    def run_spec(self) -> RunSpec:
+        """What is measured on the prompts, as `layerscope measure` would be asked for it."""
+        same = ("metrics", "variants", "readouts", "positions", "normalizations", "alphas", "layers", "precision")
+        return RunSpec(
+            model=self.model,
+            texts=TextSpec(source=self.questions, n=None),
+            **{name: getattr(self, name) for name in same},
+            resamples=self.resamples,
+            block_size=self.block_size,
+            batch_tokens=self.batch_tokens,
+            seed=self.seed,
+        )
