@@ -6,51 +6,70 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from layerscope.analysis.picking import Pick, pick, relate
     from layerscope.config import ModelSpec, RunSpec, TextSpec, ViewSpec
     from layerscope.errors import LayerscopeError, RunFailedError, UnsupportedModelError, UserError
+    from layerscope.export.export import Export, export_layer
     from layerscope.inputs.models import load_model
     from layerscope.inputs.texts import load_texts
     from layerscope.measuring.measure import measure
     from layerscope.metrics.catalogue import METRICS
     from layerscope.report.page import write_report
     from layerscope.results.run import Run, load_run, query_runs
+    from layerscope.tasks.run import TasksRun, open_tasks, score_tasks
 
 # Names are looked up when first used: `import layerscope` runs nothing and loads no torch.
 _PUBLIC = {
+    "Export": "export.export",
     "LayerscopeError": "errors",
     "METRICS": "metrics.catalogue",
     "ModelSpec": "config",
+    "Pick": "analysis.picking",
     "Run": "results.run",
     "RunFailedError": "errors",
     "RunSpec": "config",
+    "TasksRun": "tasks.run",
     "TextSpec": "config",
     "UnsupportedModelError": "errors",
     "UserError": "errors",
     "ViewSpec": "config",
+    "export_layer": "export.export",
     "load_model": "inputs.models",
     "load_run": "results.run",
     "load_texts": "inputs.texts",
     "measure": "measuring.measure",
+    "open_tasks": "tasks.run",
+    "pick": "analysis.picking",
     "query_runs": "results.run",
+    "relate": "analysis.picking",
+    "score_tasks": "tasks.run",
     "write_report": "report.page",
 }
 
 __all__ = [
     "METRICS",
+    "Export",
     "LayerscopeError",
     "ModelSpec",
+    "Pick",
     "Run",
     "RunFailedError",
     "RunSpec",
+    "TasksRun",
     "TextSpec",
     "UnsupportedModelError",
     "UserError",
     "ViewSpec",
+    "export_layer",
     "load_model",
     "load_run",
     "load_texts",
     "measure",
+    "open_tasks",
+    "pick",
     "query_runs",
+    "relate",
+    "score_tasks",
     "write_report",
 ]
 

@@ -64,7 +64,7 @@ def test_what_a_choice_would_have_scored():
 def test_verdicts():
     table = apply_rules(metrics(), score_table(noisy(6)), resamples=300)
     assert rule(table, "min dime")["verdict"] == "better than the middle layer"
-    assert rule(table, "min infonce")["verdict"] == "not better"
+    assert rule(table, "min infonce")["verdict"] == "worse than the middle layer"
     assert rule(table, "middle")["verdict"] is None
     few = apply_rules(metrics(), score_table(noisy(3)), resamples=300)
     assert rule(few, "min dime")["verdict"] == "cannot be told (3 tasks)"

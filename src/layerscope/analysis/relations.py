@@ -89,21 +89,25 @@ def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000,
     settings = read_scores(scores)
     rows: list[dict[str, Any]] = []
     for setting in settings:
-        mine = layers.filter(pl.col("model") == setting.model)
-        if setting.revision:
-            mine = mine.filter(pl.col("revision").fill_null("") == setting.revision)
+        mine = layers.filter(_is_of(layers, setting))
         if mine.is_empty():
             continue
         for curves, statistic in product(_curves(mine, setting), STATISTICS):
             rows.extend(_relate_group(curves, setting, statistic, (resamples, seed)))
     if not rows:
         raise UserError(
-            f"expected metrics and scores of one model; metrics are of {_names(layers)}, scores of {_names(scores)}"
+            f"expected metrics and scores of one model; metrics are of {_names(layers)}, scores of {_names(scores)} "
+            "(imported scores take the model's name from `layerscope tasks NAME --import DIR`)"
         )
     table = pl.DataFrame(rows, schema=RELATIONS)
     return table.with_columns(
         pl.Series(f"{name}_adjusted", _adjusted(table[name]), dtype=pl.Float64) for name in ("p_shift", "p_task")
     )
+
+
+def _is_of(layers: pl.DataFrame, setting: TaskScores) -> pl.Series:
+    pairs = layers.select(pl.col("model").fill_null(""), pl.col("revision").fill_null("")).iter_rows()
+    return pl.Series([setting.is_of(*pair) for pair in pairs], dtype=pl.Boolean)
 
 
 def _relate_group(
@@ -213,6 +217,8 @@ def _intervals(
             resampled = read_cosine(features @ embed(weights @ unit[:, curves.columns], statistic).T, statistic)
             known = ~np.isnan(features[:, 0]) & (np.isfinite(resampled).sum(axis=1) > 1)
             tail = (1 - LEVEL) / 2
+            if not known.any():
+                continue
             ends[known, t] = np.nanquantile(resampled[known], [tail, 1 - tail], axis=1).T
     return ends
 

@@ -16,6 +16,7 @@ from layerscope.intervals import LEVEL
 
 BETTER = "better than the middle layer"
 NOT_BETTER = "not better"
+WORSE = "worse than the middle layer"
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,15 @@ def apply_rules(
     Returns:
         One row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
         difference to the middle layer, adjusted by Benjamini-Hochberg over the rules of one setting. `verdict`: "better
-        than the middle layer" (adjusted p below 0.05 and a positive difference), "not better", or "cannot be told (k
-        tasks)" with fewer than five tasks; null without scores.
+        than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
+        shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
     """
     settings = () if scores is None else read_scores(scores)
     tables = []
     for mine in layers.partition_by("model", "revision", maintain_order=True):
         model, revision = str(mine["model"][0]), str(mine["revision"][0] or "")
         choices = _choose(mine)
-        same = [s for s in settings if s.model == model and (not s.revision or s.revision == revision)]
+        same = [setting for setting in settings if setting.is_of(model, revision)]
         if not same:
             setting = {"model": model, "revision": revision, "note": "no scores"}
             tables.append(pl.DataFrame([{**choice, **_noted(choice, setting)} for choice in choices], RULE_TABLE))
@@ -194,4 +195,6 @@ def _verdict(row: dict[str, Any], scores: TaskScores) -> str:
     k = len(scores.tasks)
     if k < MIN_UNITS or not np.isfinite(row["minus_middle"]):
         return f"cannot be told ({k} {'task' if k == 1 else 'tasks'})"
-    return BETTER if row["minus_middle"] > 0 and row["p_adjusted"] < 1 - LEVEL else NOT_BETTER
+    if row["p_adjusted"] >= 1 - LEVEL:
+        return NOT_BETTER
+    return BETTER if row["minus_middle"] > 0 else WORSE

@@ -46,6 +46,12 @@ class TaskScores:
         """The middle layer, ceil(L / 2) with L the number of blocks."""
         return math.ceil(self.n_blocks / 2)
 
+    def is_of(self, model: str, revision: str) -> bool:
+        """Whether the scores are of this model: its name and revision, or a hash of weights that has two names."""
+        if self.model == model:
+            return not self.revision or self.revision == revision
+        return self.revision.startswith("sha256:") and self.revision == revision
+
     def column(self, layer: int) -> int | None:
         """The position of a layer among `layers`, None where some task lacks it."""
         return self.layers.index(layer) if layer in self.layers else None

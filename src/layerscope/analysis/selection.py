@@ -212,7 +212,8 @@ def _left_out(scores: TaskScores, resampling: Resampling, seed: int) -> list[_Wa
     made = []
     for name, layers in zip(names, (best, recommended), strict=True):
         counts = ", ".join(f"{k} ({layers.count(k)})" for k in sorted(set(layers)))
-        made.append(_Way(name, None, at_layers(scores, layers), f"layers chosen (how often): {counts}"))
+        few = f"; {n - 1} tasks choose the best observed" if n - 1 < MIN_UNITS and layers is recommended else ""
+        made.append(_Way(name, None, at_layers(scores, layers), f"layers chosen (how often): {counts}{few}"))
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import polars as pl
@@ -48,13 +48,19 @@ def progress_bars() -> Iterator[Report]:
         yield draw
 
 
-def frame_table(frame: pl.DataFrame, most_rows: int = 200) -> Table:
-    """Any DataFrame as a terminal table; numbers to the right, at most `most_rows` rows and a line that says so."""
+def frame_table(frame: pl.DataFrame, most_rows: int = 200, folded: Collection[str] | None = None) -> Table:
+    """Any DataFrame as a terminal table; numbers to the right, at most `most_rows` rows and a line that says so.
+
+    `folded` names the columns that may be broken into lines; all but the first by default.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, kind in frame.schema.items():
         # The first column says what the row is about: it is never broken.
         table.add_column(
-            name, justify="right" if kind.is_numeric() else "left", overflow="fold", no_wrap=not table.columns
+            name,
+            justify="right" if kind.is_numeric() else "left",
+            overflow="fold",
+            no_wrap=not table.columns if folded is None else name not in folded,
         )
     for row in frame.head(most_rows).iter_rows():
         table.add_row(*(_cell(value) for value in row))

@@ -14,8 +14,8 @@ from layerscope.results.record import RECORD, Resolved, RunRecord, read_record
 
 # Where the same data is read from does not change a number.
 FREE = ("texts.data_dir",)
-# Scores of tasks may stand in the same folder.
-BESIDE = (LOCK, "tasks.json", "scores.parquet", "tasks")
+# Scores of tasks, and what was made of them, may stand in the same folder.
+BESIDE = (LOCK, "tasks.json", "scores.parquet", "tasks", "pick.json", "relations.parquet")
 
 
 def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:

@@ -1,0 +1,124 @@
+"""What a run's folder holds for an analysis: metrics, scores of tasks, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError
+from layerscope.measuring.resume import differences
+from layerscope.results.record import RECORD
+from layerscope.results.run import load_run
+from layerscope.tasks.record import TasksRecord, read_tasks_record
+from layerscope.tasks.scores import SCORES_FILE, load_scores
+
+
+class Opened(Protocol):
+    """A run that was opened or made: a Run, a TasksRun."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+
+RunFolder = str | Path | Opened
+"""A run's folder, or a run that was opened."""
+
+# Where the weights come from and where they are computed says nothing about which model it is.
+_FREE = ("name", "device", "device_map", "fast_matmul", "trust_remote_code", "allow_pickle")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The tables of a run; None where the folder holds none of that kind. `notes` say what a reader should know."""
+
+    path: Path
+    scores_path: Path
+    layers: pl.DataFrame | None
+    scores: pl.DataFrame | None
+    notes: tuple[str, ...]
+
+    def need_layers(self) -> pl.DataFrame:
+        """The metrics.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.layers is None:
+            raise UserError(
+                f"{self.path} holds no metrics: make them with `layerscope measure MODEL --out {self.path}` "
+                f"(its scores may stay in the same folder)"
+            )
+        return self.layers
+
+    def need_scores(self) -> pl.DataFrame:
+        """The scores.
+
+        Raises:
+            UserError: there are none.
+        """
+        return load_scores(self.scores_path) if self.scores is None else self.scores
+
+
+def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
+    """Read what a folder holds.
+
+    Args:
+        run: a folder that `layerscope measure`, `layerscope tasks` or both wrote into.
+        scores: the folder of the scores, where it is another one.
+
+    Returns:
+        The tables that are there.
+
+    Raises:
+        UserError: a folder is not there, or there are neither metrics nor scores.
+        RunFailedError: a file is damaged.
+    """
+    path = _folder(run)
+    scores_path = path if scores is None else _folder(scores)
+    has_metrics, has_scores = (path / RECORD).exists(), (scores_path / SCORES_FILE).exists()
+    if not has_metrics and not has_scores:
+        raise UserError(
+            f"{path} holds neither metrics nor scores: make them with `layerscope measure MODEL --out {path}` and "
+            f"`layerscope tasks MODEL --tasks ... --out {path}`"
+        )
+    notes: list[str] = []
+    layers, measured = _layers(path, notes, needed=not has_scores) if has_metrics else (None, None)
+    if has_scores:
+        record = read_tasks_record(scores_path)
+        notes += _score_notes(record, scores_path)
+        if measured is not None and record.spec is not None:
+            apart = differences(measured, record.model, _FREE)
+            notes += [f"metrics and scores are not of quite the same model: {'; '.join(apart)}"] if apart else []
+    table = load_scores(scores_path) if has_scores else None
+    return Evidence(path, scores_path, layers, table, tuple(dict.fromkeys(notes)))
+
+
+def _folder(run: RunFolder) -> Path:
+    path = Path(run) if isinstance(run, str | Path) else run.path
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: give the folder of a run")
+    return path
+
+
+def _layers(path: Path, notes: list[str], *, needed: bool) -> tuple[pl.DataFrame | None, ModelSpec | None]:
+    try:
+        run = load_run(path)
+    except UserError as error:
+        # A measurement that is not done: scores beside it can be read all the same.
+        if needed:
+            raise
+        notes.append(f"no metrics: {error}")
+        return None, None
+    return run.layers, run.record.spec.model
+
+
+def _score_notes(record: TasksRecord, path: Path) -> list[str]:
+    notes = list(record.warnings)
+    if record.status != "done":
+        why = f" ({record.reason})" if record.reason else ""
+        notes.append(f"the scores in {path} are not complete: {record.status}{why}")
+    return notes

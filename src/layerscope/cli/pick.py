@@ -1,0 +1,218 @@
+"""`layerscope pick`: the layer to use, with what speaks for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import polars as pl
+import typer
+
+from layerscope.cli.show import console, frame_table
+from layerscope.errors import LayerscopeError, UserError
+
+if TYPE_CHECKING:
+    from layerscope.analysis.picking import Pick
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of `layerscope tasks`, `measure` or both.")]
+ScoresFolder = Annotated[
+    Path | None, typer.Option("--scores", help="Folder of the scores, where they are not in RUN.", show_default=False)
+]
+
+
+def pick(
+    runs: Runs,
+    by: Annotated[
+        Literal["scores", "metrics"] | None,
+        typer.Option("--by", help="By scores of tasks, or by metrics without labels. \\[scores where there are some]"),
+    ] = None,
+    scores: ScoresFolder = None,
+    format: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print.")] = "table",  # noqa: A002
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap samples.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resampling.")] = 0,
+) -> None:
+    """Say which layer to use, how sure that is, and what other ways to choose would give.
+
+    Each answer is also written to RUN/pick.json.
+    """
+    # Heavy imports wait, so that --help answers at once.
+    from layerscope.analysis.picking import pick as pick_run
+    from layerscope.analysis.picking import write_pick
+
+    if scores is not None and len(runs) > 1:
+        raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
+    found = [pick_run(run, scores=scores, by=by, resamples=resamples, seed=seed) for run in runs]
+    unwritten = []
+    for one in found:
+        try:
+            write_pick(one, one.path)
+        except LayerscopeError as error:
+            # A folder of someone else's can be read all the same.
+            unwritten.append(f"note: pick.json was not written: {error}")
+    if format == "json":
+        typer.echo(json.dumps([one.to_dict() for one in found], indent=2, allow_nan=False))
+    else:
+        _show(found)
+    for line in unwritten:
+        console(stderr=True).print(line, highlight=False, markup=False)
+
+
+def _show(found: Sequence[Pick]) -> None:
+    screen = console()
+
+    def say(text: str) -> None:
+        screen.print(text, highlight=False, markup=False)
+
+    for number, one in enumerate(found):
+        if number:
+            say("")
+        screen.print(_heading(one), style="bold", highlight=False, markup=False)
+        say(one.answer)
+        for note in one.notes:
+            say(f"note: {note}")
+        for title, table in _tables(one):
+            say("")
+            screen.print(title, style="bold", highlight=False, markup=False)
+            screen.print(frame_table(table, folded=("note",)))
+    lines = [line for one in found for line in _table1_lines(one)]
+    if lines:
+        table = pl.DataFrame(lines)
+        if table["states"].n_unique() == 1:
+            table = table.drop("states")
+        say("")
+        title = "Table 1: tasks whose best layer is not the last; averages at the last layer, the best one, every task's own"
+        screen.print(title, style="bold", highlight=False, markup=False)
+        screen.print(frame_table(table, folded=("run",)))
+        say("The best layers are chosen on these scores, so the gain is too good; left-out task above is not.")
+
+
+def _heading(one: Pick) -> str:
+    if one.selection is None:
+        return f"{one.model} ({one.path})"
+    scores = one.selection.scores
+    state = f"{scores.readout or '?'} readout, positions {scores.positions or '?'}, {scores.pooling or '?'} pooling"
+    return f"{one.model} ({one.path}): {state}; {len(scores.tasks)} tasks, {len(scores.layers)} layers"
+
+
+def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
+    if one.selection is not None and one.by == "scores" and not one.selection.layers.is_empty():
+        title = "Average over tasks; p: of the layer's being the best; *: cannot be told from the best"
+        yield title, _layer_rows(one)
+        yield (
+            "What each way to choose a layer scores (best, recommended, oracle: on the tasks they are chosen on)",
+            _choice_rows(one),
+        )
+    if not one.rules.is_empty():
+        yield from _rule_tables(one)
+
+
+def _layer_rows(one: Pick) -> pl.DataFrame:
+    from layerscope.table import bar
+
+    selection = one.selection
+    if selection is None:
+        return pl.DataFrame()
+    low, high = selection.layers["average"].min(), selection.layers["average"].max()
+    span = (high - low) or 1.0  # type: ignore[operator]
+    rows = []
+    for row in selection.layers.iter_rows(named=True):
+        marks = ("*" if row["in_set"] else "") + (" use" if row["layer"] == one.layer else "")
+        rows.append(
+            {
+                "layer": row["layer"],
+                "depth": f"{row['depth']:.2f}",
+                "average": _number(row["average"]),
+                "": bar((row["average"] - low) / span),
+                "behind the best [95 %]": _interval(row, "behind_best"),
+                "p": _p(row["p"]),
+                "set": marks.strip(),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def _choice_rows(one: Pick) -> pl.DataFrame:
+    if one.selection is None:
+        return pl.DataFrame()
+    return pl.DataFrame(
+        [
+            {
+                "way": row["choice"],
+                "layer": "" if row["layer"] is None else str(row["layer"]),
+                "average": _number(row["average"]),
+                "minus last [95 %]": _interval(row, "minus_last"),
+                "minus oracle": _number(row["minus_oracle"]),
+                "note": "" if row["note"].startswith("chosen and") else row["note"],
+            }
+            for row in one.selection.choices.iter_rows(named=True)
+        ]
+    )
+
+
+def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
+    for setting, rules in one.rules.group_by("readout", "positions", "pooling", maintain_order=True):
+        scored = rules["average"].is_not_null().any()
+        of = f", scored on {'/'.join(str(part or '?') for part in setting)} states" if scored else ""
+        rows, missing = [], []
+        states = [name for name in ("metric_readout", "metric_positions") if rules[name].drop_nulls().n_unique() > 1]
+        for row in rules.iter_rows(named=True):
+            if row["layer"] is None and row["metric"] is not None:
+                missing.append(row["metric"] if "not measured" in row["note"] else f"{row['rule']}: {row['note']}")
+                continue
+            state = "/".join(row[name] for name in states if row[name])
+            line = {"rule": row["rule"], "layer": "" if row["layer"] is None else str(row["layer"])}
+            line |= {"metric of": state} if states else {}
+            if scored:
+                line |= {
+                    "average": _number(row["average"]),
+                    "minus middle [95 %]": _interval(row, "minus_middle"),
+                    "p adj.": _p(row["p_adjusted"]),
+                    "verdict": (row["verdict"] or "").removesuffix(" than the middle layer"),
+                }
+            rows.append(line)
+        title = f"Without labels: what each metric would choose{of}"
+        if missing:
+            title += f"; not measured: {', '.join(dict.fromkeys(missing))}"
+        yield title, pl.DataFrame(rows)
+
+
+def _table1_lines(one: Pick) -> list[dict[str, Any]]:
+    """The paper's table 1 as rows of text: one a run and setting."""
+    rows = []
+    for row in one.table1.iter_rows(named=True):
+        best = "" if row["best_layer"] is None else f" ({row['best_layer']})"
+        rows.append(
+            {
+                "run": one.path.name,
+                "states": "/".join(str(row[name] or "?") for name in ("readout", "positions", "pooling")),
+                "tasks": row["n_tasks"],
+                "not last": "·" if row["best_not_last"] is None else str(row["best_not_last"]),
+                "last": _number(row["average_last"]),
+                "best layer": _number(row["average_best_layer"]) + best,
+                "task's own": _number(row["average_task_best"]),
+                "gain, best layer [95 %]": _interval(row, "gain_best_layer"),
+            }
+        )
+    return rows
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    from layerscope.analysis.answers import interval
+
+    return interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"])
+
+
+def _number(value: float | None) -> str:
+    return "·" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return "<.001" if value < 0.001 else f"{value:.3f}"
+
+
+VERBS = ((pick, "Example: layerscope pick runs/smollm2"),)

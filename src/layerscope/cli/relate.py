@@ -1,0 +1,200 @@
+"""`layerscope relate`: which metrics go with the scores of tasks over the layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import polars as pl
+import typer
+from pydantic import Field
+
+from layerscope.cli.options import build, with_options
+from layerscope.cli.pick import Runs, ScoresFolder
+from layerscope.cli.show import console, frame_table
+from layerscope.config import Names, Spec
+from layerscope.errors import UserError
+
+_SCORE_STATE = ("score_readout", "score_positions", "score_pooling")
+_CONDITIONS = ("variant", "alpha", "readout", "positions", "normalization", "pooling")
+_OTHERS = {"spearman": "Spearman", "kendall": "Kendall", "dcor": "dCor"}
+
+
+class Shown(Spec):
+    """What is related, and what the printed table shows of it."""
+
+    metrics: Names = Field(
+        (), description="Only these metrics, separated by commas: fewer tests to adjust for; all by default."
+    )
+    tasks: Names = Field(("average",), min_length=1, description="Rows printed: average, all, or names of tasks.")
+    statistic: Literal["spearman", "kendall", "dcor"] = Field(
+        "spearman", description="Whose interval and p-values are printed: spearman, kendall or dcor."
+    )
+    format: Literal["table", "csv", "json"] = Field("table", description="How to print: table, csv or json.")
+    resamples: int = Field(1000, ge=100, description="Bootstrap samples.")
+    seed: int = Field(0, ge=0, description="Seed of the resampling.")
+
+
+@with_options(Shown)
+def relate(
+    given: dict[str, Any],
+    runs: Runs,
+    scores: ScoresFolder = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Parquet file of the whole table. \\[RUN/relations.parquet]", show_default=False),
+    ] = None,
+) -> None:
+    """Relate every metric's curve over the layers to the scores of tasks, with nulls that know curves are smooth.
+
+    RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
+    """
+    # Heavy imports wait, so that --help answers at once.
+    from layerscope.analysis.folder import read_evidence
+    from layerscope.analysis.picking import RELATIONS_FILE, relate_evidence
+    from layerscope.analysis.relations import RELATIONS
+    from layerscope.results.files import make_folder
+    from layerscope.results.tables import write_table
+
+    if scores is not None and len(runs) > 1:
+        raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
+    spec = build(Shown, given)
+    evidence = [read_evidence(run, scores) for run in runs]
+    tables = [relate_evidence(one, spec.metrics, resamples=spec.resamples, seed=spec.seed) for one in evidence]
+    shown = [_of_tasks(table, spec.tasks) for table in tables]
+    if out is not None:
+        make_folder(out.parent)
+        write_table([pl.concat(tables)], RELATIONS, out)
+    else:
+        for one, table in zip(evidence, tables, strict=True):
+            write_table([table], RELATIONS, one.path / RELATIONS_FILE)
+    if spec.format != "table":
+        whole = pl.concat(shown)
+        as_csv = spec.format == "csv"
+        typer.echo(whole.write_csv() if as_csv else whole.fill_nan(None).write_json(), nl=not as_csv)
+        return
+    screen = console()
+    for one, table, part in zip(evidence, tables, shown, strict=True):
+        for title, lines in _tables(part, spec.statistic):
+            screen.print(title, style="bold", highlight=False, markup=False)
+            screen.print(frame_table(lines, folded=("metric",)))
+        for line in (
+            *_summary(table, spec.statistic),
+            *(f"note: {note}" for note in (*one.notes, *_notes(part, spec.statistic))),
+        ):
+            screen.print(line, highlight=False, markup=False)
+        screen.print(f"whole table ({len(table)} rows) in {out or one.path / RELATIONS_FILE}", highlight=False)
+
+
+def _of_tasks(table: pl.DataFrame, tasks: tuple[str, ...]) -> pl.DataFrame:
+    from layerscope.analysis.relations import AVERAGE
+
+    if "all" in tasks:
+        return table
+    names = [AVERAGE if name == "average" else name for name in tasks]
+    known = table["task"].unique().sort().to_list()
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise UserError(f"task {absent[0]!r} has no scores there: choose average, all, {', '.join(known[1:])}")
+    return table.filter(pl.col("task").is_in(names))
+
+
+def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataFrame]]:
+    """A table for every model, state of the scores and task: a row a curve, the strongest first."""
+    from layerscope.curves import phrase, word
+
+    found = {name: table[name].drop_nulls().unique().to_list() for name in _CONDITIONS}
+    varying = [name for name, values in found.items() if len(values) > 1]
+    fixed = [words for name, values in found.items() if len(values) == 1 and (words := phrase(name, word(values[0])))]
+    for part in table.partition_by("model", *_SCORE_STATE, "task", maintain_order=True):
+        first = part.row(0, named=True)
+        mine = part.filter(pl.col("statistic") == statistic)
+        lines = [_line(row, part, varying) for row in _strongest(mine)]
+        lines = _without_repeats(lines)
+        scored = "/".join(first[name] or "?" for name in _SCORE_STATE)
+        title = f"{first['model']}: metrics against {first['task']}, scores of {scored} states, {mine['n_layers'].max()} layers"
+        title += "; null: 95 % of shifted curves stay below"
+        yield title + (f"\nmetrics with {', '.join(fixed)}" if fixed else ""), pl.DataFrame(lines)
+
+
+def _strongest(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    return sorted(
+        rows.iter_rows(named=True), key=lambda row: -abs(row["value"]) if math.isfinite(row["value"]) else 1.0
+    )
+
+
+def _line(row: dict[str, Any], part: pl.DataFrame, varying: list[str]) -> dict[str, str]:
+    from layerscope.curves import phrase, word
+
+    own = [
+        row[name] if name == "readout" else phrase(name, word(row[name]))
+        for name in varying
+        if row[name] is not None and name != "pooling"
+    ]
+    same = part.filter(*(pl.col(name).eq_missing(row[name]) for name in ("metric", *_CONDITIONS)))
+    values = dict(same.select("statistic", "value").iter_rows())
+    statistic = row["statistic"]
+    line = {"metric": " ".join(filter(None, (row["metric"], *own)))}
+    ends = f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if math.isfinite(row["ci_low"]) else ""
+    line[f"{_OTHERS[statistic]} [95 %]"] = _value(row["value"]) + ends
+    line["p_shift (adj)"] = _p(row["p_shift"], row["p_shift_adjusted"])
+    if row["p_task"] is not None:
+        line["p_task (adj)"] = _p(row["p_task"], row["p_task_adjusted"])
+    line |= {_OTHERS[name]: _value(values.get(name)) for name in ("spearman", "kendall") if name != statistic}
+    dcor = same.filter(pl.col("statistic") == "dcor").row(0, named=True)
+    line["dCor (null)"] = f"{_value(dcor['value'])} ({_value(dcor['null_q95'])})"
+    return line
+
+
+def _without_repeats(lines: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A curve and its multiple (entropy and its share of a fixed maximum) have one line: every number is the same."""
+    kept: dict[tuple[str, ...], dict[str, str]] = {}
+    for line in lines:
+        name, *numbers = line.values()
+        metric, _, own = name.partition(" ")
+        first = kept.setdefault((metric, *numbers), line)
+        if first is not line:
+            first["metric"] = min(first["metric"], name, key=len) if own else first["metric"]
+    return list(kept.values())
+
+
+def _summary(table: pl.DataFrame, statistic: str) -> list[str]:
+    from layerscope.analysis.relations import AVERAGE
+
+    mine = table.filter(pl.col("statistic") == statistic, pl.col("task") == AVERAGE)
+    both = mine.filter(pl.col("p_shift_adjusted") < 0.05, pl.col("p_task_adjusted") < 0.05)
+    tests = table["p_shift"].is_finite().sum()
+    names = ", ".join(dict.fromkeys(both["metric"].to_list()))
+    return [
+        f"{len(both)} of {len(mine)} curves go with the average of the tasks by {_OTHERS[statistic]} (p_shift and p_task "
+        f"both below .05 when adjusted for {tests} tests){': ' + names if names else ''}"
+    ]
+
+
+def _notes(table: pl.DataFrame, statistic: str) -> list[str]:
+    """Every note once, with the metric it is of where it is not of all."""
+    mine = table.filter(pl.col("statistic") == statistic)
+    of: dict[str, list[str]] = {}
+    for metric, note in mine.select("metric", "note").iter_rows():
+        for one in filter(None, (note or "").split("; ")):
+            of.setdefault(one, []).append(metric)
+    return [
+        note if len(metrics) == len(mine) else f"{', '.join(dict.fromkeys(metrics))}: {note}"
+        for note, metrics in of.items()
+    ]
+
+
+def _value(value: float | None) -> str:
+    return "·" if value is None or not math.isfinite(value) else f"{round(value, 2) + 0.0:.2f}"
+
+
+def _p(raw: float | None, adjusted: float | None) -> str:
+    def one(p: float | None) -> str:
+        return "·" if p is None or not math.isfinite(p) else f"{p:.3f}".removeprefix("0")
+
+    return f"{one(raw)} ({one(adjusted)})"
+
+
+VERBS = ((relate, "Example: layerscope relate runs/smollm2 --metrics prompt_entropy,curvature"),)
