@@ -1,0 +1,137 @@
+"""Numbers with an interval and a p-value, for the quantities that claims are about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from layerscope.intervals import JACKKNIFE_GROUPS, LEVEL, bootstrap_weights
+
+MIN_UNITS = 5
+PERMUTATIONS = 9999
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity, its 95 % interval, the p-value of its being 0, and over what it was taken.
+
+    Where there is no value, all numbers are NaN and `note` says why.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+    over: str = "prompts"
+    unit: str = ""
+    note: str = ""
+
+
+def no_estimate(reason: str, *, over: str = "prompts", unit: str = "") -> Estimate:
+    """An estimate that could not be made, and why."""
+    return Estimate(math.nan, math.nan, math.nan, math.nan, 0, over, unit, reason)
+
+
+def mean_estimate(
+    values: Float[np.ndarray, " units"], *, over: str = "prompts", unit: str = "", seed: int = 0
+) -> Estimate:
+    """The mean of one value a prompt (or checkpoint, subject, ...), such as a difference between paired runs.
+
+    Interval: percentile bootstrap; p: random sign flips, which need the values to be symmetric around 0 if their mean is
+    0, as differences within pairs are when the pair's order does not matter.
+
+    Args:
+        values: one value a unit; NaN (not defined there) are left out.
+        over: what the units are.
+        unit: of the values.
+        seed: seed of the resampling and the flips.
+
+    Returns:
+        The estimate; none where fewer than five units have a value.
+    """
+    known = values[np.isfinite(values)]
+    n = len(known)
+    if n < MIN_UNITS:
+        return no_estimate(f"{n} {over} have a value, at least {MIN_UNITS} are needed", over=over, unit=unit)
+    mean = float(known.mean())
+    draws = bootstrap_weights(n, RESAMPLES, seed) @ known / n
+    low, high = (float(end) for end in np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, n, 6]))
+    flips = rng.integers(0, 2, size=(PERMUTATIONS, n)) * 2 - 1
+    reached = int((np.abs(flips @ known) >= abs(known.sum()) - 1e-12).sum())
+    return Estimate(mean, low, high, (1 + reached) / (1 + PERMUTATIONS), n, over, unit)
+
+
+def paired_t(values: Sequence[float], *, over: str = "tasks", unit: str = "") -> Estimate:
+    """The mean of a few values with Student's interval: for tasks, of which there are too few to resample.
+
+    Returns:
+        The estimate; none for fewer than two values.
+    """
+    known = np.array([value for value in values if math.isfinite(value)])
+    n = len(known)
+    if n < 2:
+        return no_estimate(f"{n} {over} have a value, at least 2 are needed", over=over, unit=unit)
+    mean, error = float(known.mean()), float(known.std(ddof=1) / math.sqrt(n))
+    return _student(mean, error, n - 1, n, over, unit)
+
+
+def bounded_contrast(
+    value: Float[np.ndarray, " layers"],
+    low: Float[np.ndarray, " layers"],
+    high: Float[np.ndarray, " layers"],
+    weights: Float[np.ndarray, " layers"],
+    *,
+    n: int,
+    unit: str = "",
+) -> Estimate:
+    """A contrast Σ w·value between layers of which only the intervals are known, as for metrics of pooled vectors.
+
+    How the layers' errors go together is not stored in a run, so the largest standard error that they allow is taken,
+    Σ |w| SE: the interval is never too short, and often much too long.
+
+    Args:
+        value: the metric at each layer.
+        low: lower ends of its jackknife intervals.
+        high: upper ends.
+        weights: of the contrast.
+        n: prompts behind the values.
+        unit: of the values.
+
+    Returns:
+        The estimate; none where a layer that counts has no value or no interval.
+    """
+    used = weights != 0
+    if not (np.isfinite(value[used]).all() and np.isfinite(low[used]).all() and np.isfinite(high[used]).all()):
+        return no_estimate("some layers have no value or no interval", unit=unit)
+    degrees = min(JACKKNIFE_GROUPS, n) - 1
+    if degrees < 2:
+        return no_estimate(f"{n} prompts are too few for an interval", unit=unit)
+    errors = (high[used] - low[used]) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    error = float(np.abs(weights[used]) @ errors)
+    return _student(float(weights[used] @ value[used]), error, degrees, n, "prompts", unit)
+
+
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """`one` minus `other` where the two are not paired, or how they are paired is not known: the errors add up in full."""
+    if not (math.isfinite(one.value) and math.isfinite(other.value)):
+        return no_estimate(one.note or other.note or "one side has no value", over=one.over, unit=one.unit)
+    half = (one.high - one.low) / 2 + (other.high - other.low) / 2
+    n = min(one.n, other.n)
+    degrees = max(2, min(JACKKNIFE_GROUPS, n) - 1)
+    return _student(
+        one.value - other.value, half / float(stats.t.ppf((1 + LEVEL) / 2, degrees)), degrees, n, one.over, one.unit
+    )
+
+
+def _student(value: float, error: float, degrees: int, n: int, over: str, unit: str) -> Estimate:
+    half = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error
+    p = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else (1.0 if value == 0 else 0.0)
+    return Estimate(value, value - half, value + half, p, n, over, unit)

@@ -1,0 +1,168 @@
+"""Jobs of a study: one measurement or one sweep of tasks each, stored once and shared between studies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from layerscope.config import ModelSpec, RunSpec
+from layerscope.errors import LayerscopeError, UserError
+from layerscope.measuring.progress import Report
+from layerscope.results.run import Run
+from layerscope.tasks.run import TasksRun
+from layerscope.tasks.spec import TasksSpec
+
+T = TypeVar("T")
+
+
+class UnavailableError(UserError):
+    """A study cannot run on this machine; the message ends with the command that would help."""
+
+    exit_code = 1
+
+    def __init__(self, reason: str, command: str) -> None:
+        super().__init__(f"{reason}: run `{command}`")
+        self.reason = reason
+        self.command = command
+
+
+@runtime_checkable
+class Job(Protocol):
+    """One piece of a study's grid. Equal identities are the same work, done once."""
+
+    @property
+    def key(self) -> str:
+        """How the study's analysis finds the result; unique within a study."""
+
+    @property
+    def slug(self) -> str:
+        """Words for the folder's name."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the numbers depend on, as JSON."""
+
+    def start(self, folder: Path, report: Report) -> object:
+        """Do the work, or go on with it, or only read it where it is done.
+
+        Raises:
+            LayerscopeError: it cannot be done; the reason is named and the other jobs go on.
+        """
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measurement as `layerscope measure` makes it. Its result is a Run."""
+
+    key: str
+    spec: RunSpec
+
+    @property
+    def slug(self) -> str:
+        """The model, the texts and their perturbation."""
+        texts = self.spec.texts
+        return "-".join(filter(None, (self.spec.model.name, texts.perturbation or texts.source)))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The spec; where the same texts are read from does not matter."""
+        return {"measure": self.spec.model_dump(mode="json", exclude={"texts": {"data_dir"}})}
+
+    def start(self, folder: Path, report: Report) -> Run:
+        """Measure."""
+        from layerscope.measuring.measure import measure_spec
+
+        return measure_spec(self.spec, folder, report)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores of every layer as `layerscope tasks` makes them. Its result is a TasksRun."""
+
+    key: str
+    model: ModelSpec
+    spec: TasksSpec
+
+    @property
+    def slug(self) -> str:
+        """The model and the tasks."""
+        return "-".join((self.model.name, self.spec.benchmark or f"{len(self.spec.tasks)}-tasks"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Both specs without what changes no number."""
+        unimportant = {"data_dir", "cache", "workers", "batch_tokens"}
+        return {
+            "model": self.model.model_dump(mode="json"),
+            "tasks": self.spec.model_dump(mode="json", exclude=unimportant),
+        }
+
+    def start(self, folder: Path, report: Report) -> TasksRun:
+        """Score."""
+        from layerscope.tasks.run import score_spec
+
+        return score_spec(self.model, self.spec, folder, report)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A job without a result, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What became of a study's jobs. Results stand in the order of the jobs."""
+
+    found: dict[str, object]
+    missing: tuple[Missing, ...] = ()
+
+    def has(self, key: str) -> bool:
+        """Whether a job has a result."""
+        return key in self.found
+
+    def of(self, key: str, kind: type[T]) -> T:
+        """The result of a job.
+
+        Raises:
+            UserError: the job has none; the message says why.
+        """
+        result = self.found.get(key)
+        if isinstance(result, kind):
+            return result
+        why = next((one.reason for one in self.missing if one.key == key), "it is not part of this study")
+        raise UserError(f"{key} has no result: {why}")
+
+    def run(self, key: str) -> Run:
+        """The run of a `Measure`."""
+        return self.of(key, Run)
+
+    def scores(self, key: str) -> TasksRun:
+        """The scores of a `Score`."""
+        return self.of(key, TasksRun)
+
+    def runs(self) -> dict[str, Run]:
+        """All runs by key."""
+        return {key: result for key, result in self.found.items() if isinstance(result, Run)}
+
+
+def folder_of(job: Job, root: Path) -> Path:
+    """Where a job's result is stored: a readable name and a hash of its identity."""
+    digest = hashlib.sha256(json.dumps(job.identity, sort_keys=True).encode()).hexdigest()[:10]
+    words = re.sub(r"[^A-Za-z0-9.@:-]+", "-", job.slug.rstrip("/").removeprefix(str(Path.home()))).strip("-")
+    # A model in a deep local folder would give a name that file systems refuse.
+    return root / f"{words[-80:].lstrip('-').replace(':', '-')}-{digest}"
+
+
+def run_job(job: Job, root: Path, report: Report) -> object | Missing:
+    """The result of a job, or why there is none."""
+    try:
+        return job.start(folder_of(job, root), report)
+    except LayerscopeError as error:
+        return Missing(job.key, str(error))

@@ -1,0 +1,200 @@
+"""run_study(): from a name and settings to a folder with findings, figures and the data behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from layerscope.errors import LayerscopeError, UserError
+from layerscope.measuring.progress import Report, silent
+from layerscope.results.files import locked, make_folder, whole_file
+from layerscope.results.record import package_versions, source_commit
+from layerscope.studies.findings import Finding, Test, judge
+from layerscope.studies.jobs import Job, Missing, Results, folder_of, run_job
+from layerscope.studies.pages import findings_json, findings_page
+from layerscope.studies.record import JobRecord, StudyRecord, earlier_study, write_study_record
+from layerscope.studies.spec import Preset, StudySpec, fill
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RUNS = "runs"
+# Share of a job's time by its stage; a job has other stages too, which only show that it goes on.
+STAGES = {"loading the model": (0.0, 0.05), "measuring": (0.05, 0.95), "summarising": (0.95, 1.0)}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the name of its files, and the rows it shows."""
+
+    name: str
+    figure: Figure
+    data: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an analysis gives."""
+
+    tests: Sequence[Test]
+    figures: Sequence[Drawing] = ()
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment: what it is, its settings at two sizes, its grid and its analysis."""
+
+    name: str
+    what: str
+    paper: str
+    presets: Mapping[Preset, StudySpec]
+    options: frozenset[str]
+    jobs: Callable[[StudySpec], Sequence[Job]]
+    analyse: Callable[[StudySpec, Results], Outcome]
+
+    def spec(self, preset: Preset, given: Mapping[str, Any] | None = None) -> StudySpec:
+        """The settings of a preset with what the user gave in their place."""
+        return fill(self.presets[preset], dict(given or {}), self.options, self.name)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A finished study."""
+
+    path: Path
+    findings: tuple[Finding, ...]
+    missing: tuple[Missing, ...]
+    figures: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent) -> StudyRun:
+    """Run a study, or go on with it; finished jobs are read, not done again.
+
+    Args:
+        study: what to run.
+        spec: its settings, from `Study.spec`.
+        out: the folder of all studies; this one is written to OUT/NAME, its runs to OUT/runs.
+        report: called with (study, done, total) over the whole grid.
+
+    Returns:
+        The findings, and the jobs that have no result with their reasons.
+
+    Raises:
+        UnavailableError: the study cannot run on this machine.
+        UserError: OUT/NAME holds the study with other settings, or no job has a result.
+        RunFailedError: the disk stood in the way.
+    """
+    jobs = _distinct(study.jobs(spec))
+    folder = out / study.name
+    make_folder(folder)
+    make_folder(out / RUNS)
+    with locked(folder):
+        earlier = earlier_study(folder, spec)
+        record = StudyRecord(
+            study=study.name,
+            status="running",
+            spec=spec,
+            jobs=tuple(
+                JobRecord(key=job.key, folder=f"{RUNS}/{folder_of(job, out / RUNS).name}", identity=job.identity)
+                for job in jobs
+            ),
+            packages=package_versions(),
+            commit=source_commit(),
+            started=earlier.started if earlier else _now(),
+        )
+        write_study_record(record, folder)
+        try:
+            results = _run_jobs(study.name, jobs, out / RUNS, report)
+            record = record.model_copy(update={"jobs": _ended(record.jobs, results)})
+            if not results.found:
+                raise UserError(f"study {study.name} has no result to look at: {results.missing[0].reason}")
+            finished = _write(study, spec, results, folder)
+        except BaseException as error:
+            reason = "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            _record_failure(record, folder, reason, error)
+            raise
+        write_study_record(record.model_copy(update={"status": "done", "finished": _now()}), folder)
+    return finished
+
+
+def _distinct(jobs: Sequence[Job]) -> Sequence[Job]:
+    keys = [job.key for job in jobs]
+    twice = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is asked for twice: give each model, step and length once")
+    return jobs
+
+
+def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Results:
+    found: dict[str, object] = {}
+    missing: list[Missing] = []
+    total = float(len(jobs))
+    report(name, 0.0, total)
+    for index, job in enumerate(jobs):
+
+        def inside(stage: str, done: float, of: float, index: int = index) -> None:
+            start, end = STAGES.get(stage, (0.0, 0.95))
+            share = done / of if of else 1.0
+            report(name, index + start + (end - start) * share, total)
+
+        result = run_job(job, root, inside)
+        if isinstance(result, Missing):
+            missing.append(result)
+        else:
+            found[job.key] = result
+        report(name, index + 1.0, total)
+    return Results(found, tuple(missing))
+
+
+def _ended(jobs: Sequence[JobRecord], results: Results) -> tuple[JobRecord, ...]:
+    reasons = {one.key: one.reason for one in results.missing}
+    return tuple(
+        job.model_copy(
+            update={"status": "missing" if job.key in reasons else "done", "reason": reasons.get(job.key, "")}
+        )
+        for job in jobs
+    )
+
+
+def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> StudyRun:
+    from layerscope.figures import save_figure
+
+    outcome = study.analyse(spec, results)
+    findings = judge(outcome.tests)
+    for name, table in outcome.tables.items():
+        with whole_file(folder / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
+    for name, text in outcome.files.items():
+        _write_text(folder / name, text)
+    figures = [save_figure(drawing.figure, folder / drawing.name, drawing.data) for drawing in outcome.figures]
+    notes = (*outcome.notes, *(f"{one.key} is missing: {one.reason}" for one in results.missing))
+    _write_text(folder / "findings.json", findings_json(study.name, spec, findings, notes))
+    names = [drawing.name for drawing in outcome.figures]
+    page = findings_page((study.name, study.what, study.paper), spec, findings, notes, names)
+    _write_text(folder / "findings.md", page)
+    return StudyRun(folder, findings, results.missing, tuple(path for paths in figures for path in paths), notes)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _record_failure(record: StudyRecord, folder: Path, reason: str, error: BaseException) -> None:
+    try:
+        write_study_record(record.model_copy(update={"status": "failed", "reason": reason}), folder)
+    except LayerscopeError as second:
+        error.add_note(f"study.json could not be updated either: {second}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
