@@ -47,6 +47,17 @@ def family_model(family_folder: Callable[[str], Path]) -> Callable[[str], Loaded
     return model
 
 
+@pytest.fixture(scope="session")
+def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with the tiny pair of the zoo in it, trained once a session. Treat it as read-only."""
+    from layerscope.training.recipes import TINY_PAIR
+    from layerscope.training.zoo import train_zoo
+
+    cache = tmp_path_factory.mktemp("zoo")
+    train_zoo(TINY_PAIR, cache=cache)
+    return cache
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A seeded generator of this test's own."""

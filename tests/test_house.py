@@ -17,7 +17,8 @@ LONGEST = 350
 # Data flows one way: a room imports only from itself and from rooms to its left.
 ROOMS = [
     *("errors", "config", "inputs", "states", "metrics", "intervals", "curves", "figures", "results", "table"),
-    *("measuring", "engine", "tasks", "analysis", "answering", "export", "report", "studies", "cli", "__main__"),
+    *("measuring", "engine", "tasks", "analysis", "answering", "export", "report", "training", "studies"),
+    *("cli", "__main__"),
 ]
 
 # What a room may take from outside the standard library, where that is less than everything.

@@ -45,7 +45,7 @@ def test_a_package_without_its_model_is_broken():
     ("name", "message"),
     [
         ("smollm-135m", "unknown model 'smollm-135m': did you mean 'smollm2-135m'"),
-        ("zzzzzz", "choose from minilm-l6, smollm2-135m; or give a folder"),
+        ("zzzzzz", "choose from minilm-l6, smollm2-135m, zoo-mamba2, .*; or give a folder"),
         ("./nowhere", "no model at nowhere"),
         ("/nowhere/at/all", "no model at /nowhere/at/all"),
         ("a/b/c", "no model at a/b/c"),

@@ -9,7 +9,7 @@ import traceback
 import typer
 from typer.exceptions import Abort, TyperException
 
-from layerscope.cli import lists, measure, pick, relate, results, study, tasks
+from layerscope.cli import lists, measure, pick, relate, results, study, tasks, zoo
 from layerscope.errors import LayerscopeError
 
 STOPPED = 130
@@ -27,6 +27,7 @@ app = typer.Typer(
 for module in (measure, tasks, pick, relate, study, results, lists):
     for verb, epilog in module.VERBS:
         app.command(epilog=epilog)(verb)
+app.add_typer(zoo.app, name="zoo")
 
 
 @app.callback()

