@@ -131,8 +131,8 @@ def build_model(family: Family, *, seed: int = 0, auto_class: Any = None, **opti
     """A random model of the family in eval mode. Weights are large enough for every block to change its input."""
     from transformers import AutoConfig, AutoModel
 
-    special = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 0} | family.options | options
-    config = AutoConfig.for_model(family.model_type, vocab_size=VOCAB, **special)
+    special = {"vocab_size": VOCAB, "bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 0} | family.options | options
+    config = AutoConfig.for_model(family.model_type, **special)
     model = (auto_class or AutoModel).from_config(config).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
