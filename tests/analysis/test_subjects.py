@@ -140,3 +140,63 @@ def test_bad_counts_are_refused():
         subject_accuracies(pl.concat([counts, counts]))
     with pytest.raises(UserError, match="average over prompts first"):
         relate_subjects(counts, pl.concat([entropies, entropies]))
+
+
+def with_lengths(accuracy, entropy, lengths, **options):
+    counts, entropies = tables(accuracy, entropy)
+    held = pl.DataFrame({"subject": counts["subject"], "value": lengths})
+    return relate_subjects(counts, entropies, lengths=held, **QUICK | options)
+
+
+def test_partial_is_the_closed_form_and_leaves_the_others_alone():
+    rng = np.random.default_rng(0)
+    accuracy, lengths = rng.uniform(0.2, 0.9, 30).round(2), rng.normal(size=30)
+    entropy = (lengths + rng.normal(size=30))[None]
+    table = with_lengths(accuracy, entropy, lengths)
+    ab, ac, bc = (
+        stats.spearmanr(x, y).statistic for x, y in ((entropy[0], accuracy), (entropy[0], lengths), (accuracy, lengths))
+    )
+    expected = (ab - ac * bc) / np.sqrt((1 - ac**2) * (1 - bc**2))
+    found = row(table, 0, "partial")
+    assert found["value"] == pytest.approx(expected)
+    assert found["ci_low"] < expected < found["ci_high"]
+    plain = relate_subjects(*tables(accuracy, entropy), **QUICK)
+    assert table.filter(pl.col("statistic") != "partial").equals(plain)
+
+
+def test_a_relation_that_is_only_length_goes_away():
+    rng = np.random.default_rng(1)
+    lengths = rng.normal(size=40)
+    accuracy = np.clip(0.5 + 0.1 * lengths + 0.05 * rng.normal(size=40), 0, 1).round(2)
+    table = with_lengths(accuracy, (lengths + 0.3 * rng.normal(size=40))[None], lengths)
+    assert row(table, 0, "spearman")["p"] == pytest.approx(1 / 1000)
+    assert row(table, 0, "partial")["p"] > 0.05
+
+
+def test_level_of_partial_where_length_drives_both():
+    rejected = 0
+    rng = np.random.default_rng(2)
+    for trial in range(100):
+        lengths = rng.normal(size=20)
+        accuracy = np.clip(0.5 + 0.1 * lengths + 0.1 * rng.normal(size=20), 0, 1).round(2)
+        options = {"resamples": 10, "permutations": 199, "seed": trial}
+        table = with_lengths(accuracy, (lengths + rng.normal(size=20))[None], lengths, **options)
+        rejected += row(table, 0, "partial")["p"] <= 0.05
+    assert rejected <= 12
+
+
+def test_lengths_that_do_not_fit():
+    accuracy = np.linspace(0.1, 0.9, 8)
+    counts, entropies = tables(accuracy, np.random.default_rng(0).normal(size=(1, 8)))
+    with pytest.raises(UserError, match="expected a length for every subject, got none for 's07'"):
+        relate_subjects(counts, entropies, lengths=pl.DataFrame({"subject": counts["subject"][:7], "value": [1.0] * 7}))
+    values = np.random.default_rng(0).normal(size=(1, 8))
+    for lengths, reason in ((np.ones(8), "prompt length is the same"), (values[0], "entropy has the order of prompt")):
+        found = row(with_lengths(accuracy, values, lengths), 0, "partial")
+        assert np.isnan([found["value"], found["p"], found["p_max"]]).all()
+        assert reason in found["note"]
+
+
+def test_no_reliability_of_single_questions():
+    counts, entropies = tables([0, 1, 0, 1, 0, 1], np.random.default_rng(0).normal(size=(1, 6)), questions=1)
+    assert relate_subjects(counts, entropies, **QUICK)["reliability"].is_nan().all()

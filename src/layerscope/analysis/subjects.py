@@ -180,16 +180,20 @@ def _relate(
 ) -> list[tuple[dict[str, object], str]]:
     (accuracy, control), (resamples, permutations, seed) = sides, how
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(accuracy), 5]))
-    orders = rng.permuted(np.tile(np.arange(len(accuracy)), (permutations, 1)), axis=1)
-    shuffled = _permutable(accuracy, control if statistic == "partial" else None)[orders]
     present = np.isfinite(values)
-    notes = [_reason(row[ok], accuracy[ok]) for row, ok in zip(values, present, strict=True)]
+    used = control if statistic == "partial" else None
+    notes = [
+        _reason(row[ok], accuracy[ok], used if used is None else used[ok])
+        for row, ok in zip(values, present, strict=True)
+    ]
+    orders = rng.permuted(np.tile(np.arange(len(accuracy)), (permutations, 1)), axis=1)
+    shuffled = _permutable(accuracy, used)[orders]
     observed, low, high = (np.full(len(values), np.nan) for _ in range(3))
     null = np.full((len(values), permutations), np.nan)
     for layer in np.flatnonzero([not note for note in notes]):
         ok = present[layer]
         mine, theirs = values[layer, ok], accuracy[ok]
-        held = None if control is None or statistic != "partial" else control[ok]
+        held = used if used is None else used[ok]
         observed[layer] = _statistic(mine[None], theirs[None], held if held is None else held[None], statistic)[0]
         # A subject without an entropy here keeps its place, so that all layers share one permutation.
         free = np.broadcast_to(_permutable(mine, held), (permutations, len(mine)))
@@ -222,13 +226,17 @@ def _relate(
     ]
 
 
-def _reason(values: np.ndarray, accuracy: np.ndarray) -> str:
+def _reason(values: np.ndarray, accuracy: np.ndarray, control: np.ndarray | None) -> str:
     """Why there is no correlation; empty where there is one."""
     if len(values) < MIN_SUBJECTS:
         return f"no value: {len(values)} subjects have an entropy, at least {MIN_SUBJECTS} are needed"
-    for name, numbers in (("entropy", values), ("accuracy", accuracy)):
+    held = () if control is None else (("prompt length", control),)
+    for name, numbers in (("entropy", values), ("accuracy", accuracy), *held):
         if np.ptp(numbers) <= 1e-12 * np.abs(numbers).max():
             return f"no value: {name} is the same for all subjects"
+    for name, numbers in (("entropy", values), ("accuracy", accuracy)) if control is not None else ():
+        if np.abs(_correlation(numbers[None], np.asarray(control)[None], "spearman")[0]) > 1 - 1e-9:
+            return f"no value: {name} has the order of prompt length, so nothing is left without it"
     return ""
 
 

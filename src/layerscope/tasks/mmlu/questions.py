@@ -203,21 +203,22 @@ def _text(cell: object, name: str, where: str) -> str:
 
 
 def _choices(cell: object, where: str) -> tuple[str, ...]:
+    found: object = cell
     if isinstance(cell, str):
         try:
-            cell = json.loads(cell)
+            found = json.loads(cell)
         except ValueError as error:
             raise UserError(
                 f'{where}: expected the choices as a JSON list, such as ["a", "b", "c", "d"], got {cell[:60]!r}: '
                 "or give them as columns A, B, C, D"
             ) from error
-    count = len(cell) if isinstance(cell, (list, tuple)) else 0
-    if not isinstance(cell, (list, tuple)) or count != len(LETTERS):
+    count = len(found) if isinstance(found, (list, tuple)) else 0
+    if not isinstance(found, (list, tuple)) or count != len(LETTERS):
         raise UserError(
             f"{where}: expected {len(LETTERS)} choices, as MMLU's prompt has (A to D), got "
-            f"{count or type(cell).__name__}: remove the row"
+            f"{count or type(found).__name__}: remove the row"
         )
-    return tuple(str(choice) for choice in cell)
+    return tuple(str(choice) for choice in found)
 
 
 def _answer(cell: object, where: str) -> int:

@@ -1,0 +1,148 @@
+"""`layerscope mmlu`: accuracy per subject, entropy per subject and layer on the same prompts, and how they go together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from layerscope.cli.options import build, with_options
+from layerscope.cli.show import console, frame_table, progress_bars
+from layerscope.config import ModelSpec
+from layerscope.tasks.mmlu.spec import MmluSpec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from layerscope.answering import MmluRun
+
+
+@with_options(ModelSpec, MmluSpec)
+def mmlu(
+    given: dict[str, Any],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run. \\[runs/MODEL-mmlu]", show_default=False)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")] = False,
+) -> None:
+    """Ask MODEL questions of four choices and relate its accuracy per subject to the entropy of the same prompts.
+
+    lm-eval builds and scores the prompts; one forward pass gives the answers and every layer's entropy. The same
+    command again goes on after an interruption, and only reads where the run is done.
+    """
+    # Heavy imports wait, so that --help answers at once.
+    from layerscope.answering import mmlu_spec
+    from layerscope.measuring.progress import silent
+
+    model = build(ModelSpec, given)
+    spec = build(MmluSpec, given, model=model)
+    folder = out or Path("runs") / f"{model.name.rstrip('/').replace('/', '--')}-mmlu"
+    if quiet:
+        mmlu_spec(spec, folder, silent)
+        return
+    with progress_bars() as report:
+        run = mmlu_spec(spec, folder, report)
+    _show(run)
+
+
+def _show(run: MmluRun) -> None:
+    from layerscope.answering import IDENTITY
+
+    screen = console()
+    resolved = run.record.resolved
+    screen.print(frame_table(_shown_scores(run.scores)))
+    for _, part in run.relations.group_by(IDENTITY, maintain_order=True):
+        screen.print(f"\nAccuracy and {_title(part)}", highlight=False, markup=False)
+        screen.print(frame_table(_shown_relations(part)))
+        screen.print(_verdict(part), highlight=False, markup=False)
+    screen.print(
+        "\n[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation;\n"
+        "adj.: adjusted over the layers of a table; partial: spearman with prompt length taken out",
+        highlight=False,
+        markup=False,
+    )
+    for sentence in run.guessing.sentences():
+        screen.print(sentence, highlight=False, markup=False)
+    for warning in run.record.warnings:
+        screen.print(f"note: {warning}", highlight=False, markup=False)
+    shots = f"{resolved.n_subjects} subjects, {resolved.shots}-shot" + (
+        f" (examples: {resolved.examples})" if resolved.shots else ""
+    )
+    screen.print(f"{resolved.n_questions:,} questions, {shots}; written to {run.path}", highlight=False, markup=False)
+
+
+def _shown_scores(scores: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    rows = scores.sort(["accuracy", "subject"], descending=[True, False]).iter_rows(named=True)
+    return pl.DataFrame(
+        [
+            {
+                "subject": row["subject"],
+                "questions": row["n_questions"],
+                "accuracy": f"{row['accuracy']:.0%} [{row['ci_low']:.0%}, {row['ci_high']:.0%}]",
+                "by letters": f"{row['from_letters']:.0%}",
+                "tokens": round(row["n_tokens"]),
+            }
+            for row in rows
+        ]
+    )
+
+
+def _shown_relations(part: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    rows: dict[int, dict[str, object]] = {}
+    for row in part.iter_rows(named=True):
+        shown = rows.setdefault(row["layer"], {"layer": row["layer"], "mean": f"{row['mean']:.3f}"})
+        if row["statistic"] == "pearson":
+            continue
+        # The header has to tell the columns of two statistics apart.
+        mark = "" if row["statistic"] == "spearman" else " "
+        shown |= {
+            row["statistic"]: _with_interval(row),
+            f"p{mark}": _number(row["p"]),
+            f"adj.{mark}": _number(row["p_max"]),
+        }
+    return pl.DataFrame([rows[layer] for layer in sorted(rows)])
+
+
+def _with_interval(row: dict[str, Any]) -> str:
+    if math.isnan(row["value"]):
+        return "-"
+    return f"{row['value']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
+
+
+def _number(p: float) -> str:
+    return "-" if math.isnan(p) else f"{p:.4f}" if p < 0.001 else f"{p:.3f}"
+
+
+def _title(part: pl.DataFrame) -> str:
+    row = part.row(0, named=True)
+    order = [] if row["alpha"] is None else [f"alpha {row['alpha']:g}"]
+    scale = [] if row["normalization"] == "none" else [f"normalised by {row['normalization']}"]
+    words = [row["metric"].replace("_", " "), row["variant"], *order, *scale]
+    return ", ".join([*words, f"readout {row['readout']}", f"positions {row['positions']}"])
+
+
+def _verdict(part: pl.DataFrame) -> str:
+    """What the layers of one table say, at the layer where the correlation is the least likely to be chance."""
+    import polars as pl
+
+    ranked = part.filter((pl.col("statistic") == "spearman") & pl.col("value").is_not_nan())
+    if ranked.is_empty():
+        return f"No correlation could be computed: {part['note'][0]}."
+    best = ranked.sort("p_max", "p", "layer").row(0, named=True)
+    where = f"layer {best['layer']} ({_with_interval(best)}, adjusted p = {_number(best['p_max'])})"
+    if best["p_max"] >= 0.05:
+        return f"At no layer do the two go together beyond chance; the closest is {where}."
+    held = part.filter((pl.col("statistic") == "partial") & (pl.col("layer") == best["layer"])).row(0, named=True)
+    still = "also" if held["p_max"] < 0.05 else "but not"
+    beside = f"({_with_interval(held)}, adjusted p = {_number(held['p_max'])})"
+    return f"The two go together at {where}, {still} with prompt length taken out {beside}."
+
+
+EXAMPLE = "Example: layerscope mmlu smollm2-135m --questions lm-eval-dev --out runs/smollm2-mmlu"
+VERBS = ((mmlu, EXAMPLE),)
