@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from layerscope.analysis.picking import Pick, pick, relate
+    from layerscope.answering import MmluRun, mmlu, open_mmlu
     from layerscope.config import ModelSpec, RunSpec, TextSpec, ViewSpec
     from layerscope.errors import LayerscopeError, RunFailedError, UnsupportedModelError, UserError
     from layerscope.export.export import Export, export_layer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from layerscope.metrics.catalogue import METRICS
     from layerscope.report.page import write_report
     from layerscope.results.run import Run, load_run, query_runs
+    from layerscope.tasks.mmlu.spec import MmluSpec
     from layerscope.tasks.run import TasksRun, open_tasks, score_tasks
 
 # Names are looked up when first used: `import layerscope` runs nothing and loads no torch.
@@ -23,6 +25,8 @@ _PUBLIC = {
     "Export": "export.export",
     "LayerscopeError": "errors",
     "METRICS": "metrics.catalogue",
+    "MmluRun": "answering",
+    "MmluSpec": "tasks.mmlu.spec",
     "ModelSpec": "config",
     "Pick": "analysis.picking",
     "Run": "results.run",
@@ -38,6 +42,8 @@ _PUBLIC = {
     "load_run": "results.run",
     "load_texts": "inputs.texts",
     "measure": "measuring.measure",
+    "mmlu": "answering",
+    "open_mmlu": "answering",
     "open_tasks": "tasks.run",
     "pick": "analysis.picking",
     "query_runs": "results.run",
@@ -50,6 +56,8 @@ __all__ = [
     "METRICS",
     "Export",
     "LayerscopeError",
+    "MmluRun",
+    "MmluSpec",
     "ModelSpec",
     "Pick",
     "Run",
@@ -65,6 +73,8 @@ __all__ = [
     "load_run",
     "load_texts",
     "measure",
+    "mmlu",
+    "open_mmlu",
     "open_tasks",
     "pick",
     "query_runs",

@@ -9,7 +9,7 @@ import traceback
 import typer
 from typer.exceptions import Abort, TyperException
 
-from layerscope.cli import export, lists, measure, pick, relate, results, study, tasks, zoo
+from layerscope.cli import export, lists, measure, mmlu, pick, relate, results, study, tasks, zoo
 from layerscope.errors import LayerscopeError
 
 STOPPED = 130
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (measure, tasks, pick, relate, export, study, results, lists):
+for module in (measure, tasks, mmlu, pick, relate, export, study, results, lists):
     for verb, epilog in module.VERBS:
         app.command(epilog=epilog)(verb)
 app.add_typer(zoo.app, name="zoo")
