@@ -68,7 +68,13 @@ def find_modes(prompts: pl.DataFrame, *, resamples: int = 200, seed: int = 0) ->
     rows: list[dict[str, Any]] = []
     for curve in prompts.partition_by(CURVE, maintain_order=True):
         key = {name: curve[name][0] for name in CURVE}
-        mine = [_test(part, resamples, seed) for part in curve.sort("layer").partition_by("layer", maintain_order=True)]
+        mine = [
+            {
+                "layer": part["layer"][0],
+                **modes_of(part["value"].fill_null(float("nan")).to_numpy(), resamples=resamples, seed=seed),
+            }
+            for part in curve.sort("layer").partition_by("layer", maintain_order=True)
+        ]
         adjusted = benjamini_hochberg(np.array([row["p"] for row in mine]))
         rows += [{**key, **row, "p_adjusted": float(p)} for row, p in zip(mine, adjusted, strict=True)]
     return pl.DataFrame(rows, schema=MODES)
@@ -102,12 +108,12 @@ def assign_modes(values: Float[np.ndarray, " n"], split: float) -> Float[np.ndar
     return np.where(np.isfinite(values), (values >= split).astype(np.float64), np.nan)
 
 
-def _test(rows: pl.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
-    values = rows["value"].fill_null(float("nan")).to_numpy()
+def modes_of(values: Float[np.ndarray, " n"], *, resamples: int = 200, seed: int = 0) -> dict[str, Any]:
+    """What `find_modes` says of one set of values, without the adjustment: the columns of `MODES` from n_prompts on."""
     finite = values[np.isfinite(values)]
     numbers = [name for name, kind in MODES.items() if kind == pl.Float64() and name != "alpha"]
     row: dict[str, Any] = dict.fromkeys(numbers, float("nan"))
-    row |= {"layer": rows["layer"][0], "n_prompts": len(finite), "note": ""}
+    row |= {"n_prompts": len(finite), "note": ""}
     lost = len(values) - len(finite)
     without = f" ({lost} without a value)" if lost else ""
     if len(finite) < MIN_PROMPTS:

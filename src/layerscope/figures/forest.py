@@ -29,7 +29,7 @@ FOREST = pl.Schema(
 )
 """What `plot_forest` draws: an effect (`name`) in a panel; a `marked` one is filled; `words` stand where there is no value."""
 
-LEFT, PANEL, GAP, ROW, TITLE, LINE = 2.1, 2.5, 0.25, 0.25, 0.42, 0.185
+LEFT, PANEL, GAP, ROW, LINE = 2.3, 2.5, 0.25, 0.25, 0.185
 
 
 def plot_forest(data: pl.DataFrame, title: str, about: str) -> Figure:
@@ -52,13 +52,15 @@ def plot_forest(data: pl.DataFrame, title: str, about: str) -> Figure:
     if not names:
         raise UserError("there is nothing to draw: the table has no rows")
     width = LEFT + len(panels) * PANEL + (len(panels) - 1) * GAP + 0.2
-    lines = textwrap.wrap(about, int((width - 0.4) * 16))
-    head = TITLE + LINE * len(lines) + 0.5
+    heading = textwrap.wrap(title, int((width - 0.4) * 9.5))
+    lines = textwrap.wrap(about, int((width - 0.4) * 15))
+    above = 0.12 + 0.28 * len(heading)
+    head = above + LINE * len(lines) + 0.5
     height = head + ROW * len(names) + 0.4
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(0.2 / width, 1 - 0.12 / height, title, size=13, weight="bold", color=INK, va="top")
+    figure.text(0.2 / width, 1 - 0.12 / height, "\n".join(heading), size=13, weight="bold", color=INK, va="top")
     for i, line in enumerate(lines):
-        figure.text(0.2 / width, 1 - (TITLE + LINE * i) / height, line, size=8.5, color=MUTED, va="top")
+        figure.text(0.2 / width, 1 - (above + LINE * i) / height, line, size=8.5, color=MUTED, va="top")
     for column, panel in enumerate(panels):
         left = LEFT + column * (PANEL + GAP)
         axes = figure.add_axes((left / width, 0.35 / height, PANEL / width, ROW * len(names) / height))

@@ -1,0 +1,175 @@
+"""What is known of each prompt besides its states: the candidate causes of what its states do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from layerscope.config import ModelSpec, TextSpec
+from layerscope.errors import LayerscopeError, RunFailedError
+from layerscope.measuring.progress import Report
+from layerscope.results.files import locked, make_folder, whole_file
+
+if TYPE_CHECKING:
+    from layerscope.inputs.models import LoadedModel
+    from layerscope.inputs.prompts import PromptSet
+
+TABLE, NOTES = "descriptions.parquet", "notes.json"
+VERSION = 1
+
+DESCRIPTIONS = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "text": pl.String(),
+        "first_token": pl.String(),
+        "tokens": pl.Float64(),
+        "characters": pl.Float64(),
+        "lexical_diversity": pl.Float64(),
+        "readability": pl.Float64(),
+        "loss": pl.Float64(),
+        "rare_tokens": pl.Float64(),
+        "overlap": pl.Float64(),
+        "language": pl.String(),
+        "bos": pl.Boolean(),
+        "first_kind": pl.String(),
+        "first_frequency": pl.Float64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """One row a prompt, and why a column has no values where it has none."""
+
+    table: pl.DataFrame
+    reasons: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Describe:
+    """A job that describes the prompts of a measurement. Its result is `Descriptions`."""
+
+    key: str
+    model: ModelSpec
+    texts: TextSpec
+    reference: str = "wiki"
+
+    @property
+    def slug(self) -> str:
+        """The model and the texts."""
+        return f"describe-{self.model.name}-{self.texts.source}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Model, texts and reference."""
+        return {
+            "describe": VERSION,
+            "model": self.model.model_dump(mode="json"),
+            "texts": self.texts.model_dump(mode="json", exclude={"data_dir"}),
+            "reference": self.reference,
+        }
+
+    def start(self, folder: Path, report: Report) -> Descriptions:
+        """Describe the prompts, or read what was written before."""
+        make_folder(folder)
+        with locked(folder):
+            if not (folder / NOTES).exists():
+                made = describe(self, report)
+                with whole_file(folder / TABLE) as temporary:
+                    made.table.write_parquet(temporary)
+                # The notes are written last: where they are, the table is whole.
+                with whole_file(folder / NOTES) as temporary:
+                    temporary.write_text(json.dumps({"reasons": made.reasons, "notes": made.notes}), encoding="utf-8")
+            try:
+                notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
+                table = pl.read_parquet(folder / TABLE).match_to_schema(DESCRIPTIONS)
+                return Descriptions(table, dict(notes["reasons"]), tuple(notes["notes"]))
+            except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+                raise RunFailedError(f"{folder} cannot be read ({error}): delete it and run the study again") from error
+
+
+def describe(job: Describe, report: Report) -> Descriptions:
+    """Describe the prompts that a measurement with the same model and texts takes.
+
+    What the model did not read is not described: of a prompt that was cut, the text of its tokens.
+    """
+    from layerscope.inputs.languages import detect_languages
+    from layerscope.inputs.models import load_model
+    from layerscope.inputs.prompts import select_prompts, tokenize
+    from layerscope.inputs.reference import count_tokens, log_frequency, make_reference, overlap, rare_tokens
+    from layerscope.inputs.text_features import first_kind, lexical_diversity, readability
+    from layerscope.inputs.texts import load_texts
+
+    report("loading the model", 0.0, 1.0)
+    model = load_model(job.model)
+    prompts = select_prompts(load_texts(job.texts), job.texts, model.tokenizer, model.context)
+    texts = _read_texts(prompts, model)
+    tokens = [prompt.tokens for prompt in prompts.prompts]
+    losses, why = _losses(job.model, tokens, model.pad_id, report)
+    reasons = {"loss": why} if why else {}
+    corpus = load_texts(TextSpec(source=job.reference, data_dir=job.texts.data_dir))
+    reference = make_reference(
+        job.reference, [text.text for text in corpus.texts], [prompt.text for prompt in prompts.prompts]
+    )
+    counts = count_tokens(tokenize(reference.texts, model.tokenizer, None))
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    firsts = [_first_real(ids, model) for ids in tokens]
+    words = [str(model.tokenizer.decode([first])) for first in firsts]
+    table = pl.DataFrame(
+        {
+            "prompt_id": [prompt.id for prompt in prompts.prompts],
+            "text": texts,
+            "first_token": words,
+            "tokens": [float(len(ids)) for ids in tokens],
+            "characters": [float(len(text)) for text in texts],
+            "lexical_diversity": [lexical_diversity(text) for text in texts],
+            "readability": [readability(text) for text in texts],
+            "loss": losses,
+            "rare_tokens": rare_tokens(tokens, counts),
+            "overlap": overlap(texts, reference),
+            "language": [language.code for language in detect_languages(texts)],
+            "bos": [bos is not None and ids[0] == bos for ids in tokens],
+            "first_kind": [first_kind(word) for word in words],
+            "first_frequency": log_frequency(firsts, counts),
+        },
+        schema=DESCRIPTIONS,
+    )
+    note = (
+        f"the reference corpus for rare tokens and overlap is {reference.name!r}: {len(reference.texts):,} texts, "
+        f"{counts.total():,} tokens, without the {reference.left_out} that are prompts themselves"
+    )
+    return Descriptions(table, reasons, (note,))
+
+
+def _read_texts(prompts: PromptSet, model: LoadedModel) -> list[str]:
+    return [
+        str(model.tokenizer.decode(prompt.tokens, skip_special_tokens=True)) if prompt.note else prompt.text
+        for prompt in prompts.prompts
+    ]
+
+
+def _first_real(tokens: Sequence[int], model: LoadedModel) -> int:
+    """The first token that is of the text, not of the tokenizer."""
+    special = set(model.tokenizer.all_special_ids)
+    return next((token for token in tokens if token not in special), tokens[0])
+
+
+def _losses(
+    spec: ModelSpec, tokens: Sequence[Sequence[int]], pad_id: int, report: Report
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], str]:
+    """Each prompt's loss under the model, or why there is none."""
+    from layerscope.inputs.language_models import load_language_model
+    from layerscope.states.likelihood import token_losses
+
+    try:
+        model = load_language_model(spec)
+    except LayerscopeError as error:
+        return np.full(len(tokens), np.nan), str(error)
+    return token_losses(model, tokens, pad_id, lambda share: report("measuring", share, 1.0)), ""
