@@ -36,6 +36,7 @@ FACETS = pl.Schema(
 # Inches.
 CELL, CELL_HEIGHT, LEFT, GAP_X, GAP_Y, TITLE, LINE, BAR = 2.9, 2.0, 0.75, 0.72, 0.78, 0.4, 0.185, 0.95
 MOST_MARKERS = 20
+MOST_TICKS = 8
 # The palest end of the map would vanish on white.
 DARKEST, PALEST = 0.0, 0.88
 
@@ -200,6 +201,7 @@ class _Paint:
     lines: tuple[str, ...]
     colors: tuple[str, ...]
     scale: tuple[Normalize, Colormap] | None
+    ticks: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, data: pl.DataFrame, lines: Sequence[str], look: FacetLook) -> _Paint:
@@ -214,7 +216,12 @@ class _Paint:
         norm = SymLogNorm(linthresh=1.0, linscale=0.5, vmin=min(steps.values()), vmax=most)
         shades = mpl.colormaps["viridis"](np.linspace(DARKEST, PALEST, 256))
         colormap = ListedColormap(shades)
-        return cls(tuple(lines), tuple(to_hex(colormap(float(norm(steps[line])))) for line in lines), (norm, colormap))
+        return cls(
+            tuple(lines),
+            tuple(to_hex(colormap(float(norm(steps[line])))) for line in lines),
+            (norm, colormap),
+            _ticks(sorted(set(steps.values()))),
+        )
 
     def dash(self, line: str) -> tuple[int, tuple[float, ...]]:
         return DASHES[(self.lines.index(line) // len(PALETTE)) % len(DASHES)] if self.scale is None else DASHES[0]
@@ -226,6 +233,12 @@ class _Paint:
             Line2D([], [], color=color, linestyle=self.dash(line), lw=1.8, label=line)
             for line, color in zip(self.lines, self.colors, strict=True)
         ]
+
+
+def _ticks(steps: Sequence[float]) -> tuple[float, ...]:
+    """The steps themselves where they are few, else every other, third, ... of them and the last."""
+    every = -(-len(steps) // MOST_TICKS)
+    return tuple(steps[::-1][::every][::-1])
 
 
 def _draw(axes: Axes, cell: pl.DataFrame, paint: _Paint, look: FacetLook) -> None:
@@ -278,10 +291,8 @@ def _color_scale(figure: Figure, sheet: _Sheet, paint: _Paint, look: FacetLook) 
     bar = figure.add_axes((left, bottom, 0.13 / sheet.width, height))
     scale = figure.colorbar(ScalarMappable(norm=norm, cmap=colormap), cax=bar)
     scale.set_label(look.scale_label, fontsize=8, color=INK)
-    low, high = float(norm.vmin or 0.0), float(norm.vmax or 1.0)
-    powers = [0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
-    scale.set_ticks([step for step in powers if low <= step <= high])
+    scale.set_ticks(paint.ticks)
     scale.minorticks_off()
     scale.ax.tick_params(labelsize=7.5, color=RULE, labelcolor=MUTED)
-    scale.ax.yaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    scale.ax.yaxis.set_major_formatter(lambda step, _: f"{step:,g}")
     scale.outline.set_visible(False)

@@ -89,7 +89,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         y_labels=_labels(),
         wrap=3,
     )
-    return Outcome(tests, [Drawing("architectures", plot_facets(data, look), data)], {"curves": data}, notes)
+    return Outcome(tests, [Drawing("architectures", plot_facets(data, look), data)], {}, notes)
 
 
 def _labels() -> dict[str, str]:

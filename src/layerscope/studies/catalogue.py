@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from layerscope.errors import unknown
-from layerscope.studies import architectures
+from layerscope.studies import (
+    alpha,
+    architectures,
+    checkpoints,
+    extremes,
+    mmlu,
+    mode_causes,
+    modes,
+    random_prompts,
+    readouts,
+    table1,
+)
 from layerscope.studies.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (architectures.STUDY,)}
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        architectures.STUDY,
+        checkpoints.STUDY,
+        random_prompts.STUDY,
+        extremes.STUDY,
+        modes.STUDY,
+        mode_causes.STUDY,
+        alpha.STUDY,
+        mmlu.STUDY,
+        table1.STUDY,
+        readouts.STUDY,
+    )
+}
 
 
 def find_study(name: str) -> Study:

@@ -119,6 +119,16 @@ def bounded_contrast(
     return _student(float(weights[used] @ value[used]), error, degrees, n, "prompts", unit)
 
 
+def interval_estimate(
+    value: float, low: float, high: float, *, n: int, over: str, unit: str = ""
+) -> Estimate:
+    """A quantity whose Student interval over `n` units is known, with the p-value that belongs to it."""
+    if n < 2 or not all(math.isfinite(end) for end in (value, low, high)):
+        return no_estimate(f"{n} {over}: no interval", over=over, unit=unit)
+    error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    return _student(value, error, n - 1, n, over, unit)
+
+
 def difference(one: Estimate, other: Estimate) -> Estimate:
     """`one` minus `other` where the two are not paired, or how they are paired is not known: the errors add up in full."""
     if not (math.isfinite(one.value) and math.isfinite(other.value)):

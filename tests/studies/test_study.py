@@ -1,0 +1,122 @@
+"""The framework: jobs that are shared and done once, settings that may not change, what is missing, what is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.studies.conftest import CLAIM, Counted
+
+from layerscope.errors import UserError
+from layerscope.studies.estimates import Estimate
+from layerscope.studies.findings import Test as StudyTest
+from layerscope.studies.jobs import Job, UnavailableError
+from layerscope.studies.record import read_study_record
+from layerscope.studies.study import Outcome, run_study
+
+
+def test_a_study_writes_its_record_its_findings_and_a_page(make_study, tmp_path):
+    study = make_study()
+    run = run_study(study, study.spec("small"), tmp_path)
+    assert isinstance(Counted("a"), Job)
+    record = read_study_record(run.path)
+    assert (record.status, record.spec.n, [job.status for job in record.jobs]) == ("done", 8, ["done"])
+    content = json.loads((run.path / "findings.json").read_text())
+    (finding,) = content["findings"]
+    assert (finding["claim"], finding["verdict"], finding["ci_low"]) == ("Something is large", "holds", 1.0)
+    assert content["notes"] == ["A note."]
+    page = (run.path / "findings.md").read_text()
+    assert "## Something is large" in page
+    assert "Here: **holds**" in page
+    assert "| x | 2.00 | 1.00 to 3.00 | .001 | 1 prompts | holds |" in page
+
+
+def test_equal_jobs_are_done_once_within_and_between_studies(make_study, tmp_path):
+    first, second = make_study("first", [Counted("a"), Counted("b", "other")]), make_study("second", [Counted("z")])
+    for study in (first, second, first):
+        run_study(study, study.spec("small"), tmp_path)
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    folders = [{job.folder for job in read_study_record(tmp_path / name).jobs} for name in ("first", "second")]
+    assert folders[1] < folders[0]
+
+
+def test_other_settings_are_refused_with_what_differs(make_study, tmp_path):
+    study = make_study()
+    run_study(study, study.spec("small"), tmp_path)
+    with pytest.raises(UserError, match=r"other settings \(n: 8 -> 9\).*choose another --out"):
+        run_study(study, study.spec("small", {"n": 9}), tmp_path)
+    run_study(study, study.spec("small", {"data_dir": "/elsewhere"}), tmp_path)
+
+
+def test_an_option_that_a_study_has_not_is_refused(make_study):
+    with pytest.raises(UserError, match=r"study counting has no option --tasks: it takes .*--n"):
+        make_study().spec("small", {"tasks": ("STS15",)})
+    with pytest.raises(UserError, match="--n: input should be greater than or equal to 2, got 1"):
+        make_study().spec("small", {"n": 1})
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(make_study, tmp_path):
+    study = make_study(jobs=[Counted("step1"), Counted("step2", "gone", reason="there is no step2")])
+    run = run_study(study, study.spec("small"), tmp_path)
+    assert [(one.key, one.reason) for one in run.missing] == [("step2", "there is no step2")]
+    assert run.findings[0].n == 1
+    assert "step2 is missing: there is no step2" in (run.path / "findings.md").read_text()
+    assert [job.status for job in read_study_record(run.path).jobs] == ["done", "missing"]
+
+
+def test_nothing_but_failures_is_a_failure(make_study, tmp_path):
+    study = make_study(jobs=[Counted("a", reason="the disk is gone")])
+    with pytest.raises(UserError, match="no result to look at: the disk is gone"):
+        run_study(study, study.spec("small"), tmp_path)
+    assert read_study_record(tmp_path / "counting").status == "failed"
+
+
+def test_an_interrupted_study_goes_on_from_its_jobs(make_study, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    broken = make_study(analyse=stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(broken, broken.spec("small"), tmp_path)
+    assert read_study_record(tmp_path / "counting").reason == "stopped by Ctrl-C"
+    study = make_study()
+    run = run_study(study, study.spec("small"), tmp_path)
+    assert read_study_record(run.path).status == "done"
+
+
+def test_progress_runs_over_the_whole_grid(make_study, tmp_path):
+    seen = []
+    study = make_study(jobs=[Counted("a"), Counted("b", "other")])
+    run_study(study, study.spec("small"), tmp_path, lambda *told: seen.append(told))
+    assert seen == [
+        ("counting", 0.0, 2.0),
+        ("counting", pytest.approx(0.5), 2.0),
+        ("counting", 1.0, 2.0),
+        ("counting", pytest.approx(1.5), 2.0),
+        ("counting", 2.0, 2.0),
+    ]
+
+
+def test_two_jobs_of_one_name_are_refused(make_study, tmp_path):
+    study = make_study(jobs=[Counted("a"), Counted("a", "other")])
+    with pytest.raises(UserError, match="a is asked for twice"):
+        run_study(study, study.spec("small"), tmp_path)
+
+
+def test_a_study_that_cannot_run_says_what_would_help():
+    error = UnavailableError("the pair is not trained", "layerscope zoo train")
+    assert str(error) == "the pair is not trained: run `layerscope zoo train`"
+
+
+def test_tables_and_texts_of_an_outcome_are_written(make_study, tmp_path):
+    import polars as pl
+
+    def look(*_):
+        tests = [StudyTest(CLAIM, "x", Estimate(0.0, -1.0, 1.0, 0.9, 5))]
+        return Outcome(tests, tables={"numbers": pl.DataFrame({"a": [1]})}, files={"examples.md": "# Examples\n"})
+
+    study = make_study(analyse=look)
+    run = run_study(study, study.spec("small"), tmp_path)
+    assert pl.read_parquet(run.path / "numbers.parquet")["a"].to_list() == [1]
+    assert (run.path / "examples.md").read_text() == "# Examples\n"
+    assert run.findings[0].verdict == "cannot be told"
