@@ -15,10 +15,23 @@ def test_results_come_in_order_and_an_empty_list_is_fine():
 
 def test_a_worker_computes_on_one_thread_and_leaves_the_main_thread_alone():
     before = torch.get_num_threads()
-    seen = parallel_map(lambda _: (torch.get_num_threads(), threading.current_thread().name), list(range(8)))
-    assert {threads for threads, _ in seen} == {1}
-    assert all(name.startswith("layerscope") for _, name in seen)
-    assert torch.get_num_threads() == before
+    try:
+        torch.set_num_threads(2)
+        seen = parallel_map(lambda _: (torch.get_num_threads(), threading.current_thread().name), list(range(8)))
+        assert {threads for threads, _ in seen} == {1}
+        assert all(name.startswith("layerscope") for _, name in seen)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_thread_with_one_core_is_its_own_worker():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert set(parallel_map(lambda _: threading.current_thread(), [1, 2])) == {threading.current_thread()}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_threaded_eigenvalues_have_the_bits_of_serial_ones():

@@ -51,3 +51,17 @@ def test_errors():
         make_batches([[1], []], 6, 0)
     with pytest.raises(ValueError, match="batch_tokens of at least 1, got 0"):
         make_batches([[1]], 0, 0)
+
+
+@given(prompts_of_any_length, st.integers(1, 40), st.integers(1, 5))
+def test_a_multiple_of_batches_within_the_budget(prompts, batch_tokens, multiple):
+    plain = make_batches(prompts, batch_tokens, 0)
+    even = make_batches(prompts, batch_tokens, 0, multiple=multiple)
+    assert len(even) <= -(-len(plain) // multiple) * multiple
+    assert [row for batch in even for row in batch.rows] == [row for batch in plain for row in batch.rows]
+    assert max((b.input_ids.numel() for b in even), default=0) <= max((b.input_ids.numel() for b in plain), default=0)
+
+
+def test_prompts_of_one_length_are_cut_evenly():
+    even = make_batches([[1] * 10] * 16, 100, 0, multiple=4)
+    assert [len(batch.rows) for batch in even] == [4, 4, 4, 4]

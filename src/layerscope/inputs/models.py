@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -40,6 +40,8 @@ class LoadedModel:
     warnings: tuple[str, ...]
     attentions: bool = False
     fast_matmul: bool = False
+    twins: list[LoadedModel] = field(default_factory=list, repr=False, compare=False)
+    """The same weights under modules of their own, for passes beside each other; made when first needed."""
 
     @property
     def n_layers(self) -> int:
@@ -78,20 +80,37 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
         warnings += notes
         tokenizer = _load_tokenizer(spec, checkpoint)
     revision = checkpoint.revision
-    model = _stack_to_run(loaded, spec)
+    model = stack_to_run(loaded, spec)
     check_finite(model, spec.name)
     if spec.adapter is not None:
         merged = merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
         model, revision = merged.model, f"{revision}+adapter:{merged.revision}"
         warnings += merged.warnings
         check_finite(model, f"{spec.name} with its adapter")
-    with _probing_errors(model), quiet_libraries():
-        parts, found = _checked_parts(model, spec, tokenizer, attentions=attentions)
-    warnings += found
+    ready = ready_model(model, tokenizer, spec, revision, attentions=attentions)
+    warnings += ready.warnings
     fast = False
     if spec.fast_matmul:
         fast, note = _probe_fast_matmul(device, dtype)
         warnings.append(note)
+    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast)
+
+
+def ready_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: ModelSpec,
+    revision: str,
+    *,
+    attentions: bool = False,
+) -> LoadedModel:
+    """Find and check the parts of a headless model in eval mode, by a few tiny forward passes.
+
+    Raises:
+        UnsupportedModelError: the one rule does not find them, or padding changes the states.
+    """
+    with _probing_errors(model), quiet_libraries():
+        parts, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
     return LoadedModel(
         spec=spec,
         model=model,
@@ -101,10 +120,9 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
         context=_context(model, parts),
         revision=revision,
         device=_input_device(model),
-        dtype=dtype,
-        warnings=tuple(warnings),
+        dtype=model.dtype,
+        warnings=tuple(notes),
         attentions=attentions,
-        fast_matmul=fast,
     )
 
 
@@ -191,7 +209,7 @@ def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokeni
     return tokenizer
 
 
-def _stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
+def stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
     """The part of a composite model that reads text: a multimodal model's language model, one stack of two."""
     if getattr(model.config, "is_encoder_decoder", False):
         if spec.part is None:

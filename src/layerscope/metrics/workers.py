@@ -29,11 +29,12 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     """`[function(item) for item in items]` on the worker threads, in order, without gradients.
 
     Every item is computed by one single-threaded worker, so the bits of a result depend neither on how many workers
-    there are nor on the other items. `function` must not call parallel_map itself.
+    there are nor on the other items. A calling thread that has one core to itself is that worker. `function` must not
+    call parallel_map itself.
     """
     workers = min(torch.get_num_threads(), len(items))
-    if workers == 0:
-        return []
+    if workers <= 1:
+        return _run(function, items)
     pool = _pool(os.getpid(), torch.get_num_threads())
     # Strided, because batches are sorted by length: contiguous shares would give one worker all the long prompts.
     futures = [pool.submit(_run, function, items[start::workers]) for start in range(workers)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Int
@@ -20,13 +21,15 @@ class Batch:
     rows: tuple[int, ...]
 
 
-def make_batches(tokens: Sequence[Sequence[int]], batch_tokens: int, pad_id: int) -> list[Batch]:
+def make_batches(tokens: Sequence[Sequence[int]], batch_tokens: int, pad_id: int, *, multiple: int = 1) -> list[Batch]:
     """Split prompts into batches, longest first, so that little of a forward pass is padding.
 
     Args:
         tokens: token ids of each prompt.
         batch_tokens: the most tokens of one batch, padding included. A prompt longer than this is a batch of its own.
         pad_id: what stands where there is no token; the mask hides it, so any id of the vocabulary does.
+        multiple: cut into a multiple of this many batches of about equal size, as far as there are prompts for it, so
+            that cores that take batches in turn end together.
 
     Returns:
         batches that hold every prompt once; prompts of one length keep their order.
@@ -39,13 +42,33 @@ def make_batches(tokens: Sequence[Sequence[int]], batch_tokens: int, pad_id: int
     order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
     if order and not tokens[order[-1]]:
         raise ValueError(f"expected prompts with tokens, got none at position {order[-1]}: leave empty prompts out")
-    batches: list[Batch] = []
+    lengths = [len(tokens[row]) for row in order]
+    cuts = _cuts(lengths, batch_tokens)
+    if multiple > 1:
+        cuts = _even_cuts(lengths, batch_tokens, most=-(-len(cuts) // multiple) * multiple)
+    return [_pad(tokens, tuple(order[start:end]), pad_id) for start, end in pairwise([0, *cuts])]
+
+
+def _cuts(lengths: Sequence[int], batch_tokens: int) -> list[int]:
+    """Where each batch ends when it takes as many prompts as fit."""
+    cuts = []
     start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // len(tokens[order[start]]))
-        batches.append(_pad(tokens, tuple(order[start : start + size]), pad_id))
-        start += size
-    return batches
+    while start < len(lengths):
+        start = min(len(lengths), start + max(1, batch_tokens // lengths[start]))
+        cuts.append(start)
+    return cuts
+
+
+def _even_cuts(lengths: Sequence[int], batch_tokens: int, most: int) -> list[int]:
+    """The cuts of the smallest budget that needs at most so many batches."""
+    low, high = 1, batch_tokens
+    while low < high:
+        middle = (low + high) // 2
+        if len(_cuts(lengths, middle)) <= most:
+            high = middle
+        else:
+            low = middle + 1
+    return _cuts(lengths, high)
 
 
 def _pad(tokens: Sequence[Sequence[int]], rows: tuple[int, ...], pad_id: int) -> Batch:
