@@ -211,9 +211,11 @@ class _Paint:
         from matplotlib.colors import ListedColormap, SymLogNorm, to_hex
 
         steps = dict(data.select("line", "step").unique(maintain_order=True).iter_rows())
-        most = max(2.0, *steps.values())
+        least, most = min(steps.values()), max(steps.values())
+        # A single step needs a scale of some width.
+        most = most if most > least else least + 1.0
         # Linear up to step 1, so that step 0 has a colour too.
-        norm = SymLogNorm(linthresh=1.0, linscale=0.5, vmin=min(steps.values()), vmax=most)
+        norm = SymLogNorm(linthresh=1.0, linscale=0.5, vmin=least, vmax=most)
         shades = mpl.colormaps["viridis"](np.linspace(DARKEST, PALEST, 256))
         colormap = ListedColormap(shades)
         return cls(

@@ -58,8 +58,15 @@ LENGTH = Claim(
     "positive",
 )
 SUBLINEAR = Claim(
+    "length-sublinear",
+    "Entropy grows more slowly with length than its largest possible value, log T",
+    SOURCE,
+    "change of entropy per doubling of T minus log 2, mean of all layers",
+    "negative",
+)
+NORMALISED = Claim(
     "length-normalised",
-    "Entropy grows more slowly than log T, so that the normalised entropy falls with length",
+    "The normalised entropy, S / log T, falls with length",
     SOURCE,
     "change of S / log T per doubling of T, mean of all layers",
     "negative",
@@ -91,7 +98,8 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     files: dict[str, str] = {}
     notes = [
         "The same prompts stand behind every p, and a longer random prompt begins with the shorter one of its seed: slopes "
-        "are of single prompts, by least squares over the values of p (0 included) or of log2 T.",
+        "are of single prompts, by least squares over the values of p (0 included; 1 left out for repetition, where one token "
+        "is left and with it no entropy in any model) or of log2 T.",
         "`no-sink` leaves out tokens whose norm is over 10 times the prompt's median: what changes there is not the massive "
         "activation of one token.",
     ]
@@ -143,7 +151,9 @@ def _runs(series: dict[str, list[tuple[float, Run]]]) -> list[Run]:
 def _tests(series: dict[str, list[tuple[float, Run]]], positions: str, about: str, seed: int) -> list[Test]:
     tests = []
     for kind, wanted in (("repetition", (REPETITION,)), ("randomness", (RANDOMNESS, ROBUST))):
-        slopes = _slopes(series[kind], positions, "none")
+        # At p = 1 a prompt is one token over and over: no entropy is left, whatever the model does.
+        below = [(share, run) for share, run in series[kind] if share < 1 or kind == "randomness"]
+        slopes = _slopes(below, positions, "none")
         if slopes is None:
             continue
         for claim in wanted:
@@ -153,10 +163,14 @@ def _tests(series: dict[str, list[tuple[float, Run]]], positions: str, about: st
                 "randomness-late": slopes.band("early") - slopes.band("late"),
             }[claim.id]
             tests.append(Test(claim, about, mean_estimate(values, unit="nats", seed=seed)))
-    for claim, normalization, unit in ((LENGTH, "none", "nats"), (SUBLINEAR, "logN", "share")):
+    for claim, normalization, unit, least in (
+        (LENGTH, "none", "nats", 0.0),
+        (SUBLINEAR, "none", "nats", np.log(2)),
+        (NORMALISED, "logN", "share", 0.0),
+    ):
         slopes = _slopes(series["length"], positions, normalization, log=True)
         if slopes is not None:
-            estimate = mean_estimate(slopes.values.mean(axis=1), unit=unit, seed=seed)
+            estimate = mean_estimate(slopes.values.mean(axis=1) - least, unit=unit, seed=seed)
             tests.append(Test(claim, about, estimate))
     return tests
 

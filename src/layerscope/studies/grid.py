@@ -27,13 +27,15 @@ def text_spec(
     spec: StudySpec, *, perturbation: str | None = None, n: int | None = None, at_least: int | None = None
 ) -> TextSpec:
     """The texts of a study: what was asked for, else the leads that the pair was not trained on, else `wiki`."""
-    source = "wiki" if perturbation and perturbation.startswith("random:") else spec.texts or held_out_texts()
+    # Random prompts have the length they are asked for and are of no text.
+    random = perturbation is not None and perturbation.startswith("random:")
+    source = "wiki" if random else spec.texts or held_out_texts()
     return TextSpec(
         source=source,
         column=spec.column,
         n=n or spec.n,
         min_tokens=at_least,
-        context=spec.context,
+        context=None if random else spec.context,
         perturbation=perturbation,
         data_dir=spec.data_dir,
         sample_seed=spec.seed,
