@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from layerscope.export.export import Export, export_layer
     from layerscope.inputs.models import load_model
     from layerscope.inputs.texts import load_texts
+    from layerscope.measuring.in_memory import measure_model
     from layerscope.measuring.measure import measure
     from layerscope.metrics.catalogue import METRICS
     from layerscope.report.page import write_report
     from layerscope.results.run import Run, load_run, query_runs
     from layerscope.tasks.mmlu.spec import MmluSpec
     from layerscope.tasks.run import TasksRun, open_tasks, score_tasks
+    from layerscope.training.callback import LayerscopeCallback
 
 # Names are looked up when first used: `import layerscope` runs nothing and loads no torch.
 _PUBLIC = {
     "Export": "export.export",
+    "LayerscopeCallback": "training.callback",
     "LayerscopeError": "errors",
     "METRICS": "metrics.catalogue",
     "MmluRun": "answering",
@@ -42,6 +45,7 @@ _PUBLIC = {
     "load_run": "results.run",
     "load_texts": "inputs.texts",
     "measure": "measuring.measure",
+    "measure_model": "measuring.in_memory",
     "mmlu": "answering",
     "open_mmlu": "answering",
     "open_tasks": "tasks.run",
@@ -55,6 +59,7 @@ _PUBLIC = {
 __all__ = [
     "METRICS",
     "Export",
+    "LayerscopeCallback",
     "LayerscopeError",
     "MmluRun",
     "MmluSpec",
@@ -73,6 +78,7 @@ __all__ = [
     "load_run",
     "load_texts",
     "measure",
+    "measure_model",
     "mmlu",
     "open_mmlu",
     "open_tasks",

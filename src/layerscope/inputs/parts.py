@@ -142,7 +142,8 @@ def _trace(model: nn.Module, parts: Parts, input_ids: Tensor) -> _Trace:
                 trace.after.append((module, output))
 
     inside = {module for block in parts.blocks for module in block.modules()}
-    with ExitStack() as hooks, torch.inference_mode():
+    # Not inference_mode: what a module keeps from it could not take part in training afterwards.
+    with ExitStack() as hooks, torch.no_grad():
         for index, block in enumerate(parts.blocks):
             hooks.enter_context(block.register_forward_pre_hook(enter(index), with_kwargs=True))
             hooks.enter_context(block.register_forward_hook(leave))
@@ -193,7 +194,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 def probe_states(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
     """The output of every block on a tiny batch, for the checks at loading."""
     states: list[Tensor] = []
-    with ExitStack() as hooks, torch.inference_mode():
+    with ExitStack() as hooks, torch.no_grad():
         for block in parts.blocks:
             hook = block.register_forward_hook(
                 lambda _, __, output: states.append(cast(Tensor, block_output(output)).float().cpu())

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,16 +56,7 @@ def measure(
         UserError: something asked for does not exist or does not fit; the message says what to do.
         RunFailedError: the machine or the disk stood in the way; the finished blocks are kept.
     """
-    try:
-        spec = RunSpec(
-            model=ModelSpec(name=model) if isinstance(model, str) else model,
-            texts=TextSpec(source=texts) if isinstance(texts, str) else texts,
-            **options,
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+    spec = run_spec(model, texts, options)
     if out is not None:
         return measure_spec(spec, Path(out), report)
     folder = Path(tempfile.mkdtemp(prefix="layerscope-"))
@@ -74,26 +65,47 @@ def measure(
     return run
 
 
-def measure_spec(spec: RunSpec, out: Path, report: Report = silent) -> Run:
-    """`measure` for a spec that is ready. Raises what `measure` raises."""
+def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str, object]) -> RunSpec:
+    """The spec of a measurement, from a model, texts and the other fields of RunSpec.
+
+    Raises:
+        UserError: a field that does not exist, or a value that is not valid.
+    """
+    try:
+        return RunSpec(
+            model=ModelSpec(name=model) if isinstance(model, str) else model,
+            texts=TextSpec(source=texts) if isinstance(texts, str) else texts,
+            **options,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+
+
+def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: LoadedModel | None = None) -> Run:
+    """`measure` for a spec that is ready, and for a model that is loaded already. Raises what `measure` raises."""
     plan = make_plan(spec)
     make_folder(out)
     with locked(out):
         earlier = earlier_record(out, spec)
         if earlier is None or earlier.status != "done":
-            _measure_locked(plan, out, earlier, report)
+            _measure_locked(plan, model, (out, report), earlier)
         run = load_run(out)
         # A finished run that cannot be read has to be said now, not at the first look at a table.
         _ = run.layers, run.prompts
     return run
 
 
-def _measure_locked(plan: Plan, out: Path, earlier: RunRecord | None, report: Report) -> None:
+def _measure_locked(
+    plan: Plan, model: LoadedModel | None, target: tuple[Path, Report], earlier: RunRecord | None
+) -> None:
+    out, report = target
     clock = Clock(dict(earlier.timings) if earlier else {})
     started = earlier.started if earlier else _now()
     with clock.stage("load"):
         report("loading the model", 0.0, 1.0)
-        model = load_model(plan.spec.model, attentions=plan.attentions)
+        model = model or load_model(plan.spec.model, attentions=plan.attentions)
         report("loading the model", 1.0, 1.0)
         texts = load_texts(plan.spec.texts)
         prompts = select_prompts(texts, plan.spec.texts, model.tokenizer, model.context)

@@ -30,6 +30,7 @@ class Recipe(Spec):
     weight_decay: float = 0.1
     precision: Literal["float32", "bfloat16"] = Field(description="Of the products in a training step.")
     threads: int = Field(description="Threads of the products: with others, sums come in another order.")
+    watched: int = Field(32, description="Prompts that each checkpoint is measured on while training.")
     seed: int = 0
 
     @property

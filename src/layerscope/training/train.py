@@ -25,6 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from layerscope.config import TextSpec
 from layerscope.errors import RunFailedError
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_dtype, fast_matmul_error, matmul_precision
 from layerscope.inputs.quiet import quiet_libraries
@@ -34,10 +35,13 @@ from layerscope.results.files import whole_file
 from layerscope.results.record import package_versions, source_commit
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.training.architectures import new_model
+from layerscope.training.callback import LayerscopeCallback
 from layerscope.training.corpus import Corpus
 from layerscope.training.recipes import Recipe
 from layerscope.training.record import StepLoss, ZooRecord
 
+WATCHED = ("prompt_entropy", "curvature")  # a few per cent of the training time
+WATCH_RESAMPLES = 200
 HELD_OUT_WINDOWS = 64  # enough for 33 thousand tokens, and seconds a checkpoint
 _CPU = torch.device("cpu")
 
@@ -78,13 +82,16 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, R
     with kept_random_state(), quiet_libraries(), _threads(recipe.threads), matmul_precision(precision.matmul):
         model = new_model(recipe, corpus.tokenizer)
         writer = CheckpointWriter(recipe, corpus, folder)
+        watching = LayerscopeCallback(
+            TextSpec(n=recipe.watched), WATCHED, out=folder / "watch", name=name, resamples=WATCH_RESAMPLES
+        )
         trainer = Trainer(
             model=model,
             args=_arguments(recipe, folder, bfloat16=precision.bfloat16),
             train_dataset=[{"input_ids": window, "labels": window} for window in corpus.train],
             processing_class=corpus.tokenizer,
             optimizers=_optimizer(model, recipe),
-            callbacks=[writer, _Progress(name, report)],
+            callbacks=[writer, watching, _Progress(name, report)],
         )
         trainer.remove_callback(_printer())
         trainer.train()
@@ -100,6 +107,8 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, R
         texts_revision=corpus.revision,
         losses=tuple(loss.model_copy(update={"train": train_losses.get(loss.step)}) for loss in writer.losses),
         seconds=round(time.perf_counter() - writer.started, 1),
+        watch_seconds=watching.watch.seconds,
+        warnings=tuple(f"step {step.step} {step.reason}" for step in watching.watch.steps if step.reason),
         precision=precision.text,
         packages=package_versions(),
         commit=source_commit(),

@@ -1,0 +1,150 @@
+"""LayerscopeCallback: how the representations of every layer change while a model trains."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from layerscope.config import ModelSpec, TextSpec
+from layerscope.errors import UserError
+from layerscope.measuring.in_memory import measure_model
+from layerscope.measuring.measure import run_spec
+from layerscope.measuring.plan import make_plan
+from layerscope.results.run import Run
+from layerscope.tasks.random_state import kept_random_state
+from layerscope.training.reporting import Reporters, scalars
+from layerscope.training.steps import is_log_step
+from layerscope.training.watch import Watch, WatchedStep, read_watch
+
+_PROMPTS = 64
+logger = logging.getLogger("layerscope")
+
+
+class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
+    """Measures the model in training at step 0, 1, 2, 4, ... and the last step, or every so many.
+
+    Each measurement is an ordinary run, in OUT/stepN, which `layerscope table`, `query` and `report` read. Its values are
+    also logged as scalars such as layerscope/prompt_entropy/layer_03 to whatever the Trainer reports to. Training is the
+    same bit for bit with and without it. What goes wrong in it is a line in the log and in OUT/watch.json, and training
+    goes on; OUT/watch.json also says what it cost.
+    """
+
+    def __init__(
+        self,
+        texts: str | TextSpec = "wiki",
+        metrics: tuple[str, ...] | list[str] | str = ("prompt_entropy", "curvature"),
+        every: int | None = None,
+        *,
+        out: str | Path | None = None,
+        name: str | None = None,
+        **options: object,
+    ) -> None:
+        """Say what to measure; nothing is loaded yet.
+
+        Args:
+            texts: a text name (see `layerscope texts`), a file, hub:org/name (64 prompts of it), or a TextSpec.
+            metrics: names of metrics; those that need attention weights cannot be had in training.
+            every: measure every so many steps; None is 1, 2, 4, 8, ... Step 0 and the last are always measured.
+            out: the folder of the runs; None is layerscope/ in the Trainer's output folder.
+            name: what the runs call the model, followed by @stepN; None is the name of the Trainer's output folder.
+            **options: the other fields of RunSpec: variants, readouts, positions, normalizations, resamples, ...
+
+        Raises:
+            UserError: a metric or option that does not exist. This is before training, so it does stop.
+        """
+        if every is not None and every < 1:
+            raise UserError(f"expected every to be at least 1 step, got {every}")
+        chosen = TextSpec(source=texts, n=_PROMPTS) if isinstance(texts, str) else texts
+        self.spec = run_spec("training", chosen, {"metrics": metrics, **options})
+        make_plan(self.spec)
+        self.every = every
+        self.out = None if out is None else Path(out)
+        self.name = name
+        self.watch = Watch()
+        self._reporters: Reporters | None = None
+        self._started = time.perf_counter()
+
+    def due(self, step: int) -> bool:
+        """Whether a step is one to measure at, apart from the last one."""
+        return step == 0 or (is_log_step(step) if self.every is None else step % self.every == 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
+        """Measure the initial weights; training that goes on from a checkpoint was measured there already."""
+        self._started = time.perf_counter()
+        self._reporters = Reporters(args.report_to)
+        self.out = self.out or Path(args.output_dir) / "layerscope"
+        self.watch = read_watch(self.out).until(state.global_step)
+        if state.global_step == 0:
+            self._look(args, state, control, given)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
+        """Measure where the step is due."""
+        if self.due(state.global_step):
+            self._look(args, state, control, given)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
+        """Measure the last step, if it has not been."""
+        if state.global_step not in self.watch.measured:
+            self._look(args, state, control, given)
+        if self._reporters is not None:
+            self._reporters.close()
+
+    def _look(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, given: dict[str, object]
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        assert self.out is not None
+        start = time.perf_counter()
+        step, folder = state.global_step, self.out / f"step{state.global_step}"
+        done = WatchedStep(step=step, folder=folder.name)
+        with _never_breaking_training(step, "was not measured") as trouble:
+            run = self._measure(args, given, step, folder)
+        done = done.after(time.perf_counter() - start, start - self._started)
+        if not trouble:
+            logs = scalars(run.layers) | {"layerscope/seconds": done.seconds}
+            state.log_history.append({**logs, "epoch": state.epoch, "step": step})
+            with _never_breaking_training(step, "was measured but not reported") as trouble:
+                if self._reporters is not None:
+                    self._reporters.log(logs, args, state, control, given.get("model"))
+        self.watch = self.watch.adding(done.model_copy(update={"reason": "; ".join(trouble)}))
+        with _never_breaking_training(step, "is not in watch.json"):
+            self.watch.write(self.out)
+
+    def _measure(self, args: TrainingArguments, given: dict[str, object], step: int, folder: Path) -> Run:
+        model, tokenizer = given.get("model"), given.get("processing_class")
+        if not isinstance(model, nn.Module):
+            raise UserError("the Trainer handed over no model")
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise UserError("the Trainer has no tokenizer: give it one, Trainer(processing_class=tokenizer, ...)")
+        if getattr(args, "deepspeed", None) or getattr(args, "fsdp", None):
+            raise UserError(
+                "the weights are spread over processes (FSDP, DeepSpeed): measure saved checkpoints instead"
+            )
+        name = f"{self.name or Path(args.output_dir).resolve().name}@step{step}"
+        spec = self.spec.model_copy(update={"model": ModelSpec(name=name)})
+        with kept_random_state():
+            return measure_model(model, tokenizer, spec, folder)
+
+
+@contextmanager
+def _never_breaking_training(step: int, consequence: str) -> Iterator[list[str]]:
+    """Turn any error into a line in the log and in the list: hours of training are worth more than a measurement."""
+    trouble: list[str] = []
+    try:
+        yield trouble
+    except Exception as error:  # noqa: BLE001
+        trouble.append(f"{consequence}: " + " ".join(f"{type(error).__name__}: {error}".split()))
+        logger.warning("layerscope: step %d %s; training goes on", step, trouble[0])
