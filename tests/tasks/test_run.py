@@ -14,6 +14,7 @@ import torch
 
 from layerscope.errors import UserError
 from layerscope.tasks.run import open_tasks, score_tasks
+from layerscope.tasks.summary import summarize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from own_tasks import OwnClassification, OwnSTS
@@ -216,6 +217,9 @@ def test_what_fails_is_recorded_and_the_others_go_on(tiny, cache, tmp_path) -> N
     }
     assert failed["note"].null_count() == 0
     assert len(scores.filter(pl.col("score").is_finite())) == 4 + 3
+    ((_, table),) = summarize(run.scores)
+    assert table.columns == ["layer", "Broken", "OwnSTS", "average"]
+    assert table["average"].is_nan().to_list() == [False, False, True, False]
 
 
 def test_nothing_to_score_is_said_before_a_model_is_loaded(cache, tmp_path) -> None:

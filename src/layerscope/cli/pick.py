@@ -93,8 +93,9 @@ def _heading(one: Pick) -> str:
     if one.selection is None:
         return f"{one.model} ({one.path})"
     scores = one.selection.scores
-    state = f"{scores.readout or '?'} readout, positions {scores.positions or '?'}, {scores.pooling or '?'} pooling"
-    return f"{one.model} ({one.path}): {state}; {len(scores.tasks)} tasks, {len(scores.layers)} layers"
+    state = f"{scores.readout} readout, positions {scores.positions}, {scores.pooling} pooling"
+    known = state if scores.readout else "states not known"
+    return f"{one.model} ({one.path}): {known}; {len(scores.tasks)} tasks, {len(scores.layers)} layers"
 
 
 def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -155,7 +156,8 @@ def _choice_rows(one: Pick) -> pl.DataFrame:
 def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
     for setting, rules in one.rules.group_by("readout", "positions", "pooling", maintain_order=True):
         scored = rules["average"].is_not_null().any()
-        of = f", scored on {'/'.join(str(part or '?') for part in setting)} states" if scored else ""
+        state = "/".join(str(part) for part in setting if part)
+        of = f", scored on {state} states" if scored and state else ""
         rows, missing = [], []
         states = [name for name in ("metric_readout", "metric_positions") if rules[name].drop_nulls().n_unique() > 1]
         for row in rules.iter_rows(named=True):
@@ -187,7 +189,8 @@ def _table1_lines(one: Pick) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": one.path.name,
-                "states": "/".join(str(row[name] or "?") for name in ("readout", "positions", "pooling")),
+                "states": "/".join(row[name] for name in ("readout", "positions", "pooling") if row[name])
+                or "not known",
                 "tasks": row["n_tasks"],
                 "not last": "·" if row["best_not_last"] is None else str(row["best_not_last"]),
                 "last": _number(row["average_last"]),

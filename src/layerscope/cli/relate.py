@@ -113,8 +113,10 @@ def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataF
         mine = part.filter(pl.col("statistic") == statistic)
         lines = [_line(row, part, varying) for row in _strongest(mine)]
         lines = _without_repeats(lines)
-        scored = "/".join(first[name] or "?" for name in _SCORE_STATE)
-        title = f"{first['model']}: metrics against {first['task']}, scores of {scored} states, {mine['n_layers'].max()} layers"
+        scored = "/".join(first[name] for name in _SCORE_STATE if first[name]) or "unknown"
+        title = (
+            f"{first['model']}: metrics against {first['task']}, scores of {scored} states, {first['n_layers']} layers"
+        )
         title += "; null: 95 % of shifted curves stay below"
         yield title + (f"\nmetrics with {', '.join(fixed)}" if fixed else ""), pl.DataFrame(lines)
 
