@@ -30,6 +30,9 @@ def test_a_flat_curve_has_no_valley_and_a_dip_has_its_depth():
     weights = valley_weights(depth)
     assert weights @ np.ones(7) == pytest.approx(0)
     assert weights @ np.array([2, 2, 2, 1, 1, 2, 2.0]) == pytest.approx(-1)
+    falling = np.array([9, 8, 7, 2, 1, 1, 0.0])
+    assert valley_weights(depth, ("early",)) @ falling == pytest.approx(1.5 - 8)
+    assert valley_weights(depth, ("late",)) @ falling == pytest.approx(1.5 - 0.5)
 
 
 def test_pairs_are_of_the_same_prompts():
@@ -41,5 +44,6 @@ def test_pairs_are_of_the_same_prompts():
 def test_movement_adds_up_the_changes_between_checkpoints():
     series = [curves([[0, 0, 0, 0]]), curves([[0, 1, 2, 1]]), curves([[0, 0, 4, 1]])]
     assert movement(series).tolist() == [[0, 2, 4, 1]]
-    # Thirds of four layers: 0 and 1, 2, 3.
-    assert middle_lead(series).tolist() == [4 - (1 + 1) / 2]
+    # Thirds of three blocks, without the embeddings: 1, 2, 3.
+    assert middle_lead(series, "early").tolist() == [4 - 2]
+    assert middle_lead(series, "late").tolist() == [4 - 1]

@@ -28,21 +28,21 @@ VALLEY = Claim(
     "entropy-valley",
     "Prompt entropy of a Transformer is lower in the middle layers than before and after them",
     SOURCE,
-    "entropy of the middle third minus the mean of the outer thirds",
+    "entropy of the middle third minus that of another third",
     "negative",
 )
 NO_SINK = Claim(
     "entropy-valley-no-sink",
     "The valley is there when massive tokens are left out (our own question)",
     "not in the papers; arXiv 2402.17762 on massive activations",
-    "entropy without massive tokens, middle third minus the mean of the outer thirds",
+    "entropy without massive tokens, middle third minus another third",
     "negative",
 )
 DEEPER = Claim(
     "valley-deeper-in-transformer",
     "The valley is deeper in a Transformer than in a state-space model",
     SOURCE,
-    "valley of the Transformer minus that of the state-space model",
+    "middle third minus the mean of the outer thirds, Transformer minus state-space model",
     "negative",
 )
 MORE_CHANGE = Claim(
@@ -122,9 +122,11 @@ def _valleys(model: str, run: Run, seed: int) -> list[Test]:
     tests = []
     for claim, positions in ((VALLEY, "all"), (NO_SINK, "no-sink")):
         curves = prompt_curves(run, "prompt_entropy", positions=positions)
-        values = curves.contrast(valley_weights(curves.depth))
         kind = " (state-space model)" if is_ssm(model) else ""
-        tests.append(Test(claim, f"{short(model)}{kind}", mean_estimate(values, unit="nats", seed=seed)))
+        # A valley is lower than both sides: a curve that only falls is lower than their mean.
+        for other in ("early", "late"):
+            estimate = mean_estimate(curves.contrast(valley_weights(curves.depth, (other,))), unit="nats", seed=seed)
+            tests.append(Test(claim, f"{short(model)}{kind}, against the {other} third", estimate))
     return tests
 
 

@@ -28,7 +28,7 @@ MIDDLE = Claim(
     "middle-moves-most",
     "Training changes the middle layers most",
     SOURCE,
-    "movement over the checkpoints, middle third minus the mean of the outer thirds",
+    "movement over the checkpoints, middle third minus another third",
     "positive",
 )
 COMPRESSED = Claim(
@@ -117,8 +117,9 @@ def _tests(about: str, runs: Mapping[int, Run], seed: int) -> list[Test]:
     tests = []
     for metric in OF_PROMPTS:
         series = training_series(runs, metric)
-        estimate = mean_estimate(middle_lead(series), unit=series[0].unit, seed=seed)
-        tests.append(Test(MIDDLE, f"{title(metric)}, {about}", estimate))
+        for other in ("early", "late"):
+            estimate = mean_estimate(middle_lead(series, other), unit=series[0].unit, seed=seed)
+            tests.append(Test(MIDDLE, f"{title(metric)}, {about}, against the {other} third", estimate))
     entropy = training_series(runs, "prompt_entropy")
     change = entropy[-1].band("middle") - entropy[0].band("middle")
     tests.append(Test(COMPRESSED, about, mean_estimate(change, unit="nats", seed=seed)))

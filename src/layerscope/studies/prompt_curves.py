@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +24,12 @@ def band(depth: Float[np.ndarray, " layers"], name: str) -> Bool[np.ndarray, " l
     return np.asarray(third == 1 + BANDS.index(name))
 
 
-def valley_weights(depth: Float[np.ndarray, " layers"]) -> Float[np.ndarray, " layers"]:
-    """The contrast `middle third minus the mean of the early and the late third`: negative where the middle is low."""
+def valley_weights(
+    depth: Float[np.ndarray, " layers"], outer: Sequence[str] = ("early", "late")
+) -> Float[np.ndarray, " layers"]:
+    """The contrast `middle third minus the mean of the outer thirds`: negative where the middle is low."""
     weights = np.zeros(len(depth))
-    for name, share in (("early", -0.5), ("middle", 1.0), ("late", -0.5)):
+    for name, share in (("middle", 1.0), *((name, -1 / len(outer)) for name in outer)):
         mine = band(depth, name)
         weights[mine] = share / mine.sum()
     return weights

@@ -24,7 +24,7 @@ MIDDLE = Claim(
     "random-middle-moves-most",
     "For random prompts too, training changes the middle layers most",
     SOURCE,
-    "movement of entropy over the checkpoints, middle third minus the mean of the outer thirds",
+    "movement of entropy over the checkpoints, middle third minus another third",
     "positive",
 )
 COMPRESSED = Claim(

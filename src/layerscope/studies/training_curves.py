@@ -24,11 +24,12 @@ def movement(series: list[PromptCurves]) -> Float[np.ndarray, "prompts layers"]:
     return np.asarray(np.abs(np.diff(np.stack([one.values for one in series]), axis=0)).sum(axis=0))
 
 
-def middle_lead(series: list[PromptCurves]) -> Float[np.ndarray, " prompts"]:
-    """Each prompt's movement in the middle third minus the mean of that in the early and the late third."""
-    moved, depth = movement(series), series[0].depth
-    early, middle, late = (moved[:, band(depth, name)].mean(axis=1) for name in ("early", "middle", "late"))
-    return np.asarray(middle - (early + late) / 2)
+def middle_lead(series: list[PromptCurves], other: str) -> Float[np.ndarray, " prompts"]:
+    """Each prompt's movement in the middle third minus that in another third; embeddings are left out."""
+    depth = series[0].depth
+    moved = movement(series)
+    middle, rest = (moved[:, band(depth, name) & (depth > 0)].mean(axis=1) for name in ("middle", other))
+    return np.asarray(middle - rest)
 
 
 def pooled_change(runs: Mapping[int, Run], metric: str, name: str) -> Estimate:
