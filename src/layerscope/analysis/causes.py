@@ -108,7 +108,7 @@ def _without(name: str, values: np.ndarray, columns: np.ndarray, how: tuple[int,
     before = diptest.diptest(mine)
     left = residuals(mine, given)
     after = (0.0, 1.0) if np.ptp(left) <= 1e-9 * np.ptp(mine) else diptest.diptest(left)
-    low, high = _explained_interval(mine, _design(given), how)
+    low, high = _explained_interval(mine - mine.mean(), _design(given), how)
     return row | {
         "explained": _explained(mine, left, _design(given).shape[1]),
         "explained_ci_low": low,
@@ -137,19 +137,23 @@ def _p_explained(values: np.ndarray, left: np.ndarray, terms: int) -> float:
 
 def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> tuple[float, float]:
     resamples, seed = how
-    n, terms = design.shape
-    draws = []
-    for weights in bootstrap_weights(n, resamples, seed):
-        root = np.sqrt(weights)
-        left = (
-            root * values
-            - (root[:, None] * design) @ np.linalg.lstsq(root[:, None] * design, root * values, rcond=None)[0]
-        )
-        total = weights @ (values - weights @ values / n) ** 2
-        # Repeated prompts fit better than new ones: the sample's distinct prompts are what the terms are paid from.
-        distinct = int((weights > 0).sum())
-        draws.append(1 - (left @ left) / total * (distinct - 1) / max(distinct - terms, 1) if total > 0 else np.nan)
-    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    n = len(values)
+    basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    basis = basis[:, sizes > sizes[0] * 1e-10]
+    terms = basis.shape[1]
+    weights = bootstrap_weights(n, resamples, seed)
+    # All samples' normal equations at once; the basis is orthonormal for all prompts, so near it for a sample.
+    products = (weights @ (basis[:, :, None] * basis[:, None, :]).reshape(n, -1)).reshape(-1, terms, terms)
+    targets = weights @ (basis * values[:, None])
+    # A sample can lack every prompt with a rare value: its term is then 0.
+    solved = np.linalg.solve(products + 1e-9 * np.eye(terms), targets[:, :, None])[:, :, 0]
+    total = weights @ values**2 - (weights @ values) ** 2 / n
+    rest = weights @ values**2 - (solved * targets).sum(axis=1)
+    # Repeated prompts fit better than new ones: a sample's distinct prompts are what the terms are paid from.
+    distinct = (weights > 0).sum(axis=1)
+    known = total > 0
+    draws = 1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known]
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.any() else (np.nan, np.nan)
     return float(low), float(high)
 
 
