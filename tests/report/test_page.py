@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 import polars as pl
 import pytest
+from tests.analysis.folders import peaked_scores, write_scores
+from tests.analysis.tables import score_table
 
 from layerscope.errors import UserError
 from layerscope.metrics.catalogue import METRICS
@@ -259,3 +261,34 @@ def test_run_names_are_the_shortest_that_differ() -> None:
 
 def test_a_folders_name_never_becomes_an_address(tmp_path) -> None:
     assert relative_link(tmp_path / "javascript:alert(1)", tmp_path) == "./javascript%3Aalert%281%29"
+
+
+def test_scores_have_a_curve_a_task_and_the_layer_to_use(make_run, write) -> None:
+    run = make_run()
+    write_scores(run.path, peaked_scores(6))
+    page = write(run)
+    assert "Use layer 2: 6 tasks tell it from every other layer." in page.text
+    assert len(page.of("figure", id="scores-0-0")) == 1
+    assert page.of("a", href="#scores")
+    first = page.points[0]
+    assert len(first) == 7
+    assert first[0]["text"][2].startswith("0.9")
+    (mark,) = page.of("line", **{"class": "mark"})
+    assert float(mark["x1"]) == first[0]["x"][2]
+    # Charts of metrics end at layer 4 and those of scores at 11: one axis for all.
+    assert page.points[1][0]["x"] == first[0]["x"][:5]
+
+
+def test_without_scores_there_is_no_such_section(make_run, write) -> None:
+    page = write(make_run())
+    assert not page.of("section", id="scores")
+    assert not page.of("a", href="#scores")
+
+
+def test_names_of_tasks_are_escaped(make_run, write) -> None:
+    run = make_run()
+    write_scores(run.path, score_table([[0.1, 0.2], [0.2, 0.3]], tasks=[EVIL, "other"]))
+    page = write(run)
+    assert "alert(2)" in page.text
+    assert not page.of("img")
+    assert len(page.scripts) == 2

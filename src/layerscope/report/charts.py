@@ -50,6 +50,8 @@ class Chart:
     legend: bool
     gaps: tuple[str, ...]
     shaded: tuple[tuple[float, float], ...]
+    marks: tuple[tuple[float, str], ...] = ()
+    """Upright lines with a word at the top, such as the layer that is recommended."""
 
 
 @dataclass(frozen=True)

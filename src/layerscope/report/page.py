@@ -19,6 +19,7 @@ from layerscope.curves import Curve, Panel, phrases, shared_by, short_name, spli
 from layerscope.errors import UserError
 from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
+from layerscope.report.scores import make_scored, pick_runs, x_values
 from layerscope.results.files import make_folder, whole_file
 from layerscope.table import NumberFormat
 
@@ -121,7 +122,14 @@ def render_report(
     names = run_names([run.path for run in runs])
     layers = pl.concat([_with_run(run.layers, name) for run, name in zip(runs, names, strict=True)])
     panels = split_panels(layers)
-    charts = _charts(panels)
+    picked = pick_runs(runs, names, panels[0].axis if panels else "layer")
+    x = [
+        *(float(x) for panel in panels for curve in panel.curves for x in curve.x(panel.axis).tolist()),
+        *x_values(picked),
+    ]
+    x_range = (min(x, default=0.0), max(x, default=1.0))
+    charts = _charts(panels, x_range)
+    scored = make_scored(picked, x_range)
     shown = list(dict.fromkeys(panel.metric for panel in panels))
     here = Path(__file__).parent
     script = (here / "script.html.j2").read_text(encoding="utf-8")
@@ -134,8 +142,12 @@ def render_report(
         heading=_heading(runs),
         common=_common(panels),
         charts=charts,
+        scored=scored,
         chart_of={chart.metric: chart.name for chart in reversed(charts)},
-        points=[[line.points for line in chart.lines] for chart in charts],
+        points=[
+            [line.points for line in chart.lines]
+            for chart in (*(chart for one in scored for chart in one.charts), *charts)
+        ],
         axis=panels[0].axis if panels else "layer",
         summaries=_summaries(panels, charts),
         metrics={name: metrics.get(name) for name in shown},
@@ -171,13 +183,11 @@ def _with_run(layers: pl.DataFrame, name: str) -> pl.DataFrame:
     return layers.with_columns(pl.lit(name).alias("run"))
 
 
-def _charts(panels: Sequence[Panel]) -> list[Chart]:
+def _charts(panels: Sequence[Panel], x_range: tuple[float, float]) -> list[Chart]:
     curves = [curve for panel in panels for curve in panel.curves]
     if not curves:
         return []
     overall = {*shared_by(curves), usual_variant(curves)}
-    x = np.concatenate([curve.x(panels[0].axis) for curve in curves])
-    x_range = (float(x.min()), float(x.max()))
     several = len({curve.source for curve in curves}) > 1
     return [
         make_chart(

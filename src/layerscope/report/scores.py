@@ -1,0 +1,105 @@
+"""The scores of a run's tasks for the page: a curve a task, and the layer that is recommended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layerscope.analysis.picking import Pick, pick
+from layerscope.analysis.selection import Selection
+from layerscope.curves import PALETTE, Axis, Curve, Panel
+from layerscope.report.charts import Chart, Frame, make_chart
+from layerscope.report.facts import RunLike
+from layerscope.tasks.scores import SCORES_FILE
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the page says about the scores of one run."""
+
+    run: str
+    answer: str
+    notes: tuple[str, ...]
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The choice for a run that has scores, and its curves as panels."""
+
+    run: str
+    pick: Pick
+    panels: tuple[tuple[Selection, Panel], ...]
+
+
+def pick_runs(runs: Sequence[RunLike], names: Sequence[str], axis: Axis) -> list[Picked]:
+    """Choose a layer for every run whose folder holds scores."""
+    found = []
+    for run, name in zip(runs, names, strict=True):
+        if (run.path / SCORES_FILE).exists():
+            picked = pick(run.path, by="scores")
+            usable = [selection for selection in picked.selections if selection.scores.layers]
+            found.append(Picked(name, picked, tuple((one, _panel(one, axis)) for one in usable)))
+    return found
+
+
+def x_values(picked: Iterable[Picked]) -> Iterator[float]:
+    """Where the points of the scores stand from left to right."""
+    for one in picked:
+        for _, panel in one.panels:
+            yield from panel.curves[0].x(panel.axis).tolist()
+
+
+def make_scored(picked: Sequence[Picked], x_range: tuple[float, float]) -> list[Scored]:
+    """Lay the charts out on the x axis that all charts of the page share."""
+    made = []
+    for number, one in enumerate(picked):
+        charts = tuple(
+            _chart(selection, panel, f"scores-{number}-{part}", x_range)
+            for part, (selection, panel) in enumerate(one.panels)
+        )
+        made.append(Scored(one.run, one.pick.answer, one.pick.notes, charts))
+    return made
+
+
+def _panel(selection: Selection, axis: Axis) -> Panel:
+    scores = selection.scores
+    rows = {task: scores.values[number] for number, task in enumerate(scores.tasks)}
+    if len(rows) > 1:
+        rows = {"average": scores.values.mean(axis=0), **rows}
+    layer = np.array(scores.layers, dtype=np.int64)
+    nothing = np.full(len(layer), np.nan)
+    curves = tuple(
+        Curve(
+            metric="task_scores",
+            unit="",
+            source=(),
+            conditions=(),
+            layer=layer,
+            depth=layer / max(scores.n_blocks, 1),
+            value=values,
+            low=nothing,
+            high=nothing,
+            n_prompts=None,
+            notes=("",) * len(layer),
+            label=name,
+            color=number % len(PALETTE),
+            dash=number // len(PALETTE),
+        )
+        for number, (name, values) in enumerate(rows.items())
+    )
+    return Panel("task_scores", "", axis, curves, (), split_by_prompts=False)
+
+
+def _chart(selection: Selection, panel: Panel, name: str, x_range: tuple[float, float]) -> Chart:
+    scores = selection.scores
+    states = f"{scores.readout} readout, positions {scores.positions}, {scores.pooling} pooling"
+    about = f"Main score of each task; {states}" if scores.readout else "Main score of each task"
+    chart = make_chart(panel, name, x_range, about, legend=True)
+    if selection.recommended is None:
+        return chart
+    layer = selection.recommended
+    place = layer / max(scores.n_blocks, 1) if panel.axis == "depth" else float(layer)
+    return replace(chart, marks=((Frame(x=x_range, y=(0.0, 1.0)).across(place), f"layer {layer}"),))
