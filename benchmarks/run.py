@@ -26,11 +26,11 @@ from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.processor import matmul_precision
 from layerscope.inputs.prompts import Prompt, select_prompts, tokenize
 from layerscope.inputs.texts import load_texts
-from layerscope.measuring.forward import PIECES, measure_block, split_blocks
+from layerscope.measuring.forward import measure_block, plan_batches, split_blocks
 from layerscope.measuring.measure import measure_spec
 from layerscope.measuring.plan import make_plan
-from layerscope.states.batches import Batch, make_batches
-from layerscope.states.passes import run_passes, shares_cores
+from layerscope.states.batches import Batch
+from layerscope.states.passes import run_passes
 
 MODEL = "smollm2-135m"
 CORE = ("prompt_entropy", "curvature", "anisotropy")
@@ -46,13 +46,11 @@ def spec_of(n: int, **options: object) -> RunSpec:
 
 def batches_of(model: LoadedModel, prompts: Sequence[Prompt], spec: RunSpec, views: int) -> list[Batch]:
     """The batches that a run puts through the model: prompts, then their views."""
-    multiple = PIECES if shares_cores(model) else 1
-    batches = make_batches([prompt.tokens for prompt in prompts], spec.batch_tokens, model.pad_id, multiple=multiple)
+    batches = plan_batches(model, [prompt.tokens for prompt in prompts], spec.batch_tokens)
     if views:
         chosen = ViewSpec(views=views)
         made = [view for prompt in prompts for view in make_views(prompt.text, prompt.id, chosen)]
-        tokens = tokenize(made, model.tokenizer, model.context)
-        batches += make_batches(tokens, spec.batch_tokens, model.pad_id, multiple=multiple)
+        batches += plan_batches(model, tokenize(made, model.tokenizer, model.context), spec.batch_tokens)
     return batches
 
 
@@ -156,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=128, help="leads")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the short comparisons")
-    parser.add_argument("--naive-share", type=int, default=8, help="the naive baseline takes every k-th prompt")
+    parser.add_argument("--naive-share", type=int, default=1, help="the naive baseline takes every k-th prompt")
     parser.add_argument("--only", choices=["core", "all", "naive", "memory"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
     given = parser.parse_args()

@@ -133,6 +133,10 @@ class RunSpec(Spec):
     permutations: int = Field(10, ge=10, description="Random pairings that DiME is compared with.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples for the intervals over prompts.")
     block_size: int = Field(32, ge=1, description="Prompts a block: what an interruption can lose.")
-    batch_tokens: int = Field(4096, ge=1, description="Padded tokens in one forward pass.")
+    batch_tokens: int = Field(
+        4096,
+        ge=1,
+        description="Padded tokens given to the model at once; on a CPU in four batches, for the cores to share.",
+    )
     keep_pooled: bool = Field(False, description="Keep the pooled vectors of every layer as .npy files.")
     seed: int = Field(0, ge=0, description="Seed of the resampling and of DiME's permutations.")

