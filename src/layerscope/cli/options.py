@@ -105,7 +105,7 @@ def _parameter(spec: type[Spec], name: str, field: FieldInfo) -> inspect.Paramet
 
 
 def _default_text(default: object) -> str:
-    if default is None or default is False:
+    if default is None or default is False or default == ():
         return ""
     shown = (
         ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in default)
