@@ -171,7 +171,8 @@ def _savings(facts: Facts) -> str:
     return (
         "\n".join(lines)
         + f"\n\nBoth in {facts.dtype}, the whole model without its language model head; {speed.n_texts} texts, "
-        f"{speed.n_tokens:,} tokens, batches of {speed.batch_size}, on {speed.device} with {speed.threads} threads; in "
+        f"{speed.n_tokens:,} tokens, batches of {speed.batch_size}, on {speed.device} with {speed.threads} "
+        f"thread{'s' if speed.threads > 1 else ''}; in "
         f"turn, ratio = median over rounds{spread}."
     )
 
@@ -189,7 +190,9 @@ def _why(facts: Facts) -> str:
     lines += ["\n".join(f"- {note}" for note in notes)] if notes else []
     if evidence.revision is None:
         lines.append("The scores were imported: nothing shows that they are of these weights.")
-    if facts.spec.prefix:
+    if evidence.dtype and evidence.dtype != facts.dtype:
+        lines.append(f"The run was computed in {evidence.dtype}, this model is {facts.dtype}.")
+    if facts.spec.prefix and evidence.selection is not None:
         lines.append("The scores were taken without the default prompt.")
     return "\n\n".join(lines)
 
@@ -211,7 +214,8 @@ def _scores(facts: Facts, evidence: Evidence) -> list[str]:
     table = ["| " + " | ".join(row) + " |" for row in rows]
     table.insert(1, "|---|---|---|---|---|")
     tasks = selection.scores.tasks
-    same = f"Layers that cannot be told from the best: {spans(list(selection.indistinguishable)) or 'unknown'}."
+    members = selection.indistinguishable
+    same = f"Cannot be told from the best: {spans(members) if members else 'unknown'}."
     about = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}: {', '.join(tasks)}. {same}"
     return ["\n".join(table), about]
 

@@ -22,7 +22,8 @@ _SETTING = ("readout", "positions", "pooling")
 class Evidence:
     """A run's answer about one setting.
 
-    `revision` is None where results were imported, so that nothing says which weights they are of.
+    `revision` is None where results were imported, so that nothing says which weights they are of. `context` and `dtype`
+    are what the run was computed with; dtype is empty where that is not known.
     """
 
     run: str
@@ -31,6 +32,7 @@ class Evidence:
     model: ModelSpec
     revision: str | None
     context: int | None
+    dtype: str
 
     @property
     def recommended(self) -> int | None:
@@ -64,9 +66,8 @@ def read_choice(run: Path, spec: ExportSpec) -> tuple[ExportSpec, Evidence]:
     filled: dict[str, object] = {}
     if selection is not None:
         filled = {name: getattr(selection.scores, name) for name in _SETTING}
-    model, revision, context = _provenance(run, picked)
-    filled |= {"context": context}
-    evidence = Evidence(run.name or str(run), picked, selection, model, revision, context)
+    evidence = _evidence(run, picked, selection)
+    filled |= {"context": evidence.context}
     filled |= {"layer": evidence.recommended}
     given = spec.model_dump(exclude_unset=True)
     merged = {name: value for name, value in filled.items() if value not in (None, "")} | given
@@ -116,11 +117,15 @@ def _selection(picked: Pick, spec: ExportSpec, run: Path) -> Selection | None:
     return next((one for one in fitting if one is picked.selection), fitting[0])
 
 
-def _provenance(run: Path, picked: Pick) -> tuple[ModelSpec, str | None, int | None]:
-    if picked.by == "scores":
-        scored = read_tasks_record(run)
-        imported = scored.spec is None or scored.resolved is None
-        revision = None if imported or scored.resolved is None else scored.resolved.model_revision
-        return scored.model, revision, scored.spec.context if scored.spec is not None else None
-    measured = load_run(run).record
-    return measured.spec.model, measured.resolved.model_revision, measured.spec.texts.context
+def _evidence(run: Path, picked: Pick, selection: Selection | None) -> Evidence:
+    name = run.resolve().name
+    if picked.by == "metrics":
+        run_record = load_run(run).record
+        measured, context = run_record.resolved, run_record.spec.texts.context
+        model, revision, dtype = run_record.spec.model, measured.model_revision, measured.dtype
+        return Evidence(name, picked, selection, model, revision, context, dtype)
+    record = read_tasks_record(run)
+    if record.spec is None or record.resolved is None:
+        return Evidence(name, picked, selection, record.model, None, None, "")
+    scored = record.resolved
+    return Evidence(name, picked, selection, record.model, scored.model_revision, record.spec.context, scored.dtype)

@@ -1,0 +1,85 @@
+"""What a run says fills in what was not given, and is refused where it is about something else."""
+
+import pytest
+from tests.export.scored import TASKS, save_scores
+
+from layerscope.config import ModelSpec
+from layerscope.errors import UserError
+from layerscope.export.evidence import read_choice, require_same_model
+from layerscope.export.export import export_layer
+from layerscope.export.spec import ExportSpec
+from layerscope.inputs.models import load_model
+
+
+@pytest.fixture(scope="module")
+def model(reader):
+    return load_model(ModelSpec(name=str(reader)))
+
+
+@pytest.fixture
+def run(model, tmp_path):
+    return save_scores(tmp_path / "run", model.spec.name, model.revision, readouts=("normed", "raw"), context=100)
+
+
+def test_the_recommended_setting_layer_and_context(run):
+    spec, evidence = read_choice(run, ExportSpec())
+    assert (spec.layer, spec.readout, spec.positions, spec.pooling, spec.context) == (2, "normed", "all", "mean", 100)
+    assert evidence.recommended == 2
+    assert evidence.score(2)["average"] == pytest.approx(0.3 + 0.03 * 3 + 0.3, abs=0.005)
+    assert evidence.score(2)["in_set"]
+    assert not evidence.score(3)["in_set"]
+    assert evidence.score(9) is None
+
+
+def test_what_is_given_stays_and_the_rest_is_of_its_setting(run):
+    spec, evidence = read_choice(run, ExportSpec(readout="raw"))
+    assert (spec.layer, spec.readout) == (1, "raw")
+    assert evidence.selection.scores.readout == "raw"
+    spec, evidence = read_choice(run, ExportSpec(layer=3, context=50))
+    assert (spec.layer, spec.context, evidence.recommended) == (3, 50, 2)
+
+
+def test_a_setting_that_was_not_scored(run):
+    with pytest.raises(UserError, match=r"has no scores with pooling last .*normed/all/mean, raw/all/mean"):
+        read_choice(run, ExportSpec(pooling="last"))
+
+
+def test_scores_of_other_weights_or_another_way_to_run_them(model, run, reader, tmp_path):
+    _, evidence = read_choice(run, ExportSpec())
+    require_same_model(evidence, model)
+    both = load_model(ModelSpec(name=str(reader), bidirectional=True))
+    with pytest.raises(UserError, match="bidirectional=False, and here it is True"):
+        require_same_model(evidence, both)
+    other = save_scores(tmp_path / "other", "elsewhere/model", "sha256:0")
+    with pytest.raises(UserError, match=r"is about elsewhere/model \(revision sha256:0\)"):
+        export_layer(str(reader), out=tmp_path / "out", run=other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_imported_scores_say_nothing_about_weights(model, tmp_path):
+    run = save_scores(tmp_path / "run", "m", "", imported=True)
+    spec, evidence = read_choice(run, ExportSpec(readout="raw"))
+    assert (spec.layer, spec.readout) == (2, "raw")
+    require_same_model(evidence, model)
+
+
+def test_the_card_holds_the_evidence(run, reader, tmp_path):
+    made = export_layer(str(reader), out=tmp_path / "out", run=run)
+    assert (made.layer, made.spec.context) == (2, 100)
+    card = (made.path / "README.md").read_text()
+    rows = {line.split(" | ")[0].strip("| "): line for line in card.splitlines() if line.startswith("| ")}
+    assert rows["this model"].split(" | ")[1:3] == ["2", "0.692"]
+    assert rows["last"].split(" | ")[1:3] == ["3", "0.592"]
+    assert rows["last"].endswith("| no |")
+    assert f"7 tasks: {', '.join(TASKS)}. Cannot be told from the best: layer 2." in card
+    assert "not the recommended" not in card
+    other = export_layer(str(reader), 1, out=tmp_path / "one", run=run)
+    assert "**Exported was layer 1, not the recommended layer 2.**" in (other.path / "README.md").read_text()
+
+
+def test_a_run_that_is_none(reader, tmp_path):
+    with pytest.raises(UserError, match="not a folder"):
+        export_layer(str(reader), out=tmp_path / "out", run=tmp_path / "missing")
+    with pytest.raises(UserError, match="neither metrics nor scores"):
+        export_layer(str(reader), out=tmp_path / "out", run=tmp_path)
+    assert list(tmp_path.iterdir()) == []
