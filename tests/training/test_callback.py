@@ -96,10 +96,28 @@ def test_training_is_the_same_bit_for_bit_with_and_without(trainer, texts, tmp_p
     assert bare_draws == watched_draws
 
 
+class StopAfter(TrainerCallback):
+    """Ends training after a step that nobody could have foreseen."""
+
+    def on_step_begin(self, args, state, control, **given):
+        control.should_training_stop = False
+
+    def on_log(self, args, state, control, logs=None, **given):
+        control.should_training_stop = True
+
+
+def test_training_that_ends_before_its_time_is_measured_at_its_end(trainer, texts, tmp_path):
+    trainer(LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), StopAfter(), logging_steps=3).train()
+    assert [step["step"] for step in watch_file(tmp_path / "w")["steps"]] == [0, 1, 2, 3]
+
+
 class Recorder(TrainerCallback):
     """Stands in for TensorBoard and the like."""
 
     seen: ClassVar[list] = []
+
+    def on_train_end(self, args, state, control, **given):
+        Recorder.seen.append((state.global_step, {"closed": True}))
 
     def on_log(self, args, state, control, logs=None, model=None, **given):
         Recorder.seen.append((state.global_step, dict(logs)))
@@ -112,12 +130,15 @@ def recorder(monkeypatch):
     return Recorder
 
 
-def test_scalars_go_to_what_the_trainer_reports_to_and_to_its_history(trainer, texts, tmp_path, recorder):
-    training = trainer(LayerscopeCallback(texts, ["prompt_entropy"]), report_to=["recorder"])
+def test_scalars_go_to_what_the_trainer_reports_to_and_to_its_history(trainer, texts, tmp_path, recorder, capsys):
+    training = trainer(report_to=["recorder"])
+    LayerscopeCallback(texts, ["prompt_entropy"]).attach(training)
     training.train()
     ours = {step: logs for step, logs in recorder.seen if "layerscope/prompt_entropy/layer_03" in logs}
     assert list(ours) == [0, 1, 2, 4, 5]
-    assert any("loss" in logs for _, logs in recorder.seen)  # what the Trainer itself reports comes as before
+    assert recorder.seen[-1] == (5, {"closed": True})  # nothing comes after a reporter has closed
+    assert [step for step, logs in recorder.seen if "loss" in logs] == [2, 4]  # what the Trainer reports itself
+    assert "layer_03" not in capsys.readouterr().out  # 60 numbers a step are not for the screen
     run = layerscope.load_run(tmp_path / "out" / "layerscope" / "step4")
     rows = run.layers.filter(layer=3)
     values = dict(zip(rows["normalization"], rows["value"], strict=True))
@@ -126,6 +147,19 @@ def test_scalars_go_to_what_the_trainer_reports_to_and_to_its_history(trainer, t
     assert ours[4]["layerscope/seconds"] > 0
     history = [entry for entry in training.state.log_history if "layerscope/prompt_entropy/layer_03" in entry]
     assert [entry["step"] for entry in history] == [0, 1, 2, 4, 5]
+
+
+def test_a_callback_that_was_only_handed_over_says_how_to_reach_what_the_trainer_reports_to(
+    trainer, texts, tmp_path, recorder, caplog
+):
+    watching = LayerscopeCallback(texts, ["curvature"])
+    training = trainer(watching, report_to=["recorder"], steps=1)
+    training.train()
+    assert "with callback.attach(trainer) also to recorder" in caplog.text
+    assert any("layerscope/curvature/layer_03" in entry for entry in training.state.log_history)
+    assert not any("layerscope/curvature/layer_03" in logs for _, logs in recorder.seen)
+    assert watching.attach(training) is watching
+    assert training.callback_handler.callbacks.count(watching) == 1
 
 
 def test_scalar_names_tell_curves_apart_and_leave_out_what_is_not_a_number(family_folder, texts):
@@ -180,9 +214,8 @@ def test_a_model_that_diverged_a_reporter_that_fails_and_a_folder_that_cannot_be
     monkeypatch.setattr(
         Recorder, "on_log", lambda self, args, state, control, **given: refuse() if state.global_step == 0 else None
     )
-    training = trainer(
-        LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), report_to=["recorder"], learning_rate=1e30
-    )
+    training = trainer(report_to=["recorder"], learning_rate=1e30)
+    LayerscopeCallback(texts, "curvature", out=tmp_path / "w").attach(training)
     training.train()
     steps = {step["step"]: step["reason"] for step in watch_file(tmp_path / "w")["steps"]}
     assert steps[0] == "was measured but not reported: ConnectionError: no server"

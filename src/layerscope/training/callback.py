@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from layerscope.config import ModelSpec, TextSpec
 from layerscope.errors import UserError
@@ -18,7 +25,7 @@ from layerscope.measuring.measure import run_spec
 from layerscope.measuring.plan import make_plan
 from layerscope.results.run import Run
 from layerscope.tasks.random_state import kept_random_state
-from layerscope.training.reporting import Reporters, scalars
+from layerscope.training.reporting import log_to_reporters, scalars
 from layerscope.training.steps import is_log_step
 from layerscope.training.watch import Watch, WatchedStep, read_watch
 
@@ -30,9 +37,9 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
     """Measures the model in training at step 0, 1, 2, 4, ... and the last step, or every so many.
 
     Each measurement is an ordinary run, in OUT/stepN, which `layerscope table`, `query` and `report` read. Its values are
-    also logged as scalars such as layerscope/prompt_entropy/layer_03 to whatever the Trainer reports to. Training is the
-    same bit for bit with and without it. What goes wrong in it is a line in the log and in OUT/watch.json, and training
-    goes on; OUT/watch.json also says what it cost.
+    also scalars such as layerscope/prompt_entropy/layer_03 in the Trainer's history and, once `attach` has told the
+    callback its Trainer, in whatever that reports to. Training is the same bit for bit with and without it. What goes
+    wrong in it is a line in the log and in OUT/watch.json, and training goes on; OUT/watch.json also says what it cost.
     """
 
     def __init__(
@@ -67,42 +74,55 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
         self.out = None if out is None else Path(out)
         self.name = name
         self.watch = Watch()
-        self._reporters: Reporters | None = None
+        self._trainer: Trainer | None = None
         self._started = time.perf_counter()
+
+    def attach(self, trainer: Trainer) -> LayerscopeCallback:
+        """Watch this Trainer's run, and log to whatever it reports to (TensorBoard, W&B, MLflow, ...).
+
+        A Trainer tells its callbacks nothing of the others, so `callbacks=[...]` alone is enough for everything but that.
+        """
+        if self not in trainer.callback_handler.callbacks:
+            trainer.add_callback(self)
+        self._trainer = trainer
+        return self
 
     def due(self, step: int) -> bool:
         """Whether a step is one to measure at, apart from the last one."""
         return step == 0 or (is_log_step(step) if self.every is None else step % self.every == 0)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, _: TrainerControl, **given: object) -> None:
         """Measure the initial weights; training that goes on from a checkpoint was measured there already."""
         self._started = time.perf_counter()
-        self._reporters = Reporters(args.report_to)
+        if args.report_to and self._trainer is None and state.is_world_process_zero:
+            logger.warning(
+                "layerscope: values go to the run folders and the Trainer's history; with callback.attach(trainer) also to %s",
+                ", ".join(args.report_to),
+            )
         self.out = self.out or Path(args.output_dir) / "layerscope"
         self.watch = read_watch(self.out).until(state.global_step)
         if state.global_step == 0:
-            self._look(args, state, control, given)
+            self._look(args, state, given, trainer=self._trainer)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
     ) -> None:
-        """Measure where the step is due."""
-        if self.due(state.global_step):
-            self._look(args, state, control, given)
+        """Measure where the step is due, and at the last one: once training has ended, reporters have closed."""
+        if self.due(state.global_step) or state.global_step >= state.max_steps or control.should_training_stop:
+            self._look(args, state, given, trainer=self._trainer)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
-    ) -> None:
-        """Measure the last step, if it has not been."""
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, _: TrainerControl, **given: object) -> None:
+        """Measure the last step, where training ended before its time."""
         if state.global_step not in self.watch.measured:
-            self._look(args, state, control, given)
-        if self._reporters is not None:
-            self._reporters.close()
+            self._look(args, state, given)
 
     def _look(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, given: dict[str, object]
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        given: dict[str, object],
+        *,
+        trainer: Trainer | None = None,
     ) -> None:
         if not state.is_world_process_zero:
             return
@@ -117,8 +137,8 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
             logs = scalars(run.layers) | {"layerscope/seconds": done.seconds}
             state.log_history.append({**logs, "epoch": state.epoch, "step": step})
             with _never_breaking_training(step, "was measured but not reported") as trouble:
-                if self._reporters is not None:
-                    self._reporters.log(logs, args, state, control, given.get("model"))
+                if trainer is not None:
+                    log_to_reporters(trainer, logs)
         self.watch = self.watch.adding(done.model_copy(update={"reason": "; ".join(trouble)}))
         with _never_breaking_training(step, "is not in watch.json"):
             self.watch.write(self.out)

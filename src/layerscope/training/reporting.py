@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import polars as pl
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer
 
 # What tells two curves of one metric apart; the first value of each, the default, stays out of the name.
 _KEYS = ("variant", "alpha", "readout", "positions", "pooling", "normalization")
@@ -26,37 +23,14 @@ def scalars(layers: pl.DataFrame) -> dict[str, float]:
     return found
 
 
-class Reporters:
-    """The integrations named by TrainingArguments.report_to, once more.
+def log_to_reporters(trainer: Trainer, logs: dict[str, float]) -> None:
+    """Give values to everything that listens to a Trainer's log, but not to what prints it.
 
-    A Trainer gives its callbacks no way to its own log, and its integrations have been called by the time a callback
-    sees what is logged. So each is made again: W&B and MLflow join the run that is active, TensorBoard writes a second
-    file into the same folder. They are only ever told to log.
+    Not by `trainer.log`: subclasses flush metrics of their own in it, and it would count as the step's log, so that a
+    loss that was due at this step would be lost.
     """
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-    def __init__(self, report_to: str | Sequence[str] | None) -> None:
-        self._report_to = report_to
-        self._made: list[Any] | None = None
-
-    def log(
-        self,
-        logs: dict[str, float],
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: object,
-    ) -> None:
-        """Log to all of them, at the step the state is at."""
-        if self._made is None:
-            from transformers.integrations import get_reporting_integration_callbacks
-
-            self._made = [integration() for integration in get_reporting_integration_callbacks(self._report_to)]
-        for reporter in self._made:
-            reporter.on_log(args, state, control, model=model, logs=dict(logs))
-
-    def close(self) -> None:
-        """Close the files that were opened here; runs that were only joined stay open."""
-        for reporter in self._made or ():
-            writer = getattr(reporter, "tb_writer", None)
-            if writer is not None:
-                writer.close()
+    for callback in trainer.callback_handler.callbacks:
+        if not isinstance(callback, (PrinterCallback, ProgressCallback)):
+            callback.on_log(trainer.args, trainer.state, trainer.control, model=trainer.model, logs=dict(logs))
