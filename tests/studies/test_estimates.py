@@ -5,7 +5,14 @@ import pytest
 from scipy import stats
 
 from layerscope.intervals import LEVEL
-from layerscope.studies.estimates import bounded_contrast, difference, interval_estimate, mean_estimate, paired_t
+from layerscope.studies.estimates import (
+    bounded_contrast,
+    difference,
+    interval_estimate,
+    mean_estimate,
+    paired_t,
+    weaker,
+)
 
 
 def test_mean_has_its_interval_and_a_small_p_where_it_is_far_from_zero():
@@ -52,3 +59,12 @@ def test_a_contrast_of_layers_is_never_surer_than_any_correlation_allows():
     twice = difference(estimate, estimate)
     assert twice.value == 0.0
     assert twice.high == pytest.approx(0.6)
+
+
+def test_all_of_a_sign_is_as_sure_as_the_least_of_them():
+    strong, weak = mean_estimate(np.linspace(2, 3, 12)), mean_estimate(np.linspace(-0.5, 1.5, 12))
+    assert weaker([strong, weak], 1) == weak
+    against = weaker([strong, weak], -1)
+    assert against.value == strong.value
+    assert against.p == 2 * strong.p
+    assert np.isnan(weaker([strong, mean_estimate(np.ones(2))], 1).value)

@@ -19,7 +19,7 @@ from layerscope.studies.findings import Claim, Test, number
 from layerscope.studies.grid import entropy_run, require_trained, short, text_spec
 from layerscope.studies.jobs import Job, Measure, Results
 from layerscope.studies.layer_curves import facet, layer_curve
-from layerscope.studies.prompt_curves import PromptCurves, prompt_curves
+from layerscope.studies.prompt_curves import PromptCurves, has_massive_tokens, prompt_curves
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
 
@@ -114,12 +114,11 @@ def exponents(entropy: Float[np.ndarray, " cases"], size: int, order: float = 2.
 
 def _tests(about: str, run: Run, seed: int) -> list[Test]:
     tests = []
-    plain = prompt_curves(run, "prompt_entropy")
+    massive = has_massive_tokens(run)
     for positions in ("all", "no-sink"):
         where = "" if positions == "all" else ", no-sink"
         curves = {order: prompt_curves(run, "prompt_entropy", alpha=order, positions=positions) for order in ALPHAS}
-        if positions == "no-sink" and np.array_equal(curves[1.0].values, plain.values, equal_nan=True):
-            # No massive token anywhere: the same test twice would only weigh on the others.
+        if positions == "no-sink" and not massive:
             continue
         for order in (0.5, 2.0, math.inf):
             values = _alike(curves[1.0], curves[order]) - ALIKE

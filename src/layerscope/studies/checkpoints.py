@@ -11,7 +11,7 @@ from layerscope.curves import title
 from layerscope.errors import UserError
 from layerscope.figures import FacetLook, plot_facets
 from layerscope.results.run import Run
-from layerscope.studies.estimates import mean_estimate
+from layerscope.studies.estimates import mean_estimate, weaker
 from layerscope.studies.findings import Claim, Test
 from layerscope.studies.grid import PAIR, checkpoint_names, curves_run, short
 from layerscope.studies.jobs import Job, Measure, Results
@@ -28,7 +28,7 @@ MIDDLE = Claim(
     "middle-moves-most",
     "Training changes the middle layers most",
     SOURCE,
-    "movement over the checkpoints, middle third minus another third",
+    "movement over the checkpoints, middle third minus the more moved of its neighbours",
     "positive",
 )
 COMPRESSED = Claim(
@@ -117,9 +117,8 @@ def _tests(about: str, runs: Mapping[int, Run], seed: int) -> list[Test]:
     tests = []
     for metric in OF_PROMPTS:
         series = training_series(runs, metric)
-        for other in ("early", "late"):
-            estimate = mean_estimate(middle_lead(series, other), unit=series[0].unit, seed=seed)
-            tests.append(Test(MIDDLE, f"{title(metric)}, {about}, against the {other} third", estimate))
+        sides = [mean_estimate(middle_lead(series, o), unit=series[0].unit, seed=seed) for o in ("early", "late")]
+        tests.append(Test(MIDDLE, f"{title(metric)}, {about}", weaker(sides, 1)))
     entropy = training_series(runs, "prompt_entropy")
     change = entropy[-1].band("middle") - entropy[0].band("middle")
     tests.append(Test(COMPRESSED, about, mean_estimate(change, unit="nats", seed=seed)))

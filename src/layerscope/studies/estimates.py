@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -119,9 +120,20 @@ def bounded_contrast(
     return _student(float(weights[used] @ value[used]), error, degrees, n, "prompts", unit)
 
 
-def interval_estimate(
-    value: float, low: float, high: float, *, n: int, over: str, unit: str = ""
-) -> Estimate:
+def weaker(estimates: Sequence[Estimate], sign: Literal[1, -1]) -> Estimate:
+    """The one of several estimates that says least for `all of them have this sign`.
+
+    All have it where the weakest has it, at its own p (an intersection-union test). That the weakest was looked for is
+    paid for where it speaks against: p is then multiplied by their number.
+    """
+    gaps = [one for one in estimates if not math.isfinite(one.value)]
+    if gaps:
+        return gaps[0]
+    least = min(estimates, key=lambda one: sign * one.value)
+    return least if sign * least.value > 0 else replace(least, p=min(1.0, least.p * len(estimates)))
+
+
+def interval_estimate(value: float, low: float, high: float, *, n: int, over: str, unit: str = "") -> Estimate:
     """A quantity whose Student interval over `n` units is known, with the p-value that belongs to it."""
     if n < 2 or not all(math.isfinite(end) for end in (value, low, high)):
         return no_estimate(f"{n} {over}: no interval", over=over, unit=unit)

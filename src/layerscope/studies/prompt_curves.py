@@ -96,6 +96,12 @@ def prompt_curves(run: Run, metric: str, **conditions: object) -> PromptCurves:
     )
 
 
+def has_massive_tokens(run: Run) -> bool:
+    """Whether leaving out massive tokens changes any entropy; where it does not, the same test twice says nothing."""
+    plain, without = (prompt_curves(run, "prompt_entropy", positions=one).values for one in ("all", "no-sink"))
+    return not np.array_equal(plain, without, equal_nan=True)
+
+
 def paired(one: PromptCurves, other: PromptCurves) -> tuple[PromptCurves, PromptCurves]:
     """The prompts that both have, in one order; the layers must agree.
 

@@ -139,12 +139,16 @@ def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Res
     missing: list[Missing] = []
     total = float(len(jobs))
     report(name, 0.0, total)
+    shown = 0.0
     for index, job in enumerate(jobs):
 
         def inside(stage: str, done: float, of: float, index: int = index) -> None:
             start, end = STAGES.get(stage, (0.0, 0.95))
             share = done / of if of else 1.0
-            report(name, index + start + (end - start) * share, total)
+            nonlocal shown
+            # A job may have stages of its own, of which nobody knows how long they are: never go back.
+            shown = max(shown, index + start + (end - start) * share)
+            report(name, shown, total)
 
         result = run_job(job, root, inside)
         if isinstance(result, Missing):
