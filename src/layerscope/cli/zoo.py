@@ -27,7 +27,7 @@ def train(
     cache: Cache = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
 ) -> None:
-    """Train a GPT-NeoX and a Mamba-2 on Wikipedia leads (about 10 minutes on 2 cores).
+    """Train a GPT-NeoX and a Mamba-2 on Wikipedia leads (about 12 minutes on 2 cores).
 
     Models that are trained already are left as they are; one that was interrupted is trained again from its start.
     """
