@@ -34,7 +34,7 @@ FACETS = pl.Schema(
 """What `plot_facets` draws: a point of a line in a cell of the grid. `step` is the place on the colour scale, or null."""
 
 # Inches.
-CELL, CELL_HEIGHT, LEFT, GAP_X, GAP_Y, TITLE, LINE, BAR = 2.9, 2.0, 0.75, 0.72, 0.78, 0.4, 0.185, 0.95
+CELL, ONE_CELL, CELL_HEIGHT, LEFT, GAP_X, GAP_Y, LINE, BAR = 2.9, 4.8, 2.0, 0.78, 0.85, 0.78, 0.185, 0.95
 MOST_MARKERS = 20
 MOST_TICKS = 8
 # The palest end of the map would vanish on white.
@@ -130,6 +130,11 @@ def _cells(data: pl.DataFrame, wrap: int | None) -> list[_Cell]:
     return [_Cell(rows.index(row), columns.index(column), row, column) for row, column in pairs]
 
 
+def _cell_width(n_columns: int) -> float:
+    """A chart alone in its row has room for the words above it."""
+    return ONE_CELL if n_columns == 1 else CELL
+
+
 @dataclass(frozen=True)
 class _Sheet:
     """Where everything stands, in inches, so that nothing can overlap."""
@@ -146,7 +151,7 @@ class _Sheet:
     def of(cls, cells: Sequence[_Cell], lines: Sequence[str], look: FacetLook) -> _Sheet:
         n_rows, n_columns = max(cell.i for cell in cells) + 1, max(cell.j for cell in cells) + 1
         right = BAR if look.color == "step" else 0.2
-        width = LEFT + n_columns * CELL + (n_columns - 1) * GAP_X + right
+        width = LEFT + n_columns * _cell_width(n_columns) + (n_columns - 1) * GAP_X + right
         wrap = int((width - LEFT) * 16)
         per_row = max(1, int((width - LEFT) * 14 // (max((len(line) for line in lines), default=0) + 9)))
         # A single line is named by the title.
@@ -163,7 +168,11 @@ class _Sheet:
 
     @property
     def width(self) -> float:
-        return LEFT + self.n_columns * CELL + (self.n_columns - 1) * GAP_X + self.right
+        return LEFT + self.n_columns * self.cell + (self.n_columns - 1) * GAP_X + self.right
+
+    @property
+    def cell(self) -> float:
+        return _cell_width(self.n_columns)
 
     @property
     def head(self) -> float:
@@ -178,9 +187,9 @@ class _Sheet:
         return self.height - 0.12 - 0.27 * len(self.title) - LINE * len(self.about) - 0.08
 
     def place(self, row: int, column: int) -> tuple[float, float, float, float]:
-        left = LEFT + column * (CELL + GAP_X)
+        left = LEFT + column * (self.cell + GAP_X)
         bottom = self.height - self.head - (row + 1) * CELL_HEIGHT - row * GAP_Y
-        return left / self.width, bottom / self.height, CELL / self.width, CELL_HEIGHT / self.height
+        return left / self.width, bottom / self.height, self.cell / self.width, CELL_HEIGHT / self.height
 
     def write(self, figure: Figure) -> None:
         top = self.height - 0.12

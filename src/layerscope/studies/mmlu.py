@@ -14,7 +14,7 @@ from layerscope.errors import UserError
 from layerscope.figures import FACETS, FacetLook, plot_facets
 from layerscope.measuring.progress import Report
 from layerscope.studies.estimates import Estimate, no_estimate
-from layerscope.studies.findings import Claim, Test, number
+from layerscope.studies.findings import Claim, Test
 from layerscope.studies.grid import is_ssm, model_spec, require_trained, short
 from layerscope.studies.jobs import Job, Results
 from layerscope.studies.spec import StudySpec
@@ -102,12 +102,6 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         accuracy = int(run.scores["n_correct"].sum()) / max(1, int(total))
         notes.append(f"{short(model)}: {accuracy:.1%} of {total:,} questions right, in {len(run.scores)} subjects.")
         notes += [f"{short(model)}: {sentence}" for sentence in run.guessing.sentences()]
-        reliability = run.relations["reliability"].drop_nulls()
-        if len(reliability):
-            notes.append(
-                f"{short(model)}: {number(float(reliability[0]))} of the variance between subjects is not chance: no "
-                "correlation above its square root can be expected."
-            )
     if not tests:
         raise UserError("no model has answers, so there is nothing to relate")
     data = pl.concat(lines)

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from layerscope.analysis.scores import TaskScores, read_scores
-from layerscope.analysis.selection import select_layers
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
 from layerscope.figures import FacetLook, plot_facets
@@ -100,10 +99,8 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             settings = {state: found[state] for state in STATES if state in found}
             tests += _score_tests(short(model), settings)
             notes += [_sentence(short(model), state, one) for state, one in settings.items()]
-            selections = {(one.scores.readout, one.scores.positions): one for one in select_layers(run.scores)}
-            for state, one in settings.items():
-                line = score_lines(one, selections[state], "score", ", ".join(state))
-                parts.append(line.with_columns(column=pl.lit(f"{short(model)}, {len(one.tasks)} tasks")))
+            prefix = f"{short(model)}: " if len(spec.models) > 1 else ""
+            parts += [score_lines(one, ", ".join(state), prefix=prefix) for state, one in settings.items()]
             tables[f"scores-{short(model)}"] = run.scores
         if results.has(f"{model} metrics"):
             measured = results.run(f"{model} metrics")
@@ -111,7 +108,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             for readout, positions in STATES:
                 conditions = {"readout": readout, "positions": positions}
                 curve = layer_curve(measured, "prompt_entropy", normalization="max", **conditions)
-                parts.append(facet(curve, ("entropy", short(model), f"{readout}, {positions}")))
+                parts.append(facet(curve, ("entropy", f"{short(model)}: prompt entropy", f"{readout}, {positions}")))
                 valleys.append(prompt_curves(measured, "prompt_entropy", **conditions))
             with_first, without = paired(valleys[0], valleys[1])
             weights = valley_weights(with_first.depth)
@@ -123,9 +120,13 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     look = FacetLook(
         title="What is read from a layer, and what it is worth",
         about="raw: the residual stream; normed: after the model's final norm; no-first: without the first token; "
-        "band: 95 % interval over tasks or prompts",
+        "band of the entropy: 95 % interval over prompts",
         x_label="depth (layer / number of layers)",
-        y_labels={"score": "average main score", "entropy": "Prompt entropy (share of log min(T, D))"},
+        y_labels={
+            "average": "average main score",
+            "task": "main score",
+            "entropy": "Prompt entropy\n(share of log min(T, D))",
+        },
         wrap=2,
     )
     return Outcome(tests, [Drawing("readouts", plot_facets(data, look), data)], tables, notes)

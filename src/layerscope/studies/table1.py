@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from layerscope.analysis.last_layer import compare_with_last
@@ -70,7 +71,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             Test(EVERY_TASK, short(model), _gain(row, n)),
         ]
         notes.append(_sentence(short(model), row))
-        lines.append(score_lines(setting, selection, "average", short(model)))
+        lines.append(score_lines(setting, short(model)))
     if not rows:
         raise UserError("no task has a score, so there is nothing to compare")
     notes.append(
@@ -80,30 +81,41 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     data = pl.concat(lines)
     look = FacetLook(
         title="Score of every layer",
-        about="average over the tasks; readout normed, mean pooling; band: 95 % interval over tasks",
+        about="main scores; readout normed, mean pooling; intervals of the differences between layers are in findings.md",
         x_label="depth (layer / number of layers)",
-        y_labels={"average": "average main score"},
+        y_labels={"average": "average main score", "task": "main score"},
+        wrap=2,
     )
     return Outcome(tests, [Drawing("table1", plot_facets(data, look), data)], {"comparison": pl.concat(rows)}, notes)
 
 
-def score_lines(setting: TaskScores, selection: Selection, row: str, line: str) -> pl.DataFrame:
-    """The average over tasks at every layer, as a line of a chart."""
-    table = selection.layers.sort("layer")
-    n = len(table)
-    return pl.DataFrame(
-        {
-            "row": [row] * n,
-            "column": [f"{len(setting.tasks)} tasks" if len(setting.tasks) > 1 else setting.tasks[0]] * n,
-            "line": [line] * n,
-            "step": [None] * n,
-            "x": table["depth"],
-            "value": table["average"],
-            "low": table["ci_low"],
-            "high": table["ci_high"],
-        },
-        schema=FACETS,
-    )
+def score_lines(setting: TaskScores, line: str, *, prefix: str = "") -> pl.DataFrame:
+    """Scores at every layer as lines of charts: one chart for the average over tasks and one for each task.
+
+    Without bands: tasks differ in level far more than layers do, so an interval over tasks of one layer's average says
+    nothing about the layers. The findings have the intervals, of differences between layers.
+    """
+    charts = {"average": setting.values.mean(axis=0)} | dict(zip(setting.tasks, setting.values, strict=True))
+    parts = []
+    for name, values in charts.items():
+        n = len(values)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "row": ["average" if name == "average" else "task"] * n,
+                    "column": [f"{prefix}average of {len(setting.tasks)} tasks" if name == "average" else prefix + name]
+                    * n,
+                    "line": [line] * n,
+                    "step": [None] * n,
+                    "x": np.array(setting.layers) / max(1, setting.n_blocks),
+                    "value": values,
+                    "low": [None] * n,
+                    "high": [None] * n,
+                },
+                schema=FACETS,
+            )
+        )
+    return pl.concat(parts)
 
 
 def _left_out(selection: Selection, n: int) -> Estimate:
