@@ -37,6 +37,8 @@ def test_one_letter_always_is_not_knowing():
     assert found.letter_share == 1
     assert found.p_letters == 1
     assert found.from_letters == pytest.approx(found.accuracy)
+    assert found.r_letters == pytest.approx(1)
+    assert "set by their keys: the two accuracies correlate at 1.00" in " ".join(found.sentences())
     assert not found.knows
 
 
@@ -59,6 +61,8 @@ def test_a_model_that_knows():
     assert found.p_letters == found.p_alike == pytest.approx(1 / 500)
     assert found.ceiling == pytest.approx(np.sqrt(found.reliability))
     assert found.ceiling > 0.9
+    assert abs(found.r_letters) < 0.6
+    assert "set by their keys" not in " ".join(found.sentences())
     assert not any("nothing to correlate" in sentence for sentence in found.sentences())
 
 
@@ -101,5 +105,6 @@ def test_degenerate_answers():
     right = answered("ABCD" * 3, "ABCD" * 3, ["x", "y", "z"] * 4)
     found = judge_answers(right, permutations=99)
     assert (found.accuracy, found.p_alike, found.reliability) == (1, 1, 0)
+    assert np.isnan(found.r_letters)
     with pytest.raises(UserError, match="got none"):
         judge_answers(right.head(0))

@@ -13,6 +13,8 @@ from layerscope.errors import UserError
 
 CHANCE = 0.25
 ALPHA = 0.05
+HABIT = 0.7
+"""Correlation above which half of what tells the subjects apart is how often their keys are the favourite letters."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class Guessing:
     """What the answers to all questions say together.
 
     `letter` is the letter chosen most often and `letter_share` how often. `from_letters` is the accuracy that choosing
-    each letter as often as it was, but at random within each subject, has on average; `p_letters` whether more was
-    right than that gives (one-sided). `p_alike` is whether the subjects' accuracies differ more than those of equally
+    each letter as often as it was, but at random within each subject, has on average; `p_letters` is whether more was
+    right than that gives (one-sided), and `r_letters` how the two accuracies correlate over subjects, in [-1, 1]; NaN
+    where one is the same everywhere. `p_alike` is whether the subjects' accuracies differ more than those of equally
     easy subjects would. `reliability` is the share of their variance that is not chance, and `ceiling` its square root:
     the largest correlation with the accuracies that can be expected of anything.
     """
@@ -35,6 +38,7 @@ class Guessing:
     letter_share: float
     from_letters: float
     p_letters: float
+    r_letters: float
     p_alike: float
     reliability: float
     ceiling: float
@@ -49,6 +53,14 @@ class Guessing:
         """Whether the subjects' accuracies differ more than chance."""
         return self.p_alike < ALPHA
 
+    def _habit(self) -> tuple[str, ...]:
+        if not self.r_letters > HABIT:
+            return ()
+        return (
+            f"Which subjects it is good at is set by their keys: the two accuracies correlate at {self.r_letters:.2f} "
+            "over subjects.",
+        )
+
     def sentences(self) -> tuple[str, ...]:
         """The same in words, with what it means for a correlation over subjects."""
         more = "more often" if self.knows else "no more often"
@@ -58,6 +70,7 @@ class Guessing:
             f"chance is {CHANCE:.0%}.",
             f"{self.letter} is chosen in {self.letter_share:.0%} of cases. Choosing the letters as often, but blindly, "
             f"would be right in {self.from_letters:.1%}: the model is right {more} than that (p = {self.p_letters:.2g}).",
+            *self._habit(),
             f"Accuracies differ between subjects by {differ} chance (p = {self.p_alike:.2g}); {self.reliability:.0%} of "
             f"their variance is not chance, so no correlation above {self.ceiling:.2f} can be expected.",
         ]
@@ -104,7 +117,8 @@ def judge_answers(questions: pl.DataFrame, *, permutations: int = 9999, seed: in
     for _, part in questions.group_by("subject", maintain_order=True):
         blind += _blind_matches(part, permutations, rng)
     chosen = questions["chosen"].value_counts(sort=True).sort(["count", "chosen"], descending=[True, False])
-    reliability = reliability_of(subject_accuracies(counts))
+    accuracies = subject_accuracies(counts)
+    reliability = reliability_of(accuracies)
     return Guessing(
         n_questions=len(questions),
         n_correct=right,
@@ -115,6 +129,9 @@ def judge_answers(questions: pl.DataFrame, *, permutations: int = 9999, seed: in
         letter_share=chosen["count"][0] / len(questions),
         from_letters=float(counts["from_letters"].sum()) / len(questions),
         p_letters=float((1 + (blind >= right).sum()) / (1 + permutations)),
+        r_letters=_correlation(
+            accuracies["accuracy"].to_numpy(), (counts["from_letters"] / counts["n_questions"]).to_numpy()
+        ),
         p_alike=_alike(counts, permutations, rng),
         reliability=reliability,
         ceiling=float(np.sqrt(reliability)),
@@ -148,6 +165,12 @@ def _blind_matches(part: pl.DataFrame, permutations: int, rng: np.random.Generat
     keys = np.array([place[letter] for letter in part["answer"]], dtype=np.int8)
     given = np.array([place[letter] for letter in part["chosen"]], dtype=np.int8)
     return np.asarray((rng.permuted(np.tile(keys, (permutations, 1)), axis=1) == given).sum(axis=1))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) < 2 or np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _alike(counts: pl.DataFrame, permutations: int, rng: np.random.Generator) -> float:
