@@ -55,9 +55,10 @@ def curvature(model: LoadedModel, prompts: Tokens) -> list[float]:
 def _turning(states: np.ndarray) -> float:
     steps = np.diff(states, axis=0)
     angles = []
-    for first, second in pairwise(steps):
-        cosine = first @ second / (np.linalg.norm(first) * np.linalg.norm(second))
-        angles.append(np.arccos(np.clip(cosine, -1, 1)))
+    with np.errstate(invalid="ignore"):  # a repeated token is 0 / 0 at the embeddings: their code's NaN as well
+        for first, second in pairwise(steps):
+            cosine = first @ second / (np.linalg.norm(first) * np.linalg.norm(second))
+            angles.append(np.arccos(np.clip(cosine, -1, 1)))
     return float(np.mean(angles))
 
 

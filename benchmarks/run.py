@@ -153,7 +153,7 @@ def main() -> None:
     """Run what is asked for and say it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=128, help="leads")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds of the short comparisons")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of the short comparisons")
     parser.add_argument("--naive-share", type=int, default=1, help="the naive baseline takes every k-th prompt")
     parser.add_argument("--only", choices=["core", "all", "naive", "memory"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))

@@ -145,18 +145,20 @@ def test_the_documentation_has_a_section_for_each_metric():
             assert field in sections[metric.name]
 
 
-def test_a_source_computes_a_spectrum_once(monkeypatch):
+def test_a_source_computes_a_product_and_a_spectrum_once(monkeypatch):
     from layerscope.metrics import sources
 
-    calls = []
-    original = sources.eigenvalues
-    monkeypatch.setattr(sources, "eigenvalues", lambda *a, **k: calls.append(k) or original(*a, **k))
+    products, spectra = [], []
+    prepare, solve = sources.prepare_prompts, sources.prompt_spectra
+    monkeypatch.setattr(sources, "prepare_prompts", lambda *a: products.append(a[2]) or prepare(*a))
+    monkeypatch.setattr(sources, "prompt_spectra", lambda *a: spectra.append(a[1]) or solve(*a))
     source, _ = token_source()
     for metric in METRICS.values():
         if metric.shape == "tokens dim":
             for setting in settings(metric, ("default",), (1.0, 1.5, 2.0, math.inf), ("none", "max", "logN")):
                 metric.values(source, setting)
-    assert sorted(call["precision"] for call in calls) == ["float32", "float64"]
+    assert sorted(products) == ["float32", "float64"]
+    assert spectra == ["paper", "paper"]
 
 
 def test_precision_reaches_the_entropies():

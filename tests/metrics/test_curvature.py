@@ -8,6 +8,7 @@ from tests.metrics import reference
 from tests.metrics.inputs import massive, normal, orthonormal, ragged
 
 from layerscope.metrics.curvature import curvature, curvature_reason, skipped_steps
+from layerscope.metrics.sources import TokenStates
 
 
 def line(tokens, dim=6, dtype=torch.float32):
@@ -115,3 +116,25 @@ def test_a_prompt_of_a_batch_has_the_bits_it_has_alone(steps, garbage):
 def test_steps_below_one_are_refused():
     with pytest.raises(ValueError, match="expected a curvature over 1 or more steps, got 0"):
         curvature(zigzag(5), steps=0)
+
+
+@pytest.mark.parametrize("tokens", [3, 127, 128, 129, 300, 515])
+def test_a_path_longer_than_wide_is_read_in_pieces(tokens):
+    states = massive(tokens, 48, 20.0).float()
+    expected, skipped = reference.curvature(states)
+    assert curvature(states).item() == pytest.approx(expected, abs=1e-5)
+    assert skipped_steps(states).item() == skipped
+
+
+@pytest.mark.parametrize("closeness", [1e-1, 1e-2, 1e-4, 1e-6])
+def test_steps_much_shorter_than_their_points_keep_their_angle(closeness):
+    states = normal(1, 64, seed=1) + closeness * normal(30, 64, seed=2)
+    expected, _ = reference.curvature(states.float())
+    assert curvature(states.float()).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_measured_states_give_what_the_function_gives_however_the_states_are_scaled():
+    states = torch.stack([normal(9, 20, dtype=torch.float32) * scale for scale in (1, 1e-30, 1e25)])
+    found = TokenStates(states).curvature_and_skipped(1)
+    assert found[:, 0].tolist() == pytest.approx(curvature(states).tolist(), abs=1e-12)
+    assert found[:, 0].tolist() == pytest.approx([curvature(states[0].double()).item()] * 3, abs=1e-6)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from layerscope.metrics.prompts import split_prompts
 from layerscope.metrics.workers import parallel_map
 
-# Where float32 is enough: squared lengths in range (else the prompt is computed in float64), and cosines whose arccos
-# does not enlarge their rounding (else the cosine is).
-_SAFE = (1e-15, 1e15)
+# Per point of a path: its squared norm, its inner product with the next point, and with the one after that.
+Bands = Float64[np.ndarray, "3 _"]
+# A squared step below this share of its points' squared norms, or below the floor, is mostly rounding when it is read
+# from a Gram matrix; and arccos enlarges the rounding of a cosine above the last number. Both are computed exactly.
+_CLOSE = 0.02
+_FLOOR = 1e-20
 _STRAIGHT = 0.99
-# Numbers of a piece of work that fits a core's own cache (1 MiB of float32).
-_CACHED = 2**18
+# Tokens of a piece of a long path, whose whole Gram matrix would cost more than the path.
+_PIECE = 128
 
 
 def curvature(
@@ -74,56 +79,83 @@ def curvature_and_skipped(
     """`curvature` and `skipped_steps` from one pass, in the last dimension."""
     if steps < 1:
         raise ValueError(f"expected a curvature over 1 or more steps, got {steps}")
-    prompts = split_prompts(states, lengths)
-    if states.dtype == torch.float64 or states.device.type != "cpu":
-        pairs = parallel_map(lambda z: _exact_path(z[::steps].cpu().to(torch.float64)), prompts)
-        return torch.tensor(pairs, dtype=torch.float64).reshape(*states.shape[:-2], 2)
-    points = states.reshape(len(prompts), *states.shape[-2:])[:, ::steps]
-    counts = torch.tensor([(z.shape[0] + steps - 1) // steps for z in prompts])
-    found, safe = _plain_paths(points, counts)
-    for index in torch.nonzero(~safe).flatten().tolist():
-        found[index] = torch.tensor(_exact_path(prompts[index][::steps].to(torch.float64)), dtype=torch.float64)
-    return found.reshape(*states.shape[:-2], 2)
+    paths = [z[::steps] for z in split_prompts(states, lengths)]
+    return paths_of_bands(paths, parallel_map(path_bands, paths)).reshape(*states.shape[:-2], 2)
 
 
-def _plain_paths(
-    points: Float[Tensor, "prompts points dim"], counts: Int[Tensor, " prompts"]
-) -> tuple[Float64[Tensor, "prompts two"], Bool[Tensor, " prompts"]]:
-    """Curvature and zero-length steps of all prompts in float32, and which of them float32 is enough for."""
-    # A few prompts at a time, so that their steps stay in the cache: six times faster than all at once.
-    together = max(1, _CACHED // max(1, points.shape[1] * points.shape[2]))
-    parts = [_steps(part.to(torch.float32)) for part in torch.split(points, together)]
-    length, product = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
-    step = torch.arange(length.shape[1])
-    real_step = step < (counts - 1)[:, None]
-    moved = (length > 0) & real_step
-    both = moved[:, 1:] & moved[:, :-1]
-    inside = (length > _SAFE[0]) & (length < _SAFE[1])
-    # A zero length may be a step too small to square, so prompts that have one are looked at exactly.
-    safe = (inside | ~real_step).all(-1) & (counts >= 3)
-    cosine = product.to(torch.float64) / length[:, 1:] / length[:, :-1]
-    straight = (both & (cosine.abs() > _STRAIGHT) & safe[:, None]).nonzero(as_tuple=True)
-    cosine[straight] = _exact_cosines(points, *straight)
-    turns = both.sum(-1)
-    angle = torch.arccos(cosine.where(both, 0.0)).where(both, 0.0).sum(-1) / turns
-    skipped = (real_step & ~moved).sum(-1)
-    return torch.stack([angle, skipped.to(torch.float64)], dim=-1), safe
+def path_bands(path: Float[Tensor, "points dim"]) -> Bands:
+    """The main diagonal and the two beside it of a path's Gram matrix."""
+    points, dim = path.shape
+    path = path if path.dtype == torch.float64 else path.to(torch.float32)
+    if points <= dim:
+        return gram_bands(path @ path.mT)
+    bands = np.zeros((3, points))
+    for start in range(0, points, _PIECE):
+        piece = path[start : start + _PIECE + 2]
+        found = gram_bands(piece @ piece.mT)[:, :_PIECE]
+        bands[:, start : start + found.shape[1]] = found
+    return bands
 
 
-def _steps(
-    path: Float[Tensor, "prompts points dim"],
-) -> tuple[Float[Tensor, "prompts steps"], Float[Tensor, "prompts turns"]]:
-    """Lengths of the steps, and inner products of neighbouring ones."""
-    move = path[:, 1:] - path[:, :-1]
-    return torch.linalg.vector_norm(move, dim=-1), (move[:, 1:] * move[:, :-1]).sum(-1)
+def gram_bands(gram: Float[Tensor, "points points"]) -> Bands:
+    """`path_bands` of a Gram matrix that is there already: G[i, i], G[i, i + 1], G[i, i + 2], the last filled with 0."""
+    side = gram.shape[0]
+    flat = gram.detach().cpu().reshape(-1).numpy()
+    bands = np.zeros((3, side))
+    for offset in range(min(3, side)):
+        bands[offset, : side - offset] = flat[offset :: side + 1][: side - offset]
+    return bands
 
 
-def _exact_cosines(
-    points: Float[Tensor, "prompts points dim"], prompts: Int[Tensor, " turns"], turns: Int[Tensor, " turns"]
-) -> Float64[Tensor, " turns"]:
-    first, middle, last = (points[prompts, turns + step].to(torch.float64) for step in range(3))
-    cosine: Tensor = torch.nn.functional.cosine_similarity(last - middle, middle - first, dim=-1)
-    return cosine.clamp(-1, 1)
+def paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Bands]) -> Float64[Tensor, "paths two"]:
+    """Curvature and zero-length steps of paths whose bands are known; what bands cannot tell is looked up in the paths.
+
+    |v_i|^2 = G[i, i] + G[i + 1, i + 1] - 2 G[i, i + 1], and the inner product of two neighbouring steps likewise: the
+    Gram matrix that the entropy needs holds the curvature as well.
+    """
+    counts = np.array([path.shape[0] for path in paths])
+    stacked = np.zeros((3, len(paths), max(3, int(counts.max(initial=0)))))
+    odd = []
+    for row, own in enumerate(bands):
+        if counts[row] and np.isfinite(own[0].sum()):
+            stacked[:, row, : counts[row]] = own
+        else:
+            odd.append(row)
+            counts[row] = 0
+    norm, near, far = stacked
+    square = norm[:, 1:] + norm[:, :-1] - 2 * near[:, :-1]
+    product = near[:, :-2] + near[:, 1:-1] - norm[:, 1:-1] - far[:, :-2]
+    moved = np.arange(1, square.shape[1] + 1) < counts[:, None]
+    sound = square > np.maximum(_CLOSE * np.maximum(norm[:, 1:], norm[:, :-1]), _FLOOR)
+    for row, steps in _true_places(moved & ~sound):
+        moved[row, steps] = (paths[row][steps] != paths[row][steps + 1]).any(-1).cpu()
+    turns = moved[:, 1:] & moved[:, :-1]
+    clear = sound[:, 1:] & sound[:, :-1]
+    cosine = product / np.sqrt(np.where(clear, square[:, 1:] * square[:, :-1], 1.0))
+    for row, places in _true_places(turns & ~(clear & (np.abs(cosine) <= _STRAIGHT))):
+        cosine[row, places] = _exact_cosines(paths[row], places)
+    known = turns.sum(-1)
+    angle = np.arccos(np.where(turns, cosine, 1.0)).sum(-1) / np.where(known, known, np.nan)
+    found = np.stack([angle, np.maximum(counts - 1, 0) - moved.sum(-1)], axis=-1)
+    for row in odd:
+        found[row] = _exact_path(paths[row].cpu().to(torch.float64))
+    return torch.from_numpy(found)
+
+
+def _true_places(which: Bool[np.ndarray, "paths places"]) -> Iterator[tuple[int, Int64[np.ndarray, " _"]]]:
+    for row in np.flatnonzero(which.any(-1)).tolist():
+        yield row, np.flatnonzero(which[row])
+
+
+def _exact_cosines(path: Float[Tensor, "points dim"], turns: Int64[np.ndarray, " turns"]) -> Float64[Tensor, " turns"]:
+    first, middle, last = (path[turns + step].cpu().to(torch.float64) for step in range(3))
+    cosines: Tensor = (_directions(middle - first) * _directions(last - middle)).sum(-1)
+    return cosines.clamp(-1, 1)
+
+
+def _directions(moves: Float64[Tensor, "moves dim"]) -> Float64[Tensor, "moves dim"]:
+    scaled: Tensor = moves / torch.linalg.vector_norm(moves, dim=-1, keepdim=True)
+    return scaled
 
 
 def _exact_path(path: Float64[Tensor, "points dim"]) -> tuple[float, float]:
@@ -132,7 +164,7 @@ def _exact_path(path: Float64[Tensor, "points dim"]) -> tuple[float, float]:
     scale = path.abs().amax()
     move = (path / scale if scale > 0 else path).diff(dim=0)
     moved = (path[1:] != path[:-1]).any(-1)
-    direction = move / torch.linalg.vector_norm(move, dim=-1, keepdim=True)
+    direction = _directions(move)
     both = moved[1:] & moved[:-1]
     cosine = (direction[1:] * direction[:-1]).sum(-1)[both].clamp(-1, 1)
     return (float(torch.arccos(cosine).mean()) if cosine.shape[0] else math.nan), float((~moved).sum())

@@ -11,12 +11,13 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.curvature import curvature_and_skipped
+from layerscope.metrics.curvature import curvature_and_skipped, gram_bands, path_bands, paths_of_bands
 from layerscope.metrics.dime import Dime, dime_of_spectra, dime_spectra, draw_permutations
 from layerscope.metrics.infonce import infonce_of_gram
 from layerscope.metrics.lidar import lidar_of_subsets
+from layerscope.metrics.prompts import split_prompts, stack_rows
 from layerscope.metrics.sink import norm_ratio_and_first
-from layerscope.metrics.spectrum import Variant, collision_entropy, eigenvalues
+from layerscope.metrics.spectrum import Prepared, Variant, prepare_prompts, prepared_collisions, prompt_spectra
 from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_sizes
 from layerscope.metrics.views import ViewVariant, pair_gram
 
@@ -62,21 +63,40 @@ class TokenStates(_Once):
 
     def eigenvalues(self, variant: Variant, precision: Precision) -> Float64[Tensor, "prompts k"]:
         """Eigenvalues of each prompt's Gram matrix, as `spectrum.eigenvalues`."""
+        width = max(1, min(self.states.shape[-2:]))
         return self.once(
             ("eigenvalues", variant, precision),
-            lambda: eigenvalues(self.states, self.lengths, variant=variant, precision=precision),
+            lambda: stack_rows(prompt_spectra(self._prepared(variant, precision), variant), width),
         )
 
     def collision_entropy(self, variant: Variant) -> Float64[Tensor, " prompts"]:
         """S_2 without eigenvalues, as `spectrum.collision_entropy`."""
-        return self.once(
-            ("collision entropy", variant),
-            lambda: collision_entropy(self.states, self.lengths, variant=variant, precision=self.precision),
+        values = self.once(
+            ("collision entropy", variant), lambda: prepared_collisions(self._prepared(variant, self.precision))
         )
+        return torch.tensor(values, dtype=torch.float64)
 
     def curvature_and_skipped(self, steps: int) -> Float64[Tensor, "prompts two"]:
-        """Curvature and the number of zero-length steps."""
-        return self.once(("curvature", steps), lambda: curvature_and_skipped(self.states, self.lengths, steps=steps))
+        """Curvature and the number of zero-length steps; single steps from the Gram matrices that the entropies use."""
+        if steps > 1:
+            return self.once(
+                ("curvature", steps), lambda: curvature_and_skipped(self.states, self.lengths, steps=steps)
+            )
+        return self.once(("curvature", 1), self._single_steps)
+
+    def _single_steps(self) -> Float64[Tensor, "prompts two"]:
+        prompts = split_prompts(self.states, self.lengths)
+        bands = [
+            gram_bands(found.gram) if found and found.scale == 1 and z.shape[0] <= z.shape[1] else path_bands(z)
+            for z, found in zip(prompts, self._prepared("paper", self.precision), strict=True)
+        ]
+        return paths_of_bands(prompts, bands)
+
+    def _prepared(self, variant: Variant, precision: Precision) -> list[Prepared | None]:
+        return self.once(
+            ("prepared", variant, precision),
+            lambda: prepare_prompts(split_prompts(self.states, self.lengths), variant, precision),
+        )
 
     def norm_ratio_and_first(self) -> Float64[Tensor, "prompts two"]:
         """Ratio of the largest to the median token norm, and the norm of the first token."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -15,6 +15,15 @@ from layerscope.metrics.prompts import split_prompts, stack_rows
 from layerscope.metrics.workers import parallel_map
 
 Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
+
+
+class Prepared(NamedTuple):
+    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by."""
+
+    rows: Float[Tensor, "tokens dim"]
+    gram: Float[Tensor, "k k"]
+    scale: float
+
 
 # Eigenvalues of a float64 Gram below this share of the largest one lose digits in their square root; measured against
 # a float64 SVD, above it singular values are good to 1e-9 of the largest.
@@ -54,18 +63,25 @@ def eigenvalues(
     Paper: arXiv 2412.09563, eq. 1. The authors' code feeds centered-unit and clamps entries; that is `released`.
     """
     width = max(1, min(states.shape[-2:]))
-    spectra = prompt_spectra(split_prompts(states, lengths), variant, precision)
+    spectra = prompt_spectra(prepare_prompts(split_prompts(states, lengths), variant, precision), variant)
     return stack_rows(spectra, width).reshape(*states.shape[:-2], width)
 
 
-def prompt_spectra(
+def prepare_prompts(
     prompts: list[Float[Tensor, "_ dim"]], variant: Variant, precision: Precision
-) -> list[Float64[Tensor, " _"]]:
-    """`eigenvalues` of prompts of different lengths, each min(T_i, D) long; empty where `eigenvalues` has NaN."""
+) -> list[Prepared | None]:
+    """`prepare` of prompts of different lengths."""
     placed = _place(prompts)
     if any(z.is_cuda for z in placed):
-        return [_spectrum(z, variant, precision).cpu() for z in placed]
-    return parallel_map(lambda z: _spectrum(z, variant, precision), placed)
+        return [prepare(z, variant, precision) for z in placed]
+    return parallel_map(lambda z: prepare(z, variant, precision), placed)
+
+
+def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Float64[Tensor, " _"]]:
+    """`eigenvalues` of prepared prompts, each min(T_i, D) long; empty where `eigenvalues` has NaN."""
+    if any(found is not None and found.gram.is_cuda for found in prepared):
+        return [_spectrum(found, variant).cpu() for found in prepared]
+    return parallel_map(lambda found: _spectrum(found, variant), prepared)
 
 
 def _place(prompts: list[Float[Tensor, "_ dim"]]) -> list[Float[Tensor, "_ dim"]]:
@@ -73,20 +89,17 @@ def _place(prompts: list[Float[Tensor, "_ dim"]]) -> list[Float[Tensor, "_ dim"]
     return [z if z.is_cuda and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
 
 
-def _spectrum(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Float64[Tensor, " k"]:
-    prepared = prepare(z, variant, precision)
+def _spectrum(prepared: Prepared | None, variant: Variant) -> Float64[Tensor, " k"]:
     if prepared is None:
         return torch.empty(0, dtype=torch.float64)
     rows, gram, scale = prepared
-    known_zeros = int(variant.startswith("centered") and z.shape[0] <= z.shape[1])
+    known_zeros = int(variant.startswith("centered") and rows.shape[0] <= rows.shape[1])
     values = gram_spectrum(gram, lambda: rows, known_zeros, refine=variant != "released")
     return values if scale == 1 else values * scale**2
 
 
-def prepare(
-    z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision
-) -> tuple[Float[Tensor, "tokens dim"], Float[Tensor, "k k"], float] | None:
-    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by.
+def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Prepared | None:
+    """The Gram matrix that everything about one prompt's spectrum is read from.
 
     None where there are no tokens or a state is not finite.
     """
@@ -98,14 +111,14 @@ def prepare(
     energy = float(gram.trace())  # holds every number's square: no second pass over the states for their checks
     complete = not variant.endswith(("unit", "released")) or energy > z.shape[0] - 0.5
     if _PLAIN_ENERGY[0] < energy < _PLAIN_ENERGY[1] and complete:
-        return rows, gram, 1.0
+        return Prepared(rows, gram, 1.0)
     exact = z.to(torch.float64)
     peak = float(exact.abs().amax())
     if not math.isfinite(peak):
         return None
     scale = 2.0 ** max(-500, min(500, math.frexp(peak)[1]))
     rows = vary(exact / scale, variant).to(dtype)
-    return rows, small_gram(rows, variant), (1.0 if variant.endswith(("unit", "released")) else scale)
+    return Prepared(rows, small_gram(rows, variant), 1.0 if variant.endswith(("unit", "released")) else scale)
 
 
 def vary(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tensor, "rows dim"]:
@@ -244,20 +257,24 @@ def collision_entropy(
         raise ValueError(
             "expected a variant whose S_2 follows from its Gram matrix, got 'released': use its eigenvalues"
         )
-    values = parallel_map(lambda z: _collision(z, variant, precision), _place(split_prompts(states, lengths)))
+    values = prepared_collisions(prepare_prompts(split_prompts(states, lengths), variant, precision))
     return torch.tensor(values, dtype=torch.float64).reshape(states.shape[:-2])
 
 
-def _collision(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> float:
-    prepared = prepare(z, variant, precision)
+def prepared_collisions(prepared: list[Prepared | None]) -> list[float]:
+    """`collision_entropy` of prepared prompts."""
+    return parallel_map(_collision, prepared)
+
+
+def _collision(prepared: Prepared | None) -> float:
     if prepared is None:
         return math.nan
-    gram = prepared[1]
+    gram = prepared.gram
     trace = float(gram.diagonal().sum(dtype=torch.float64))
     if trace == 0:
         return math.nan
     purity = float((gram / trace).square().sum(dtype=torch.float64))  # divided first: squares of squares overflow
-    return min(max(-math.log(purity), 0.0), math.log(min(z.shape)))
+    return min(max(-math.log(purity), 0.0), math.log(gram.shape[0]))
 
 
 def degenerate_reason(states: Float[Tensor, "tokens dim"], *, variant: Variant = "paper") -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
@@ -41,6 +43,6 @@ def _mean(
     real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
     # A product with 0/1 weights reads the states once and copies nothing, but 0 * NaN is NaN: look for that afterwards.
     total = torch.bmm(real.float()[:, None], states.float()).squeeze(1)
-    if not bool(torch.isfinite(total).all()):
+    if not math.isfinite(float(total.sum())):
         total = torch.where(real[..., None], states.float(), 0.0).sum(1)
     return total / lengths[:, None]
