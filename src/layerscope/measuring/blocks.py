@@ -89,10 +89,17 @@ class StoredBlocks:
         return reasons, unchanged
 
     def _gather(self, name: str, layer: int, *, axis: int, state: int | None = None) -> np.ndarray:
-        parts = list(self._parts(name, layer, state))
-        joined = np.concatenate(parts, axis=axis)
-        order = np.argsort(np.concatenate([np.asarray(rows) for rows in self.rows]), kind="stable")
-        return np.take(joined, order, axis=axis)
+        gathered: np.ndarray | None = None
+        for rows, part in zip(self.rows, self._parts(name, layer, state), strict=True):
+            if gathered is None:
+                # Rows of a block can be none at all: vectors that the run does not keep.
+                n = sum(map(len, self.rows)) if part.shape[axis] else 0
+                gathered = np.empty((*part.shape[:axis], n, *part.shape[axis + 1 :]), dtype=part.dtype)
+            if part.shape[axis]:
+                gathered[(slice(None),) * axis + (list(rows),)] = part
+        if gathered is None:
+            raise ValueError(f"expected one block or more, got none for {name}")
+        return gathered
 
     def _parts(self, name: str, layer: int, state: int | None) -> Iterator[np.ndarray]:
         for index in range(len(self.rows)):

@@ -157,7 +157,7 @@ class Summary:
 
     def _pooled_rows(self, vectors: np.ndarray, keys: tuple[Key, ...], fixed: Row) -> Iterator[Row]:
         usable = np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
-        kept = torch.from_numpy(np.ascontiguousarray(vectors[usable]))
+        kept = torch.from_numpy(vectors if usable.all() else vectors[usable])
         n = len(kept)
         left_out = f"{len(vectors) - n} prompts left out: no finite vector" if n < len(vectors) else ""
         subsets = [torch.arange(n), *(torch.from_numpy(rows) for rows in leave_group_out(n, self.plan.spec.seed))]

@@ -12,7 +12,7 @@ from torch import Tensor
 from layerscope.metrics.prompts import stack_rows
 from layerscope.metrics.spectrum import renyi, shares
 from layerscope.metrics.subsets import everything
-from layerscope.metrics.views import ViewVariant, pair_gram, subset_cosines
+from layerscope.metrics.views import ViewVariant, pair_gram, within_cosines
 from layerscope.metrics.workers import parallel_map
 
 PERMUTATIONS = 10
@@ -114,13 +114,14 @@ def dime_spectra(
     prompts, pairings = gram.shape[1], permutations.shape[0] + 1
 
     def spectra(kept: Tensor) -> Tensor:
-        cosines = subset_cosines(gram, kept, variant)
+        cosines = within_cosines(gram, kept, variant)
         if cosines is None:
             return torch.full((pairings, prompts), torch.nan, dtype=torch.float64)
-        first, second = cosines[0, :, 0].float(), cosines[1, :, 1].float()
+        first, second = cosines
         orders = torch.cat((torch.arange(kept.shape[0])[None], restrict_permutation(permutations, kept)))
-        joint = first * second[orders.unsqueeze(-1), orders.unsqueeze(-2)]
-        return stack_rows(list(torch.linalg.eigvalsh(joint).double().clamp(min=0)), prompts)
+        # One pairing at a time: eleven matrices of the prompts' size are more than all else in memory.
+        values = [torch.linalg.eigvalsh(first * second[order[:, None], order]) for order in orders]
+        return stack_rows([found.double().clamp(min=0) for found in values], prompts)
 
     return torch.stack(parallel_map(spectra, list(subsets)))
 

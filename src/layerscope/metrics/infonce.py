@@ -13,6 +13,7 @@ from layerscope.metrics.subsets import everything
 from layerscope.metrics.views import ViewVariant, pair_gram, subset_cosines
 
 TEMPERATURE = 0.1
+_ROWS = 256
 
 
 def infonce(
@@ -69,10 +70,12 @@ def _nt_xent(cosines: Float64[Tensor, "two kept two kept"] | None, temperature: 
     if cosines is None:
         return math.nan
     count = cosines.shape[1]
-    logits = cosines.reshape(2 * count, 2 * count) / temperature
-    positives = logits.diagonal(count)  # view 1 with view 2; the other triangle holds the same numbers
-    logits = logits.masked_fill(torch.eye(2 * count, dtype=torch.bool), -math.inf)
-    return float(logits.logsumexp(-1).mean() - positives.mean())
+    logits = cosines.reshape(2 * count, 2 * count).div_(temperature)
+    positives = logits.diagonal(count).mean()  # view 1 with view 2; the other triangle holds the same numbers
+    logits.fill_diagonal_(-math.inf)
+    # A few rows at a time: the exponentials would be as large as the matrix.
+    largest = torch.cat([rows.logsumexp(-1) for rows in torch.split(logits, _ROWS)])
+    return float(largest.mean() - positives)
 
 
 def infonce_chance(prompts: Int[Tensor, "*some"]) -> Float64[Tensor, "*some"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from layerscope.metrics.prompts import stack_rows
@@ -18,6 +18,8 @@ DELTA = 1e-4
 # Of trace(W) to delta: above it rounding of the squares (1e-16 of the trace) comes near delta itself, and W is
 # factored from its rows, without squaring them: 10 times slower.
 _CHOLESKY_LIMIT = 1e11
+# Prompts whose views are held in float64 at once.
+_TOGETHER = 16
 
 
 def lidar(
@@ -103,59 +105,85 @@ def lidar_eigenvalues(
         raise ValueError(f"expected 2 or more views a prompt, got {count}")
     if not delta > 0:
         raise ValueError(f"expected a delta above 0, got {delta}")
-    exact = views.cpu().to(torch.float64)
-    usable = exact.isfinite().all(-1).all(-1)
+    views = views.cpu()
+    usable = views.amax((1, 2)).isfinite() & views.amin((1, 2)).isfinite()
     # Centred rows change with the subset, and their unit vectors with them: nothing can be shared there.
-    rows = unit(exact) if variant == "unit" else exact
-    shared = None if variant == "centered-unit" else _Scatter(rows.where(usable[:, None, None], 0.0))
+    shared = None if variant == "centered-unit" else _Scatter(views, usable, scaled=variant == "unit")
 
     def spectrum(kept: Tensor) -> Tensor:
         if kept.shape[0] < 2 or not bool(usable[kept].all()):
             return torch.empty(0, dtype=torch.float64)
         if shared is not None:
             return _eigenvalues(shared, kept, delta, centered=variant == "centered")
-        part = exact[kept]
-        return _eigenvalues(_Scatter(unit(part - part.mean(0))), torch.arange(kept.shape[0]), delta, centered=False)
+        part = views[kept].to(torch.float64)
+        rows = unit(part - part.mean(0))
+        whole = torch.arange(kept.shape[0])
+        return _eigenvalues(_Scatter(rows, usable[kept], scaled=False), whole, delta, centered=False)
 
     return stack_rows(parallel_map(spectrum, list(subsets)), max(1, min(prompts, dim)))
 
 
 class _Scatter:
-    """The views' scatter around their prompt's mean, of any subset of the prompts."""
+    """The views' scatter around their prompt's mean, of any subset of the prompts.
 
-    def __init__(self, rows: Float64[Tensor, "prompts views dim"]) -> None:
-        self.means = rows.mean(1)
-        self.residuals = rows - self.means.unsqueeze(1)
-        self.total = self._sum(self.residuals)
+    float64 is made of a few prompts at a time: the views themselves are the largest thing in memory here.
+    """
 
-    @staticmethod
-    def _sum(residuals: Float64[Tensor, "prompts views dim"]) -> Float64[Tensor, "dim dim"]:
-        flat = residuals.flatten(0, 1)
-        scatter: Tensor = flat.mT @ flat
-        return scatter
+    def __init__(
+        self, views: Float[Tensor, "prompts views dim"], usable: Bool[Tensor, " prompts"], *, scaled: bool
+    ) -> None:
+        self.views = views
+        self.scaled = scaled
+        self.usable = usable
+        self.means = torch.cat(
+            [self._rows(some).mean(1) for some in torch.split(torch.arange(views.shape[0]), _TOGETHER)]
+        )
+        self.total = self._sum(torch.arange(views.shape[0]))
+
+    def residuals(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "some views dim"]:
+        """The views of some prompts around their mean; zero for prompts that are not usable."""
+        return self._rows(which) - self.means[which].unsqueeze(1)
+
+    def offsets(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "views dim"]:
+        """Mean residual of each view over some prompts."""
+        total = torch.zeros(self.views.shape[1:], dtype=torch.float64)
+        for some in torch.split(which, _TOGETHER):
+            total += self.residuals(some).sum(0)
+        return total / which.shape[0]
 
     def within(self, kept: Int64[Tensor, " kept"]) -> Float64[Tensor, "dim dim"]:
         """The sum over the kept prompts: the whole minus those left out, where these are fewer."""
         left_out = torch.ones(self.means.shape[0], dtype=torch.bool)
         left_out[kept] = False
-        missing = int(left_out.sum())
-        if missing == 0:
+        missing = left_out.nonzero().flatten()
+        if not missing.shape[0]:
             return self.total
-        if missing < kept.shape[0]:
-            return self.total - self._sum(self.residuals[left_out])
-        return self._sum(self.residuals[kept])
+        if missing.shape[0] < kept.shape[0]:
+            return self.total - self._sum(missing)
+        return self._sum(kept)
+
+    def _rows(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "some views dim"]:
+        rows = self.views[which].to(torch.float64).where(self.usable[which][:, None, None], 0.0)
+        return unit(rows) if self.scaled else rows
+
+    def _sum(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "dim dim"]:
+        scatter = torch.zeros(self.views.shape[-1], self.views.shape[-1], dtype=torch.float64)
+        for some in torch.split(which, _TOGETHER):
+            flat = self.residuals(some).flatten(0, 1)
+            scatter.addmm_(flat.mT, flat)
+        return scatter
 
 
 def _eigenvalues(
     scatter: _Scatter, kept: Int64[Tensor, " kept"], delta: float, *, centered: bool
 ) -> Float64[Tensor, " k"]:
     means = scatter.means[kept]
-    prompts, (views, dim) = kept.shape[0], scatter.residuals.shape[1:]
+    prompts, (views, dim) = kept.shape[0], scatter.views.shape[1:]
     if not bool((means != means[0]).any()):
         return torch.zeros(min(prompts, dim), dtype=torch.float64)
     within = scatter.within(kept)
     # Each view's own mean over prompts, as it stands out of the prompts' mean.
-    offsets = scatter.residuals[kept].mean(0) if centered else torch.zeros(views, dim, dtype=torch.float64)
+    offsets = scatter.offsets(kept) if centered else torch.zeros(views, dim, dtype=torch.float64)
     if centered:
         within = within - prompts * offsets.mT @ offsets
     covariance = within / (prompts * views)
@@ -164,7 +192,7 @@ def _eigenvalues(
         ridged.diagonal().add_(delta)
         factor = torch.linalg.cholesky(ridged)
     else:
-        rows = (scatter.residuals[kept] - offsets).flatten(0, 1) / (prompts * views) ** 0.5
+        rows = (scatter.residuals(kept) - offsets).flatten(0, 1) / (prompts * views) ** 0.5
         ridge = torch.eye(dim, dtype=torch.float64) * delta**0.5
         factor = torch.linalg.qr(torch.cat((rows, ridge)), mode="r").R.mT
     spread = means - means.mean(0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 ViewVariant = Literal["paper", "centered", "unit", "centered-unit"]
 
 # Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
 _ROUNDING = 1e-13
+_ROWS = 256
 
 
 def pair_gram(views: Float[Tensor, "prompts views dim"]) -> Float64[Tensor, "two prompts two prompts"]:
@@ -33,21 +35,56 @@ def subset_cosines(
 
     None with fewer than 2 prompts, or where a view is not finite or has no direction (zero, or equal to the mean).
     """
-    if kept.shape[0] < 2:
-        return None
-    inner = gram[:, kept][:, :, :, kept]
+    prompts, count = gram.shape[1], kept.shape[0]
+    both = torch.cat((kept, prompts + kept))
+    inner = _cut(gram.reshape(2 * prompts, 2 * prompts), both).reshape(2, count, 2, count)
     energy = _diagonal(inner)
-    left = energy
+    _center(inner, variant, axes=(1, 3))
+    norms = _norms(_diagonal(inner), energy)
+    if norms is None or not math.isfinite(float(inner.sum())):
+        return None
+    inner /= norms[:, :, None, None]
+    inner /= norms
+    return inner
+
+
+def within_cosines(
+    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: ViewVariant
+) -> Float32[Tensor, "two kept kept"] | None:
+    """The two blocks of `subset_cosines` inside view 1 and inside view 2, in float32, and None where it is."""
+    blocks = torch.empty(2, kept.shape[0], kept.shape[0])
+    for view in (0, 1):
+        inner = _cut(gram[view, :, view], kept)
+        energy = inner.diagonal().clone()
+        _center(inner, variant, axes=(0, 1))
+        norms = _norms(inner.diagonal(), energy)
+        if norms is None or not math.isfinite(float(inner.sum())):
+            return None
+        inner /= norms[:, None]
+        inner /= norms
+        blocks[view] = inner
+    return blocks
+
+
+def _cut(matrix: Float64[Tensor, "rows rows"], kept: Int64[Tensor, " kept"]) -> Float64[Tensor, "kept kept"]:
+    """The rows and columns kept: one copy, made a few rows at a time, of what is largest in memory."""
+    parts = torch.empty(kept.shape[0], kept.shape[0], dtype=matrix.dtype)
+    for rows, part in zip(torch.split(kept, _ROWS), torch.split(parts, _ROWS), strict=True):
+        part.copy_(matrix[rows][:, kept])
+    return parts
+
+
+def _center(inner: Tensor, variant: ViewVariant, axes: tuple[int, int]) -> None:
     if variant.startswith("centered"):
-        inner = inner - inner.mean(1, keepdim=True)
-        inner = inner - inner.mean(3, keepdim=True)
-        left = _diagonal(inner)
-    if not bool((left > _ROUNDING * energy).all()):  # False for NaN too
+        for axis in axes:
+            inner -= inner.mean(axis, keepdim=True)
+
+
+def _norms(left: Float64[Tensor, "*views kept"], energy: Float64[Tensor, "*views kept"]) -> Tensor | None:
+    """Norms of the vectors; None where there are fewer than 2 a view, or one has no direction or is not finite."""
+    if left.shape[-1] < 2 or not bool((left > _ROUNDING * energy).all()):  # False for NaN too
         return None
-    if not bool(inner.isfinite().all()):
-        return None
-    norms = left.sqrt()
-    return inner / norms[:, :, None, None] / norms
+    return left.sqrt()
 
 
 def _diagonal(inner: Float64[Tensor, "two kept two kept"]) -> Float64[Tensor, "two kept"]:
