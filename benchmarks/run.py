@@ -138,7 +138,7 @@ def peak_memory(n: int) -> float:
         "import resource, sys, tempfile; from pathlib import Path\n"
         "from benchmarks.run import spec_of; from layerscope.measuring.measure import measure_spec\n"
         "folder = tempfile.TemporaryDirectory()\n"
-        f"measure_spec(spec_of({n}, dtype='auto', max_tokens=64), Path(folder.name) / 'run')\n"
+        f"measure_spec(spec_of({n}, max_tokens=64), Path(folder.name) / 'run')\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
     # Peaks repeat only where the allocator gives large pieces back at once.
