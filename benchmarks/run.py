@@ -1,7 +1,7 @@
 """`make bench`: layerscope against bare forward passes and against the papers' way of measuring, as ratios in one run.
 
 SmolLM2-135M, 128 Wikipedia leads. Prints a table and writes runs/bench.json. Run it on a machine that does nothing
-else; it takes about half an hour on 2 cores.
+else; it takes more than an hour on 2 cores, half of it for memory.
 """
 
 from __future__ import annotations

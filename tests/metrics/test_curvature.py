@@ -138,3 +138,8 @@ def test_measured_states_give_what_the_function_gives_however_the_states_are_sca
     found = TokenStates(states).curvature_and_skipped(1)
     assert found[:, 0].tolist() == pytest.approx(curvature(states).tolist(), abs=1e-12)
     assert found[:, 0].tolist() == pytest.approx([curvature(states[0].double()).item()] * 3, abs=1e-6)
+
+
+def test_states_that_carry_a_gradient_are_read_without_it():
+    states = line(5).requires_grad_()
+    assert curvature(states).item() == curvature(line(5)).item()

@@ -61,6 +61,14 @@ def test_it_agrees_with_the_reference(variant, alpha, prompts, dim):
     assert found.standard_error.item() == pytest.approx(error, abs=1e-4)
 
 
+def test_more_prompts_than_are_cut_at_once_agree_with_the_reference():
+    views = paired(300, 24, 0.5)
+    value, error = reference.dime(views, draw_permutations(300, 10, 0).numpy())
+    found = dime(views)
+    assert found.value.item() == pytest.approx(value, abs=1e-4)
+    assert found.standard_error.item() == pytest.approx(error, abs=1e-4)
+
+
 def test_subsets_use_the_restricted_permutations():
     views = paired(24, 30, 0.5)
     subsets = [torch.arange(24), *leave_out(24, 4)]

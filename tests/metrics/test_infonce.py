@@ -55,7 +55,7 @@ def test_it_is_bounded_and_rotation_scale_and_order_leave_it(seed, prompts, dim,
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("prompts", "dim"), [(12, 30), (30, 12)])
+@pytest.mark.parametrize(("prompts", "dim"), [(12, 30), (30, 12), (150, 12)])
 def test_it_agrees_with_the_reference_and_its_subsets(variant, prompts, dim):
     views = paired(prompts, dim, 0.5, views=3)
     subsets = [torch.arange(prompts), *leave_out(prompts, 4)]

@@ -79,7 +79,7 @@ def curvature_and_skipped(
     """`curvature` and `skipped_steps` from one pass, in the last dimension."""
     if steps < 1:
         raise ValueError(f"expected a curvature over 1 or more steps, got {steps}")
-    paths = [z[::steps] for z in split_prompts(states, lengths)]
+    paths = [z[::steps] for z in split_prompts(states.detach(), lengths)]
     return paths_of_bands(paths, parallel_map(path_bands, paths)).reshape(*states.shape[:-2], 2)
 
 
