@@ -31,8 +31,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# DATA_DIR stands in for the hub: DATA_DIR/mteb/banking77, ... Without it the offline tasks are swept.
 bench: setup
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.tasks $(if $(DATA_DIR),--data-dir $(DATA_DIR),--small)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

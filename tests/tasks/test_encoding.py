@@ -80,6 +80,23 @@ def test_vectors_are_those_of_each_text_alone(model, cache, positions, pooling) 
                 assert np.linalg.norm(found - vector) <= 2e-6 * np.linalg.norm(vector)
 
 
+def test_in_batches_of_the_same_shapes_a_model_cut_at_the_layer_gives_the_same_bits(model, tiny, cache) -> None:
+    from transformers import LlamaModel
+
+    made = encoder(model, cache)
+    made.fill(TEXTS)
+    tokens = [model.tokenizer(text)["input_ids"] for text in TEXTS]
+    for layer in range(4):
+        cut = LlamaModel.from_pretrained(tiny, num_hidden_layers=layer).eval()
+        for batch in fixed_batches(tokens, made.spec.batch_tokens, model.pad_id):
+            with torch.inference_mode():
+                states = cut(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+                weights = batch.attention_mask.float()
+                means = torch.bmm(weights[:, None], states).squeeze(1) / weights.sum(1)[:, None]
+            found = made.caches["normed", "all"].read([TEXTS[row] for row in batch.rows], layer)
+            assert np.array_equal(found, means[: len(batch.rows)].numpy())
+
+
 def test_vectors_do_not_depend_on_order_or_company_or_an_interruption(model, tmp_path) -> None:
     whole = encoder(model, str(tmp_path / "whole"))
     whole.fill(TEXTS)
