@@ -9,7 +9,7 @@ Each plain encoder runs the model cut after block k and takes the mean of the to
 
 All are scored on one thread, as the sweep is. `2 threads` scores the sweep's own vectors on two. What this, or `31` against
 `32`, moves a score is how well it is defined at all. `--converged` lets MTEB's logistic regression, which stops after 100
-iterations, run to its optimum in float64 instead.
+iterations, run to its optimum in float64 instead; `--export` adds the model that `layerscope export` writes.
 """
 
 from __future__ import annotations
@@ -64,6 +64,21 @@ def in_shapes_alike(model: LoadedModel, batch_tokens: int) -> Encode:
             means = torch.bmm(weights[:, None], states).squeeze(1) / weights.sum(1)[:, None]
             found[list(batch.rows)] = means[: len(batch.rows)].numpy()
         return found
+
+    return encode
+
+
+def by_export(layer: int) -> Encode:
+    """The exported layer, through SentenceTransformer as anybody would use it."""
+    from layerscope.export.checking import open_export
+    from layerscope.export.export import export_layer
+
+    made = export_layer(MODEL, layer, out=f"{tempfile.mkdtemp()}/exported")
+    opened = open_export(made.path, torch.device("cpu"))
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        vectors: np.ndarray = opened.encode(list(texts), show_progress_bar=False)
+        return vectors
 
     return encode
 
@@ -129,6 +144,7 @@ def main() -> None:
     parser.add_argument("--task", default="Banking77Classification")
     parser.add_argument("--layers", default="0,9,30")
     parser.add_argument("--converged", action="store_true", help="with a classifier that is run to its optimum as well")
+    parser.add_argument("--export", action="store_true", help="the exported layer as well")
     given = parser.parse_args()
     import_mteb()
     layers = [int(layer) for layer in given.layers.split(",")]
@@ -153,6 +169,8 @@ def main() -> None:
         say(layer, "alike", remembering(model, layer, in_shapes_alike(model, TasksSpec(tasks=(task[0],)).batch_tokens)))
         say(layer, "32", remembering(model, layer, in_batches_of(model, 32)))
         say(layer, "31", remembering(model, layer, in_batches_of(model, 31)))
+        if given.export:
+            say(layer, "export", remembering(model, layer, by_export(layer)))
 
 
 if __name__ == "__main__":
