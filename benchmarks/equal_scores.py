@@ -1,6 +1,6 @@
 """How far scores of the sweep are from those of plain encoders given to MTEB, one layer at a time, and why.
 
-    python -m benchmarks.equal_scores --data-dir DIR     # Banking77, SmolLM2-135M, layers 0, 9, 30; 20 minutes on 2 cores
+    python -m benchmarks.equal_scores --data-dir DIR     # Banking77, SmolLM2-135M, layers 0, 9, 30; 38 minutes on 2 busy cores
 
 Each plain encoder runs the model cut after block k and takes the mean of the token states after the final norm:
 
@@ -32,6 +32,7 @@ from layerscope.tasks.batches import fixed_batches
 from layerscope.tasks.choice import choose_tasks
 from layerscope.tasks.data import load_task_data
 from layerscope.tasks.encoder import loader_texts
+from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.evaluation import quiet_mteb
 from layerscope.tasks.run import import_mteb, score_spec
 from layerscope.tasks.spec import TasksSpec
@@ -68,12 +69,12 @@ def in_shapes_alike(model: LoadedModel, batch_tokens: int) -> Encode:
     return encode
 
 
-def by_export(layer: int) -> Encode:
+def by_export(layer: int, folder: Path) -> Encode:
     """The exported layer, through SentenceTransformer as anybody would use it."""
     from layerscope.export.checking import open_export
     from layerscope.export.export import export_layer
 
-    made = export_layer(MODEL, layer, out=f"{tempfile.mkdtemp()}/exported")
+    made = export_layer(MODEL, layer, out=folder / f"exported_{layer}")
     opened = open_export(made.path, torch.device("cpu"))
 
     def encode(texts: Sequence[str]) -> np.ndarray:
@@ -123,14 +124,12 @@ def score(encoder: Any, task_data: tuple[str, str | None], *, cores: int = 1, co
 
 
 def swept(
-    model: LoadedModel, name: str, layers: Sequence[int], data_dir: str | None
+    model: LoadedModel, task_data: tuple[str, str | None], layers: Sequence[int], folder: Path
 ) -> tuple[dict[int, float], dict[int, Encode]]:
     """Main score of each layer from one encoding, and the vectors it used."""
-    from layerscope.tasks.encoding import TextEncoder
-
-    folder = tempfile.mkdtemp()
-    spec = TasksSpec(tasks=(name,), layers=tuple(layers), data_dir=data_dir, cache=f"{folder}/cache")
-    run = score_spec(model.spec, spec, Path(folder) / "run")
+    name, data_dir = task_data
+    spec = TasksSpec(tasks=(name,), layers=tuple(layers), data_dir=data_dir, cache=str(folder / "cache"))
+    run = score_spec(model.spec, spec, folder / "run")
     table = run.scores.filter(run.scores["experiment"].is_null())
     cache = next(iter(TextEncoder(model, spec, tuple(layers)).caches.values()))
     read = {layer: lambda texts, layer=layer: cache.read(texts, layer) for layer in layers}
@@ -147,21 +146,28 @@ def main() -> None:
     parser.add_argument("--export", action="store_true", help="the exported layer as well")
     given = parser.parse_args()
     import_mteb()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(given, Path(folder))
+
+
+def compare(given: argparse.Namespace, folder: Path) -> None:
+    """Score every layer in every way, and print it as it comes."""
     layers = [int(layer) for layer in given.layers.split(",")]
-    model = load_model(ModelSpec(name=MODEL))
-    scores, vectors = swept(model, given.task, layers, given.data_dir)
     task = (given.task, given.data_dir)
+    model = load_model(ModelSpec(name=MODEL))
+    scores, vectors = swept(model, task, layers, folder)
 
     def say(layer: int, way: str, encoder: Any, cores: int = 1) -> None:  # noqa: ANN401
         found = score(encoder, task, cores=cores)
-        final = score(encoder, task, cores=cores, converged=True) if given.converged else float("nan")
+        final = f"{score(encoder, task, cores=cores, converged=True):.6f}" if given.converged else ""
         apart = max(
             float(np.linalg.norm(vector - expected) / np.linalg.norm(expected))
             for vector, expected in ((encoder.known[text], sweep.known[text]) for text in encoder.known)
         )
-        print(f"{layer:>5} {way:>9} {apart:8.1e} {found:10.6f} {found - scores[layer]:9.1e}  {final:.6f}", flush=True)
+        print(f"{layer:>5} {way:>9} {apart:8.1e} {found:10.6f} {found - scores[layer]:9.1e}  {final}", flush=True)
 
-    print(f"{'layer':>5} {'':>9} {'vectors':>8} {'score':>10} {'- sweep':>9}  at the optimum")
+    optimum = "at the optimum" if given.converged else ""
+    print(f"{'layer':>5} {'':>9} {'vectors':>8} {'score':>10} {'- sweep':>9}  {optimum}")
     for layer in layers:
         sweep = remembering(model, layer, vectors[layer])
         say(layer, "sweep", sweep)
@@ -170,7 +176,7 @@ def main() -> None:
         say(layer, "32", remembering(model, layer, in_batches_of(model, 32)))
         say(layer, "31", remembering(model, layer, in_batches_of(model, 31)))
         if given.export:
-            say(layer, "export", remembering(model, layer, by_export(layer)))
+            say(layer, "export", remembering(model, layer, by_export(layer, folder)))
 
 
 if __name__ == "__main__":
