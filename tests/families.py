@@ -126,6 +126,36 @@ REFUSED: dict[str, Family] = {
     "xlnet": Family("xlnet", {"d_model": DIM, "n_layer": DEPTH, "n_head": 4, "d_inner": 32}),
 }
 
+BY_LENGTH: dict[str, Family] = {
+    "phi3": Family(
+        "phi3",
+        _GROUPED
+        | {"original_max_position_embeddings": 16}
+        | {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.1],
+                "long_factor": [3.0, 9.0],
+                "original_max_position_embeddings": 16,
+            }
+        },
+        "norm",
+    ),
+    "llama-dynamic": Family(
+        "llama",
+        _GROUPED
+        | {"max_position_embeddings": 24}
+        | {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}},
+        "norm",
+        context=24,
+    ),
+    "bigbird": Family(
+        "big_bird", _ROPE | {"attention_type": "block_sparse", "block_size": 2, "num_random_blocks": 1}, causal=False
+    ),
+}
+"""Families that compute in another way when the batch is longer."""
+
 
 def build_model(family: Family, *, seed: int = 0, auto_class: Any = None, **options: Any) -> Any:
     """A random model of the family in eval mode. Weights are large enough for every block to change its input."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
+from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.models import load_model
 from layerscope.tasks.batches import fixed_batches, padded_length
 from layerscope.tasks.encoding import TextEncoder
@@ -41,23 +44,40 @@ def states_of(model, text):
         return states, [model.parts.final_norm(state) for state in states]
 
 
+def limited(model, context=None, lengths=ANY_LENGTHS):
+    return replace(model, context=context, lengths=lengths)
+
+
 @given(st.integers(1, 5000))
-def test_padded_lengths_are_few_and_close(length) -> None:
-    padded = padded_length(length)
+def test_padded_lengths_are_few_and_close(model, length) -> None:
+    padded = padded_length(length, limited(model))
     assert length <= padded <= max(length + 1, length * 9 / 8 + 1)
-    assert padded_length(padded) == padded
+    assert padded_length(padded, limited(model)) == padded
+
+
+@given(st.integers(1, 100))
+def test_padding_ends_at_the_context_and_within_the_range_of_a_length(model, length) -> None:
+    for context in (77, 100):
+        assert padded_length(length, limited(model, context)) <= max(context, length)
+    lengths = Lengths((11, 53), above=70)
+    padded = padded_length(length, limited(model, 100, lengths))
+    assert padded >= length
+    assert lengths.longest(padded) == lengths.longest(length)
+    assert length <= 70 or padded == length
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 128))
-def test_batches_hold_every_prompt_once_and_have_shapes_that_depend_on_length_alone(lengths, batch_tokens) -> None:
+def test_batches_hold_every_prompt_once_and_have_shapes_that_depend_on_length_alone(
+    model, lengths, batch_tokens
+) -> None:
     tokens = [[n + 1] * length for n, length in enumerate(lengths)]
     rows = []
-    for batch in fixed_batches(tokens, batch_tokens, 0):
+    for batch in fixed_batches(tokens, batch_tokens, model):
         rows += batch.rows
         size, width = batch.input_ids.shape
         assert size == max(1, batch_tokens // width)
         for position, row in enumerate(batch.rows):
-            assert width == padded_length(lengths[row])
+            assert width == padded_length(lengths[row], model)
             assert batch.input_ids[position].tolist() == [*tokens[row], *[0] * (width - lengths[row])]
             assert batch.attention_mask[position].sum() == batch.lengths[position] == lengths[row]
     assert sorted(rows) == list(range(len(tokens)))
@@ -88,7 +108,7 @@ def test_in_batches_of_the_same_shapes_a_model_cut_at_the_layer_gives_the_same_b
     tokens = [model.tokenizer(text)["input_ids"] for text in TEXTS]
     for layer in range(4):
         cut = LlamaModel.from_pretrained(tiny, num_hidden_layers=layer).eval()
-        for batch in fixed_batches(tokens, made.spec.batch_tokens, model.pad_id):
+        for batch in fixed_batches(tokens, made.spec.batch_tokens, model):
             with torch.inference_mode():
                 states = cut(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
                 weights = batch.attention_mask.float()

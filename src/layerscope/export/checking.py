@@ -70,7 +70,7 @@ def our_vectors(
     """The vectors that `layerscope tasks` scores, of the texts behind their prompt."""
     tokens = tokenize([spec.prefix + text for text in texts], model.tokenizer, context)
     vectors = np.zeros((len(texts), model.dim), np.float32)
-    for batch in make_batches(tokens, 1024, model.pad_id):
+    for batch in make_batches(tokens, 1024, model.pad_id, lengths=model.lengths):
         ((_, _, pooled),) = pooled_states(model, batch, (layer,), ((spec.state,), spec.pooling))
         vectors[list(batch.rows)] = pooled
     if spec.normalize:

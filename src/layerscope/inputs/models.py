@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
@@ -16,10 +18,16 @@ from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
 from layerscope.inputs.known_models import KnownModel, known_models
-from layerscope.inputs.parts import PROBE_TOKENS, Parts, check_padding, find_parts, probe_ids
+from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
+from layerscope.inputs.padding import Probe, check_padding, find_lengths
+from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.standing import Standing
 from layerscope.inputs.weights import check_finite, check_keys, unused_keys
+
+_POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
+"""Names of tables with a vector for each position; those of relative positions have no end."""
 
 __all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
 
@@ -40,6 +48,8 @@ class LoadedModel:
     warnings: tuple[str, ...]
     attentions: bool = False
     fast_matmul: bool = False
+    lengths: Lengths = ANY_LENGTHS
+    """Which prompts may share a batch."""
     twins: list[LoadedModel] = field(default_factory=list, repr=False, compare=False)
     """The same weights under modules of their own, for passes beside each other; made when first needed."""
 
@@ -49,9 +59,14 @@ class LoadedModel:
         return len(self.parts.blocks)
 
     @property
+    def vocab(self) -> int:
+        """How many token ids the model has embeddings for."""
+        return _table_rows(self.model)
+
+    @property
     def pad_id(self) -> int:
-        """The id to pad with. Padding is on the right and masked, so where a tokenizer has none any id does."""
-        return _pad_id(self.tokenizer)
+        """The id to pad with. Padding is on the right and masked, so any id that the model has an embedding for does."""
+        return _pad_id(self.tokenizer, self.vocab)
 
 
 def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
@@ -110,7 +125,7 @@ def ready_model(
         UnsupportedModelError: the one rule does not find them, or padding changes the states.
     """
     with _probing_errors(model), quiet_libraries():
-        parts, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
+        parts, lengths, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
     return LoadedModel(
         spec=spec,
         model=model,
@@ -123,6 +138,7 @@ def ready_model(
         dtype=model.dtype,
         warnings=tuple(notes),
         attentions=attentions,
+        lengths=lengths,
     )
 
 
@@ -187,6 +203,10 @@ def _from_pretrained(
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
     model.config.use_cache = False
     _text_config(model).use_cache = False
+    if hasattr(model.config, "rescale_every"):
+        # RWKV halves weights and states every so many blocks, at the first pass, to fit float16: other numbers, same model.
+        model.config.rescale_every = 0
+        model.layers_are_rescaled = True
     if spec.device_map is None:
         model.to(device)
     return model.eval().requires_grad_(False), unused_keys(model, info["unexpected_keys"])
@@ -229,10 +249,10 @@ def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
 
 def _checked_parts(
     model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
-) -> tuple[Parts, list[str]]:
+) -> tuple[Parts, Lengths, list[str]]:
     config = _text_config(model)
-    pad_id = _pad_id(tokenizer)
-    ids = probe_ids(int(config.vocab_size), getattr(config, "pad_token_id", None), _input_device(model))
+    vocab, device = _table_rows(model), _input_device(model)
+    ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
     notes: list[str] = []
     if spec.part == "decoder":
         depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
@@ -246,16 +266,26 @@ def _checked_parts(
         notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
     elif spec.bidirectional:
         lift_causal_mask(model)
+        parts = replace(parts, standing=Standing(model))
         check_bidirectional(model, parts, ids)
-    check_padding(model, parts, ids, pad_id if pad_id < config.vocab_size else 0)
+    probe = Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, _context(model, parts))
+    check_padding(probe)
+    lengths, why = find_lengths(probe)
     if attentions:
         parts = with_attentions(model, parts, ids)
-    return parts, notes
+    return parts, lengths, notes + why
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def _table_rows(model: nn.Module) -> int:
+    """How many ids have an embedding: the table's rows, which the config's vocab_size may not equal."""
+    table = model.get_input_embeddings()  # type: ignore[operator]
+    rows = getattr(table, "num_embeddings", None) or table.weight.shape[0]
+    return int(rows)
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
     for chosen in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if isinstance(chosen, int):
+        if isinstance(chosen, int) and 0 <= chosen < vocab:
             return chosen
     return 0
 
@@ -273,7 +303,7 @@ def _input_device(model: PreTrainedModel) -> torch.device:
 def _context(model: PreTrainedModel, parts: Parts) -> int | None:
     """The longest input in tokens: what the config states, or what a table of positions outside the blocks holds.
 
-    RoBERTa and MPNet count positions from padding_idx + 1, OPT and BART from 2, so their tables hold fewer tokens than
+    The table need be no nn.Embedding (I-BERT's is quantised). RoBERTa and MPNet count positions from padding_idx + 1, OPT and BART from 2, so their tables hold fewer tokens than
     the config says.
     """
     config = _text_config(model)
@@ -281,10 +311,24 @@ def _context(model: PreTrainedModel, parts: Parts) -> int | None:
     limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
     inside = {module for block in parts.blocks for module in block.modules()}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and "position" in name and module not in inside:
-            offset = getattr(module, "offset", 0) or (0 if module.padding_idx is None else module.padding_idx + 1)
-            limits.append(module.num_embeddings - offset)
+        if module in inside:
+            continue
+        if _POSITIONS.search(name) and (rows := _table(getattr(module, "weight", None))):
+            padding = getattr(module, "padding_idx", None)
+            limits.append(rows - (getattr(module, "offset", 0) or (0 if padding is None else padding + 1)))
+            continue
+        for leaf, tensor in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
+            if _POSITIONS.search(leaf) and (rows := _table(tensor)):
+                limits.append(rows)
     return min(limits) if limits else None
+
+
+def _table(tensor: object) -> int | None:
+    """The rows of a table of vectors, one a position; None for anything else, such as the positions themselves."""
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        return None
+    shape = tensor.shape[1:] if tensor.ndim == 3 and tensor.shape[0] == 1 else tensor.shape
+    return int(shape[0]) if len(shape) == 2 and shape[0] > 1 else None
 
 
 def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

@@ -113,7 +113,7 @@ class TextEncoder:
         vectors = {state: np.zeros((len(layers), len(texts), self.model.dim), np.float32) for state in self.caches}
         full = [row for row, ids in enumerate(tokens) if ids]
         self.n_empty += len(texts) - len(full)
-        for batch in fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model.pad_id):
+        for batch in fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model):
             rows = np.array([full[row] for row in batch.rows])
             for layer, state, pooled in pooled_states(self.model, batch, layers, (self.spec.states, self.spec.pooling)):
                 vectors[state][layers.index(layer), rows] = pooled[: len(rows)]
