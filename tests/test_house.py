@@ -16,7 +16,20 @@ LONGEST = 350
 
 # Data flows one way: a room imports only from itself and from rooms to its left.
 ROOMS = [
-    *("errors", "config", "inputs", "states", "metrics", "intervals", "curves", "figures", "results", "table"),
+    *(
+        "errors",
+        "wording",
+        "config",
+        "inputs",
+        "states",
+        "metrics",
+        "intervals",
+        "curves",
+        "figures",
+        "results",
+        "terminal",
+        "table",
+    ),
     *("measuring", "tasks", "analysis", "answering", "export", "report", "training", "studies"),
     *("cli", "__main__"),
 ]
@@ -24,6 +37,7 @@ ROOMS = [
 # What a room may take from outside the standard library, where that is less than everything.
 OUTSIDE = {
     "errors": set(),
+    "wording": set(),
     "config": {"pydantic"},
     "metrics": {"torch", "numpy", "jaxtyping"},
     "intervals": {"numpy", "scipy", "polars", "jaxtyping"},

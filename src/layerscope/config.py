@@ -78,7 +78,7 @@ class TextSpec(Spec):
     source: str = Field(
         "wiki",
         min_length=1,
-        description="Texts: a name of `layerscope texts`, a .txt/.jsonl/.csv/.parquet file, or hub:org/name[:config[:split[:column]]].",
+        description="Texts: a name of `layerscope texts`, a .txt, .jsonl, .csv or .parquet file, or hub:org/name (:config, :split, :column may follow).",
     )
     column: str | None = Field(None, description="Column that holds the text, for tables with more than one.")
     n: int | None = Field(256, ge=1, description="How many prompts to sample (seeded); all where there are fewer.")

@@ -11,18 +11,17 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from layerscope.curves import Curve, Panel, phrase, phrases, shared_by, short_name, split_panels, usual_variant
+from layerscope.terminal import GAP, Column, TerminalTable, wrapped
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 MISSING = "·"
 BAR = 5
-GAP = 2
 LONGEST_SPARKLINE = 41
+NAMES = 34
 
 
 def sparkline(values: Sequence[float] | NDArray[np.float64], width: int | None = None) -> str:
@@ -110,12 +109,12 @@ def layer_table(layers: pl.DataFrame, width: int = 100) -> Group:
     panels = split_panels(layers)
     tables = _layer_tables(panels, width)
     gaps = dict.fromkeys(f"{' · '.join(names)}: {gap}" for names, curve in _named(panels) for gap in curve.gaps())
-    said = [Text(line, style="dim") for line in gaps]
-    said.append(Text("Bars run from the smallest to the largest value of a column.", style="dim"))
-    return Group(summary_table(layers, width), *(part for table in tables for part in ("", table)), *said)
+    said = [*gaps, "Bars run from the smallest to the largest value of a column."]
+    lines = [Text(part, style="dim") for line in said for part in wrapped(line, width)]
+    return Group(summary_table(layers, width), *(part for table in tables for part in ("", table)), *lines)
 
 
-def summary_table(layers: pl.DataFrame, width: int = 100) -> Table:
+def summary_table(layers: pl.DataFrame, width: int = 100) -> TerminalTable:
     """One line a metric: its unit, its smallest and largest value with their layers, and its course over the layers.
 
     Args:
@@ -126,22 +125,26 @@ def summary_table(layers: pl.DataFrame, width: int = 100) -> Table:
         A table whose title says what all lines have in common.
     """
     panels = split_panels(layers)
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", title=_about(panels))
-    table.title_justify, table.title_style = "left", "bold"
     named = _named(panels)
-    rows = [(_folded(names, 34), curve.unit, *_extremes(curve), curve) for names, curve in named]
-    taken = [max([cell_len(line) for row in rows for line in str(row[i]).split("\n")] + [6]) for i in range(4)]
-    longest = max((len(curve.layer) for _, curve in named), default=1)
-    course = max(8, min(longest, LONGEST_SPARKLINE, width - sum(taken) - 4 * GAP))
-    for heading in ("metric", "unit", "smallest", "largest"):
-        table.add_column(heading, overflow="fold")
-    table.add_column(_span_of([curve for _, curve in named]), no_wrap=True)
-    for name, unit, smallest, largest, curve in rows:
-        table.add_row(Text(name), Text(unit), smallest, largest, Text(sparkline(curve.value, course), style="cyan"))
-    return table
+    extremes = [_extremes(curve) for _, curve in named]
+    fixed = [
+        Column("unit", [curve.unit for _, curve in named], text=True),
+        Column("smallest", [low for low, _ in extremes]),
+        Column("largest", [high for _, high in extremes]),
+    ]
+    taken = sum(column.natural + GAP for column in fixed)
+    # Names give way to the courses, down to where they read badly.
+    longest = min(max((len(curve.layer) for _, curve in named), default=1), LONGEST_SPARKLINE)
+    names = [" · ".join(name) for name, _ in named]
+    room = max(NAMES, width - taken - GAP - longest)
+    metric = Column("metric", ["\n".join(wrapped(name, room, "  ")) for name in names], text=True)
+    course = max(8, min(longest, width - metric.natural - taken - GAP))
+    courses = [sparkline(curve.value, course) for _, curve in named]
+    over = Column(_span_of([curve for _, curve in named]), courses, style="cyan")
+    return TerminalTable([metric, *fixed, over], title=_about(panels))
 
 
-def _layer_tables(panels: Sequence[Panel], width: int) -> list[Table]:
+def _layer_tables(panels: Sequence[Panel], width: int) -> list[TerminalTable]:
     """The tables, each with as many metrics as fit. Models of different depth never share a table: rows are layers."""
     groups: dict[tuple[int, ...], list[tuple[list[str], Curve]]] = {}
     for names, curve in _named(panels):
@@ -166,17 +169,16 @@ def _layer_tables(panels: Sequence[Panel], width: int) -> list[Table]:
 
 def _one_table(
     layer: tuple[int, ...], depth: NDArray[np.float64], columns: list[tuple[list[str], Curve, list[str]]]
-) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    table.add_column("layer", justify="right", style="bold")
-    table.add_column("depth", justify="right", style="dim")
+) -> TerminalTable:
     lines = max(len(heading) for heading, _, _ in columns)
-    for heading, curve, _ in columns:
+    shown = [
+        Column("layer", [str(number) for number in layer], right=True, style="bold"),
+        Column("depth", [f"{share:.2f}" for share in depth], right=True, spare=True, style="dim"),
+    ]
+    for heading, curve, cells in columns:
         # Padded to one height, so that names stand on the first line and units on the last.
-        table.add_column(escape("\n".join([*heading, *[""] * (lines - len(heading)), curve.unit])), no_wrap=True)
-    for row, number in enumerate(layer):
-        table.add_row(str(number), f"{depth[row]:.2f}", *(Text(cells[row]) for _, _, cells in columns))
-    return table
+        shown.append(Column("\n".join([*heading, *[""] * (lines - len(heading)), curve.unit]), cells))
+    return TerminalTable(shown)
 
 
 def _cells(curve: Curve) -> list[str]:
@@ -204,12 +206,6 @@ def _named(panels: Sequence[Panel]) -> list[tuple[list[str], Curve]]:
         own = [words for pair in curve.conditions if pair not in quiet and (words := phrase(*pair))]
         named.append(([curve.metric, *([curve.label.split(" · ")[0]] if several else []), *own], curve))
     return named
-
-
-def _folded(names: Sequence[str], width: int) -> str:
-    """A metric and its conditions in one line, or one below the other where that is too wide."""
-    joined = " · ".join(names)
-    return joined if len(joined) <= width else "\n  ".join(names)
 
 
 def _broken(metric: str) -> list[str]:
@@ -242,7 +238,7 @@ def _about(panels: Sequence[Panel]) -> str:
         words.insert(0, f"{short_name(source.get('model', '?'))} on {short_name(source.get('texts', '?'))}")
     if any(np.isfinite(curve.low).any() for curve in curves):
         words.append("± half the 95 % interval")
-    return escape(" · ".join(word for word in words if word))
+    return " · ".join(word for word in words if word)
 
 
 def _span_of(curves: Sequence[Curve]) -> str:

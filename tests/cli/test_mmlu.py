@@ -31,7 +31,7 @@ def run():
         app.command(epilog=epilog)(verb)
 
     def invoke(*words):
-        result = CliRunner().invoke(app, ["mmlu", *map(str, words)])
+        result = CliRunner().invoke(app, ["mmlu", *map(str, words)], env={"COLUMNS": "100"})
         if isinstance(result.exception, UserError):
             raise result.exception
         return result

@@ -46,7 +46,7 @@ def test_an_import_needs_no_model(run, tmp_path) -> None:
     result = run("--import", str(tmp_path / "results"), "--out", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert "0.75" in result.output
-    assert "1 tasks, 2 layers" in result.output
+    assert "1 task, 2 layers" in result.output
 
 
 def test_something_that_failed_gives_exit_code_1(run, tmp_path) -> None:

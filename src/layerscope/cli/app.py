@@ -18,6 +18,7 @@ STOPPED = 130
 app = typer.Typer(
     name="layerscope",
     help="Run a language model once, see how good the representation is at every layer, and leave with the layer to use.",
+    epilog="Example: layerscope measure smollm2-135m --texts wiki --out runs/smollm2",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

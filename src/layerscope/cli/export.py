@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, progress_bars
+from layerscope.cli.show import console, progress_bars, say
 from layerscope.config import ModelSpec
 from layerscope.export.spec import ExportSpec
+from layerscope.wording import counted
 
 if TYPE_CHECKING:
     from layerscope.export.export import Export
@@ -47,15 +48,15 @@ def export(
         made = export_spec(model, spec, out, run=run, report=report)
     screen = console()
     for line in _summary(made):
-        screen.print(line, highlight=False, markup=False)
+        say(screen, line)
 
 
 def _summary(made: Export) -> list[str]:
     state = f"readout {made.spec.readout}, positions {made.spec.positions}, pooling {made.spec.pooling}"
     speed = made.speed
     lines = [
-        f"layer {made.layer} of {made.n_layers}, {state}: {made.blocks} blocks kept",
-        f"equal to the layer's own vectors to {made.error:.1e} (relative, {made.n_texts} texts)",
+        f"layer {made.layer} of {made.n_layers}, {state}: {counted(made.blocks, 'block')} kept",
+        f"equal to the layer's own vectors to {made.error:.1e} (relative, {counted(made.n_texts, 'text')})",
     ]
     if made.rounding is not None:
         lines.append(f"its precision moves vectors by up to {made.rounding:.1e}")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from layerscope.cli.options import MEASURE_SPECS, run_spec, with_options
-from layerscope.cli.show import console, progress_bars
+from layerscope.cli.show import console, progress_bars, say
+from layerscope.wording import counted
 
 
 @with_options(*MEASURE_SPECS)
@@ -38,8 +39,9 @@ def measure(
     screen = console()
     screen.print(layer_table(run.layers, screen.width))
     for warning in run.record.warnings:
-        screen.print(f"note: {warning}", highlight=False)
-    screen.print(f"{run.record.resolved.n_prompts} prompts, {len(run.record.skipped)} skipped; written to {folder}")
+        say(screen, f"note: {warning}")
+    prompts = counted(run.record.resolved.n_prompts, "prompt")
+    say(screen, f"{prompts}, {len(run.record.skipped)} skipped; written to {folder}")
 
 
 EXAMPLE = "Example: layerscope measure smollm2-135m --texts wiki --n 128 --metrics prompt_entropy,curvature --out runs/smollm2"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, progress_bars
+from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.config import ModelSpec
 from layerscope.tasks.mmlu.spec import MmluSpec
+from layerscope.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,23 +55,22 @@ def _show(run: MmluRun) -> None:
     resolved = run.record.resolved
     screen.print(frame_table(_shown_scores(run.scores)))
     for _, part in run.relations.group_by(IDENTITY, maintain_order=True):
-        screen.print(f"\nAccuracy and {_title(part)}", highlight=False, markup=False)
+        say(screen, f"\nAccuracy and {_title(part)}")
         screen.print(frame_table(_shown_relations(part)))
-        screen.print(_verdict(part), highlight=False, markup=False)
-    screen.print(
-        "\n[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation;\n"
+        say(screen, _verdict(part))
+    say(
+        screen,
+        "\n[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation; "
         "adj.: adjusted over the layers of a table; partial: spearman with prompt length taken out",
-        highlight=False,
-        markup=False,
     )
     for sentence in run.guessing.sentences():
-        screen.print(sentence, highlight=False, markup=False)
+        say(screen, sentence)
     for warning in run.record.warnings:
-        screen.print(f"note: {warning}", highlight=False, markup=False)
-    shots = f"{resolved.n_subjects} subjects, {resolved.shots}-shot" + (
+        say(screen, f"note: {warning}")
+    shots = f"{counted(resolved.n_subjects, 'subject')}, {resolved.shots}-shot" + (
         f" (examples: {resolved.examples})" if resolved.shots else ""
     )
-    screen.print(f"{resolved.n_questions:,} questions, {shots}; written to {run.path}", highlight=False, markup=False)
+    say(screen, f"{counted(resolved.n_questions, 'question')}, {shots}; written to {run.path}")
 
 
 def _shown_scores(scores: pl.DataFrame) -> pl.DataFrame:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import polars as pl
 import typer
 
-from layerscope.cli.show import console, frame_table
+from layerscope.cli.show import console, frame_table, say
 from layerscope.errors import LayerscopeError, UserError
+from layerscope.wording import counted
 
 if TYPE_CHECKING:
     from layerscope.analysis.picking import Pick
@@ -57,36 +58,32 @@ def pick(
     else:
         _show(found)
     for line in unwritten:
-        console(stderr=True).print(line, highlight=False, markup=False)
+        say(console(stderr=True), line)
 
 
 def _show(found: Sequence[Pick]) -> None:
     screen = console()
-
-    def say(text: str) -> None:
-        screen.print(text, highlight=False, markup=False)
-
     for number, one in enumerate(found):
         if number:
-            say("")
-        screen.print(_heading(one), style="bold", highlight=False, markup=False)
-        say(one.answer)
+            say(screen, "")
+        say(screen, _heading(one), "bold")
+        say(screen, one.answer)
         for note in one.notes:
-            say(f"note: {note}")
+            say(screen, f"note: {note}")
         for title, table in _tables(one):
-            say("")
-            screen.print(title, style="bold", highlight=False, markup=False)
-            screen.print(frame_table(table, folded=("note",)))
+            say(screen, "")
+            say(screen, title, "bold")
+            screen.print(frame_table(table, folded=("note",), spare=("depth",)))
     lines = [line for one in found for line in _table1_lines(one)]
     if lines:
         table = pl.DataFrame(lines)
         if table["states"].n_unique() == 1:
             table = table.drop("states")
-        say("")
+        say(screen, "")
         title = "Table 1: tasks whose best layer is not the last; averages at the last layer, the best one, every task's own"
-        screen.print(title, style="bold", highlight=False, markup=False)
+        say(screen, title, "bold")
         screen.print(frame_table(table, folded=("run",)))
-        say("The best layers are chosen on these scores, so the gain is too good; left-out task above is not.")
+        say(screen, "The best layers are chosen on these scores, so the gain is too good; left-out task above is not.")
 
 
 def _heading(one: Pick) -> str:
@@ -95,7 +92,7 @@ def _heading(one: Pick) -> str:
     scores = one.selection.scores
     state = f"{scores.readout} readout, positions {scores.positions}, {scores.pooling} pooling"
     known = state if scores.readout else "states not known"
-    return f"{one.model} ({one.path}): {known}; {len(scores.tasks)} tasks, {len(scores.layers)} layers"
+    return f"{one.model} ({one.path}): {known}; {counted(len(scores.tasks), 'task')}, {counted(len(scores.layers), 'layer')}"
 
 
 def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -125,8 +122,7 @@ def _layer_rows(one: Pick) -> pl.DataFrame:
             {
                 "layer": row["layer"],
                 "depth": f"{row['depth']:.2f}",
-                "average": _number(row["average"]),
-                "": bar((row["average"] - low) / span),
+                "average": f"{_number(row['average'])} {bar((row['average'] - low) / span)}",
                 "behind the best [95 %]": _interval(row, "behind_best"),
                 "p": _p(row["p"]),
                 "set": marks.strip(),

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from layerscope.cli.options import build, with_options
 from layerscope.cli.pick import Runs, ScoresFolder
-from layerscope.cli.show import console, frame_table
+from layerscope.cli.show import console, frame_table, say
 from layerscope.config import Names, Spec
 from layerscope.errors import UserError
+from layerscope.wording import counted
 
 _SCORE_STATE = ("score_readout", "score_positions", "score_pooling")
 _CONDITIONS = ("variant", "alpha", "readout", "positions", "normalization", "pooling")
@@ -78,14 +79,14 @@ def relate(
     screen = console()
     for one, table, part in zip(evidence, tables, shown, strict=True):
         for title, lines in _tables(part, spec.statistic):
-            screen.print(title, style="bold", highlight=False, markup=False)
+            say(screen, title, "bold")
             screen.print(frame_table(lines, folded=("metric",)))
         for line in (
             *_summary(table, spec.statistic),
             *(f"note: {note}" for note in (*one.notes, *_notes(part, spec.statistic))),
         ):
-            screen.print(line, highlight=False, markup=False)
-        screen.print(f"whole table ({len(table)} rows) in {out or one.path / RELATIONS_FILE}", highlight=False)
+            say(screen, line)
+        say(screen, f"whole table ({counted(len(table), 'row')}) in {out or one.path / RELATIONS_FILE}")
 
 
 def _of_tasks(table: pl.DataFrame, tasks: tuple[str, ...]) -> pl.DataFrame:
@@ -115,7 +116,8 @@ def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataF
         lines = _without_repeats(lines)
         scored = "/".join(first[name] for name in _SCORE_STATE if first[name]) or "unknown"
         title = (
-            f"{first['model']}: metrics against {first['task']}, scores of {scored} states, {first['n_layers']} layers"
+            f"{first['model']}: metrics against {first['task']}, scores of {scored} states, "
+            f"{counted(first['n_layers'], 'layer')}"
         )
         title += "; null: 95 % of shifted curves stay below"
         yield title + (f"\nmetrics with {', '.join(fixed)}" if fixed else ""), pl.DataFrame(lines)
@@ -170,8 +172,8 @@ def _summary(table: pl.DataFrame, statistic: str) -> list[str]:
     tests = table["p_shift"].is_finite().sum()
     names = ", ".join(dict.fromkeys(both["metric"].to_list()))
     return [
-        f"{len(both)} of {len(mine)} curves go with the average of the tasks by {_OTHERS[statistic]} (p_shift and p_task "
-        f"both below .05 when adjusted for {tests} tests){': ' + names if names else ''}"
+        f"{len(both)} of {counted(len(mine), 'curve')} {'goes' if len(both) == 1 else 'go'} with the average of the tasks by {_OTHERS[statistic]} (p_shift and p_task "
+        f"both below .05 when adjusted for {counted(int(tests), 'test')}){': ' + names if names else ''}"
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import polars as pl
 import typer
 
-from layerscope.cli.show import console, frame_table
+from layerscope.cli.show import console, frame_table, say
 from layerscope.errors import UserError
 
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
@@ -48,7 +48,7 @@ def query(
     elif format == "json":
         typer.echo(found.write_json())
     else:
-        console().print(frame_table(found))
+        console().print(frame_table(found, keys=0))
 
 
 def report(
@@ -70,9 +70,9 @@ def report(
             texts.append({text.id: text.text for text in load_texts(run.record.spec.texts).texts})
         except LayerscopeError as error:
             texts.append({})
-            screen.print(f"note: {run.path} is shown without its texts: {error}", highlight=False)
+            say(screen, f"note: {run.path} is shown without its texts: {error}")
     written = write_report(opened, out, texts=texts)
-    screen.print(f"report written to {written}", highlight=False)
+    say(screen, f"report written to {written}")
 
 
 VERBS = (

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 
 from layerscope.cli.options import with_options
-from layerscope.cli.show import console, frame_table, progress_bars
+from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.studies.spec import PRESETS, StudySpec
+from layerscope.wording import counted
 
 if TYPE_CHECKING:
     from layerscope.studies.study import Study, StudyRun
@@ -88,7 +89,9 @@ def _all(studies: dict[str, Study], preset: Any, chosen: dict[str, Any], out: Pa
             continue
         failed = failed or bool(run.missing)
         verdicts = [str(finding.verdict) for finding in run.findings]
-        where = str(run.path / "findings.md") + (f" ({len(run.missing)} jobs missing)" if run.missing else "")
+        where = str(run.path / "findings.md") + (
+            f" ({counted(len(run.missing), 'job')} missing)" if run.missing else ""
+        )
         counts = {"holds": "holds", "does not": "does not hold", "cannot be told": "cannot be told"}
         rows.append(
             {"study": one.name, **{name: verdicts.count(kind) for name, kind in counts.items()}, "where": where}
@@ -104,12 +107,12 @@ def _show(screen: Console, run: StudyRun) -> None:
 
     for claim in dict.fromkeys((finding.claim_id, finding.claim) for finding in run.findings):
         mine = [finding for finding in run.findings if finding.claim_id == claim[0]]
-        screen.print(f"{claim[1]}: [bold]{overall(mine)}[/bold]", highlight=False)
+        say(screen, f"{claim[1]}: {overall(mine)}", "bold")
         for finding in mine:
-            screen.print(f"  {finding.statement}: {finding.verdict}", highlight=False, markup=False)
+            say(screen, f"  {finding.statement}: {finding.verdict}")
     for note in run.notes:
-        screen.print(f"note: {note}", highlight=False, markup=False)
-    screen.print(f"written to {run.path}", highlight=False, markup=False)
+        say(screen, f"note: {note}")
+    say(screen, f"written to {run.path}")
 
 
 def _list(studies: dict[str, Study]) -> None:

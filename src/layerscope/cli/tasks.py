@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, progress_bars
+from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.tasks.spec import TasksSpec
+from layerscope.wording import counted
 
 
 def _optional_model(verb: Callable[..., None]) -> Callable[..., None]:
@@ -87,14 +89,16 @@ def _end(run: Any, *, quiet: bool) -> None:  # noqa: ANN401
     if not quiet:
         screen = console()
         for title, table in summarize(run.scores):
-            screen.print(title, highlight=False)
+            say(screen, title)
             screen.print(frame_table(table))
         for warning in run.record.warnings:
-            screen.print(f"note: {warning}", highlight=False)
-        screen.print(f"{run.scores['task'].n_unique()} tasks, {run.scores['layer'].n_unique()} layers; in {run.path}")
+            say(screen, f"note: {warning}")
+        scored = run.scores.filter(pl.col("score").is_finite())
+        tasks, layers = (counted(scored[name].n_unique(), name) for name in ("task", "layer"))
+        say(screen, f"{tasks}, {layers}; in {run.path}")
     failed = {(failure.task, failure.reason): failure for failure in run.failures}
     for task, reason in failed:
-        console(stderr=True).print(f"failed: {task}: {reason}", highlight=False, markup=False)
+        say(console(stderr=True), f"failed: {task}: {reason}")
     if failed:
         raise typer.Exit(1)
 

@@ -8,9 +8,13 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from layerscope.cli.show import console, frame_table, progress_bars
+from layerscope.cli.show import console, frame_table, progress_bars, say
 
-app = typer.Typer(help="Small models trained on this machine, with checkpoints from step 0 on.", no_args_is_help=True)
+app = typer.Typer(
+    help="Small models trained on this machine, with checkpoints from step 0 on.",
+    epilog="Example: layerscope zoo train",
+    no_args_is_help=True,
+)
 Cache = Annotated[
     Path | None,
     typer.Option("--cache", help="Cache folder; default: LAYERSCOPE_CACHE or ~/.cache/layerscope.", show_default=False),
@@ -75,4 +79,4 @@ def _show(names: list[str] | tuple[str, ...], cache: Path | None) -> None:
             }
         )
     screen.print(frame_table(pl.DataFrame(rows, infer_schema_length=None)))
-    screen.print(f"NAME@stepN is a model name; in {zoo_folder('NAME', cache)}", highlight=False)
+    say(screen, f"NAME@stepN is a model name; in {zoo_folder('NAME', cache)}")

@@ -1,0 +1,17 @@
+"""Counts in words."""
+
+from __future__ import annotations
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 task`, `2 tasks`, `1,204 tasks`.
+
+    Args:
+        number: how many.
+        one: the word for one of them.
+        many: the word for several; `one` with an s by default.
+
+    Returns:
+        The number and the word that goes with it.
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
