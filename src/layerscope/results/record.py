@@ -48,6 +48,8 @@ class Resolved(BaseModel):
     n_prompts: int
     n_blocks: int
     prompts_sha256: str
+    tokenizer_revision: str = ""
+    """Of the tokenizer's files; empty in runs of version 0.1.0, which did not record it."""
 
 
 class RunRecord(BaseModel):

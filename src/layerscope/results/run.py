@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A finished run. Tables are read when first asked for."""
+    """A finished run. Tables are read when first asked for.
 
-    def __init__(self, path: Path, record: RunRecord) -> None:
+    `notes` say what was found when it was opened, such as a model that is not there any more.
+    """
+
+    def __init__(self, path: Path, record: RunRecord, notes: tuple[str, ...] = ()) -> None:
         self.path = path
         self.record = record
+        self.notes = notes
 
     @cached_property
     def layers(self) -> pl.DataFrame:
@@ -65,8 +69,12 @@ class Run:
         return f"Run({str(self.path)!r}, {self.record.spec.model.name}, {resolved.n_prompts} prompts, {self.record.status})"
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, notes: tuple[str, ...] = ()) -> Run:
     """Open the folder of a finished run.
+
+    Args:
+        path: the folder.
+        notes: what the run that is returned says about itself.
 
     Raises:
         UserError: the folder is not a run, or the run is not done.
@@ -79,7 +87,7 @@ def load_run(path: str | Path) -> Run:
     if record.status != "done":
         why = f" ({record.reason})" if record.reason else ""
         raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope measure` command to finish it")
-    return Run(folder, record)
+    return Run(folder, record, notes)
 
 
 def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:

@@ -95,7 +95,6 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
     """
     jobs = _distinct(study.jobs(spec))
     folder = out / study.name
-    make_folder(folder)
     make_folder(out / RUNS)
     with locked(folder):
         earlier = earlier_study(folder, spec)

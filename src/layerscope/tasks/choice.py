@@ -117,6 +117,12 @@ def load_own_module(module: str, file: str) -> None:
         raise UserError(f"{file} failed when it was run ({type(error).__name__}: {error}): correct the file") from error
 
 
+def own_file(task: Any) -> Path | None:  # noqa: ANN401
+    """The file that a task class of the user's own was read from; None for other tasks."""
+    module = type(task).__module__
+    return Path(str(sys.modules[module].__file__)) if module.startswith(MODULE_PREFIX) else None
+
+
 def _own_task(name: str) -> Any:  # noqa: ANN401
     import mteb
 

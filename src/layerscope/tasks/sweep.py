@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from layerscope.errors import LayerscopeError, UserError
+from layerscope.inputs.files import file_revision
 from layerscope.inputs.models import LoadedModel
 from layerscope.measuring.progress import Report
-from layerscope.tasks.choice import choose_tasks, prepare_task
-from layerscope.tasks.data import load_task_data, sample_counts
+from layerscope.tasks.choice import choose_tasks, own_file, prepare_task
+from layerscope.tasks.data import load_task_data, loaded_revision, sample_counts
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.evaluation import NEEDS_MODEL, Job, evaluate_layer, pack_task, unpack_task
 from layerscope.tasks.random_state import RandomState
@@ -92,10 +93,17 @@ def task_facts(task: Any) -> ScoredTask:  # noqa: ANN401
         name=task.metadata.name,
         type=task.metadata.type,
         main_score=task.metadata.main_score,
-        revision=str(task.metadata.revision),
+        revision=loaded_revision(task),
         subsets=scored_subsets(task),
         samples=sample_counts(task),
+        code=own_code(task),
     )
+
+
+def own_code(task: Any) -> str:  # noqa: ANN401
+    """The start of the hash of the file that holds a task class of the user's own; empty for other tasks."""
+    file = own_file(task)
+    return "" if file is None else file_revision(file)
 
 
 def scored_subsets(task: Any) -> tuple[str, ...]:  # noqa: ANN401

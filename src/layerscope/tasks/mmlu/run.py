@@ -93,7 +93,6 @@ def ask_questions(spec: MmluSpec, out: Path, report: Report = silent, *, fewest_
     """
     plan = _plan(spec)
     import_lm_eval()
-    make_folder(out)
     with locked(out):
         earlier = earlier_questions(out, spec)
         if earlier is None or earlier.status != "done":
