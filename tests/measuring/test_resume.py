@@ -147,7 +147,7 @@ def test_a_model_that_changes_while_it_is_loaded_is_refused(own_run, tmp_path, m
 
 def test_other_package_versions_are_said(own_run):
     run = measure_spec(*own_run)
-    assert other_packages(run.record.packages) == ()
+    assert other_packages(run.record.packages, run.record.packages) == ()
     older = run.record.packages | {"layerscope": "0.0.1"}
     write_record(run.record.model_copy(update={"packages": older}), run.path)
     (note,) = measure_spec(*own_run).notes

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
 from layerscope.cli.show import console, frame_table, progress_bars
 from layerscope.config import ModelSpec
@@ -92,6 +93,7 @@ def _end(run: Any, *, quiet: bool) -> None:  # noqa: ANN401
         for warning in run.record.warnings:
             screen.print(f"note: {warning}", highlight=False)
         screen.print(f"{run.scores['task'].n_unique()} tasks, {run.scores['layer'].n_unique()} layers; in {run.path}")
+    say_notes(run.notes)
     failed = {(failure.task, failure.reason): failure for failure in run.failures}
     for task, reason in failed:
         console(stderr=True).print(f"failed: {task}: {reason}", highlight=False, markup=False)

@@ -123,7 +123,7 @@ def _compare(
     }
     notes = compare_sources((out, "measure"), dict(record.resolved), looks)
     report("looking at the model and texts", 1.0, 1.0)
-    return (*notes, *other_packages(record.packages))
+    return (*notes, *other_packages(record.packages, package_versions()))
 
 
 def _model_identity(spec: RunSpec, model: LoadedModel | None) -> dict[str, str]:

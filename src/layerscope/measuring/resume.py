@@ -12,7 +12,7 @@ from layerscope.config import RunSpec
 from layerscope.errors import UserError
 from layerscope.inputs.models import LoadedModel
 from layerscope.results.contents import Verb, strangers, way_out
-from layerscope.results.record import RECORD, Resolved, RunRecord, package_versions, read_record
+from layerscope.results.record import RECORD, Resolved, RunRecord, read_record
 
 # Where the same data is read from does not change a number.
 FREE = ("texts.data_dir",)
@@ -120,9 +120,8 @@ def _unseen(what: str, why: str) -> str:
     return f"{what} cannot be compared with what was measured, numbers are as they were recorded: {why}"
 
 
-def other_packages(recorded: Mapping[str, str]) -> tuple[str, ...]:
+def other_packages(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """A sentence where a finished run was made with other package versions than are installed; nothing where not."""
-    now = package_versions()
     changed = [f"{name} {old} (now {now[name]})" for name, old in recorded.items() if now.get(name, old) != old]
     return (f"measured with other versions: {', '.join(changed)}",) if changed else ()
 

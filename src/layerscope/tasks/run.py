@@ -25,6 +25,7 @@ from layerscope.measuring.resume import Look, compare_sources, differences, othe
 from layerscope.results.contents import way_out
 from layerscope.results.files import locked
 from layerscope.results.record import package_versions, source_commit
+from layerscope.tasks.choice import own_code
 from layerscope.tasks.data import data_revision
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state
@@ -128,7 +129,7 @@ def score_spec(
                 # Nothing is scored now, so the record stays that of what was scored.
                 work.record = earlier
                 work.reread()
-                notes = (*notes, *other_packages(earlier.packages))
+                notes = (*notes, *other_packages(earlier.packages, _packages()))
     return replace(open_tasks(out), notes=notes)
 
 
@@ -148,7 +149,8 @@ class _Work:
         from layerscope.tasks.sweep import scored_subsets
 
         recorded = {task.name for task in self.record.tasks}
-        pending, finished = [], []
+        pending: list[Any] = []
+        finished: list[Any] = []
         for task in chosen:
             # Of results that are not in the record nobody knows which data they are of.
             known = task.metadata.name in recorded
@@ -162,8 +164,6 @@ class _Work:
         Raises:
             UserError: something has changed.
         """
-        from layerscope.tasks.sweep import own_code
-
         recorded: dict[str, str] = {}
         looks: dict[str, Look] = {}
         if model and self.record.resolved is not None:
@@ -334,7 +334,7 @@ def _start(model: ModelSpec, spec: TasksSpec, earlier: TasksRecord | None) -> Ta
         "status": "running",
         "reason": "",
         "spec": spec,
-        "packages": package_versions() | _task_packages(),
+        "packages": _packages(),
         "commit": source_commit(),
         "machine": f"{torch.get_num_threads()} threads",
     }
@@ -354,10 +354,10 @@ def _looked_up(field: str, look: Callable[[], str]) -> dict[str, str]:
     return {field: look()}
 
 
-def _task_packages() -> dict[str, str]:
+def _packages() -> dict[str, str]:
     import importlib.metadata
 
-    return {name: importlib.metadata.version(name) for name in ("mteb", "scikit-learn")}
+    return package_versions() | {name: importlib.metadata.version(name) for name in ("mteb", "scikit-learn")}
 
 
 def import_mteb() -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from layerscope.errors import LayerscopeError, UserError
-from layerscope.inputs.files import file_revision
 from layerscope.inputs.models import LoadedModel
 from layerscope.measuring.progress import Report
-from layerscope.tasks.choice import choose_tasks, own_file, prepare_task
+from layerscope.tasks.choice import choose_tasks, own_code, prepare_task
 from layerscope.tasks.data import load_task_data, loaded_revision, sample_counts
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.evaluation import NEEDS_MODEL, Job, evaluate_layer, pack_task, unpack_task
@@ -98,12 +97,6 @@ def task_facts(task: Any) -> ScoredTask:  # noqa: ANN401
         samples=sample_counts(task),
         code=own_code(task),
     )
-
-
-def own_code(task: Any) -> str:  # noqa: ANN401
-    """The start of the hash of the file that holds a task class of the user's own; empty for other tasks."""
-    file = own_file(task)
-    return "" if file is None else file_revision(file)
 
 
 def scored_subsets(task: Any) -> tuple[str, ...]:  # noqa: ANN401
