@@ -44,6 +44,18 @@ def way_out(folder: Path, verb: Verb) -> str:
     )
 
 
+def after_damage(path: Path) -> str:
+    """What to do where a file that a verb made cannot be read; what another verb made is never deleted.
+
+    A table that is made from other files of the folder is made again by the same command; others are measured again.
+    """
+    for folder, name in ((path.parent, path.name), (path.parent.parent, path.parent.name)):
+        for verb, names in MADE.items():
+            if name in names and verb in ("measure", "mmlu") and (folder / names[0]).exists():
+                return way_out(folder, verb)
+    return "delete it and run the same command again, which makes it again"
+
+
 def held(folder: Path) -> str:
     """What a folder holds, in words, such as "scores of tasks"; empty where no verb wrote into it."""
     words: dict[Verb, str] = {"measure": "a measurement", "tasks": "scores of tasks", "mmlu": "answers to questions"}

@@ -113,8 +113,8 @@ def read_tasks_record(folder: Path) -> TasksRecord:
         return TasksRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged; delete it and the folder "
-            f"{folder / RESULTS}, and score again (embeddings are cached)"
+            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {way_out(folder, 'tasks')} "
+            "(embeddings are cached)"
         ) from error
 
 

@@ -89,7 +89,7 @@ def read_mmlu_record(folder: Path) -> MmluRecord:
         return MmluRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged, delete the folder and ask again"
+            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {way_out(folder, 'mmlu')}"
         ) from error
 
 
