@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -47,7 +47,8 @@ class MmluRun:
     `scores`: a row a subject: accuracy with its interval, `from_letters` (what choosing each letter as often, but
     blindly, gives) and mean prompt length. `questions`: a row a question. `entropies`: a row a question, layer and
     number. `relations`: a row a layer, number and statistic (spearman, pearson, partial). `guessing`: whether the
-    accuracies can be related to anything.
+    accuracies can be related to anything. `notes`: what was found when it was opened, such as questions that are not
+    there any more.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class MmluRun:
     entropies: pl.DataFrame
     relations: pl.DataFrame
     guessing: Guessing
+    notes: tuple[str, ...] = ()
 
 
 def mmlu(
@@ -110,7 +112,7 @@ def mmlu_spec(spec: MmluSpec, out: Path, report: Report = silent) -> MmluRun:
         write_table([_scores(asked)], SCORES, tables / "scores.parquet")
         write_table([_relations(asked)], RELATIONS, tables / "relations.parquet")
         report("relating", 1.0, 1.0)
-    return open_mmlu(out)
+    return replace(open_mmlu(out), notes=asked.notes)
 
 
 def open_mmlu(path: str | Path) -> MmluRun:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,58 @@ def test_table_query_and_report(finished, tmp_path):
     page = run("report", out, "--out", tmp_path / "report.html")
     assert page.returncode == 0
     assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_shows_what_was_measured_and_not_what_the_file_holds_now(family_folder, program, tmp_path):
+    (tmp_path / "texts.txt").write_text("w41 w42 w43\nw44 w44 w45\nw46 w47 w40\n")
+    words = ["measure", family_folder("llama"), "--texts", tmp_path / "texts.txt", "--metrics", "prompt_entropy"]
+    assert program(*words, "--quiet", "--out", tmp_path / "run")[0] == 0
+    (tmp_path / "texts.txt").write_text("w51 w52 w53\nw54 w54 w55\nw56 w57 w50\n")
+    assert program("report", tmp_path / "run", "--out", tmp_path / "report.html")[0] == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "w41 w42 w43" in page
+    assert "w51" not in page
+    code, _, errors = program(*words, "--quiet", "--out", tmp_path / "run")
+    assert code == 2
+    assert "holds a run of other inputs (texts_revision: sha256:" in errors
+    (tmp_path / "texts.txt").unlink()
+    code, shown, errors = program(*words, "--quiet", "--out", tmp_path / "run")
+    assert (code, shown) == (0, "")
+    assert errors.startswith("note: the texts cannot be compared with what was measured")
+
+
+def test_folders_that_are_no_finished_run_are_said_and_the_others_shown(finished, program, tmp_path):
+    out, _ = finished
+    stub, scores, damaged = (tmp_path / name for name in ("stub", "scores", "damaged"))
+    for folder in (stub, scores, damaged):
+        folder.mkdir()
+    (stub / ".lock").touch()
+    (scores / "tasks.json").touch()
+    query = ("query", "select count(*) as n from layers where metric = 'curvature'")
+    code, shown, errors = program(*query, stub, out, scores, "--format", "csv")
+    assert (code, shown) == (0, "n\n4\n")
+    assert errors.splitlines() == [
+        f"note: left out: {stub} is not a run: it has no run.json",
+        f"note: left out: {scores} is not a run: it has no run.json (it holds scores of tasks)",
+    ]
+    code, _, errors = program("report", scores, out, stub, "--out", tmp_path / "report.html")
+    assert code == 0
+    assert errors.count("note: left out: ") == 2
+    assert program(*query, stub, scores)[0] == 2
+    (damaged / "run.json").write_text("{")
+    code, _, errors = program(*query, out, damaged)
+    assert code == 1
+    assert "run.json cannot be read" in errors
+
+
+def test_scores_stay_where_another_measurement_is_in_the_way(finished, program, texts_file, family_folder, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "tasks.json").touch()
+    code, _, errors = program("measure", family_folder("llama"), "--texts", texts_file, "--out", tmp_path / "run")
+    assert code == 2
+    advice = "choose another --out, or delete run.json, layers.parquet, prompts.parquet, texts.parquet there to start"
+    assert advice in errors
+    assert "(tasks.json, made by `layerscope tasks`, can stay)" in errors
 
 
 @pytest.mark.parametrize("verb", ["metrics", "models", "texts"])

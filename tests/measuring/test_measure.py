@@ -1,5 +1,6 @@
 """Whole runs on a tiny model: against an independent computation, over batches, interruptions and bad input."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from layerscope.errors import UserError
 from layerscope.inputs.models import load_model
 from layerscope.measuring import measure as module
 from layerscope.measuring.measure import measure, measure_spec
+from layerscope.results.run import load_run
 from layerscope.results.tables import KEY
 
 SHOWN = [*KEY, "value", "ci_low", "ci_high", "n_prompts", "n_tokens", "note"]
@@ -136,6 +138,57 @@ def test_layers_can_be_chosen(tiny_spec, tmp_path):
     assert some.select(SHOWN).equals(everything.filter(pl.col("layer").is_in([1, 2])).select(SHOWN), null_equal=True)
     with pytest.raises(UserError, match="layer 9 does not exist: the model has layers 0 to 3"):
         measure_spec(tiny_spec(layers="9"), tmp_path / "beyond")
+
+
+def test_a_run_keeps_the_texts_it_measured(full_run, texts_file):
+    texts = dict(enumerate(texts_file.read_text().splitlines(), 1))
+    kept = full_run.texts
+    assert kept["prompt_id"].to_list() == full_run.prompts["prompt_id"].unique(maintain_order=True).to_list()
+    for row in kept.iter_rows(named=True):
+        text = texts[int(row["prompt_id"].rsplit("-", 1)[1])]
+        assert (row["text"], row["n_characters"]) == (text, len(text))
+        assert row["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    found = full_run.query("select count(*) as n from texts join prompts on texts.prompt_id = prompts.prompt_id")
+    assert found["n"].item() == len(full_run.prompts)
+
+
+def test_of_a_long_text_a_run_keeps_the_beginning_and_what_was_done_to_it(family_folder, tmp_path):
+    (tmp_path / "long.txt").write_text("w40 " * 1000 + "\n" + "w50 w51\n")
+    run = measure(str(family_folder("llama")), str(tmp_path / "long.txt"), out=tmp_path / "run", metrics="curvature")
+    long, short = run.texts.iter_rows(named=True)
+    assert (len(long["text"]), long["n_characters"]) == (2000, 4000)
+    assert long["note"].startswith("cut from 1000 to ")
+    assert short["note"] == ""
+    (run.path / "texts.parquet").unlink()
+    old = load_run(run.path)
+    assert old.texts is None
+    assert old.query("select count(*) as n from texts")["n"].item() == 0
+
+
+def test_pooled_vectors_are_found_by_layer_and_state(full_run, tiny_spec, tmp_path):
+    one = measure_spec(tiny_spec(metrics="curvature", keep_pooled=True, n=4), tmp_path / "one")
+    assert one.pooled(1).shape == (4, one.record.resolved.dim)
+    with pytest.raises(UserError, match=r"layer_009\.npy does not exist: layers 0, 1, 2, 3 are kept"):
+        one.pooled(9)
+    path = full_run.path / "pooled" / "layer_001_normed_no-first.npy"
+    assert np.array_equal(full_run.pooled(1, readout="normed", positions="no-first"), np.load(path))
+    with pytest.raises(
+        UserError, match=r"several pooled vectors: say which of them \(readout='raw', positions='all', re"
+    ):
+        full_run.pooled(1)
+    with pytest.raises(UserError, match="several pooled vectors"):
+        full_run.pooled(1, readout="raw")
+    with pytest.raises(UserError, match="no such pooled vectors: say which of them"):
+        full_run.pooled(1, readout="normal")
+    without = measure_spec(tiny_spec(metrics="curvature", n=4), tmp_path / "without")
+    with pytest.raises(UserError, match="keeps no pooled vectors: measure with keep_pooled"):
+        without.pooled(1)
+
+
+def test_a_measurement_that_cannot_start_leaves_no_folder(tiny_spec, tmp_path):
+    with pytest.raises(UserError, match="layer 9 does not exist"):
+        measure_spec(tiny_spec(layers="9"), tmp_path / "runs" / "a")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_more_metrics_leave_the_others_as_they_are(tiny_spec, tmp_path):

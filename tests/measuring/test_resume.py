@@ -1,10 +1,16 @@
 """What may be continued in a folder, and what is refused with what differs."""
 
+import os
+import re
+import shutil
+
 import pytest
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.measuring.resume import differences, earlier_record, refuse_changed_inputs
+from layerscope.measuring import measure as module
+from layerscope.measuring.measure import measure_spec
+from layerscope.measuring.resume import differences, earlier_record, other_packages, refuse_changed_inputs
 from layerscope.results.record import Resolved, RunRecord, write_record
 
 
@@ -52,3 +58,97 @@ def test_other_weights_are_refused(tmp_path):
 def test_nested_fields_have_dotted_names():
     other = RunSpec(model=ModelSpec(name="n"), texts=TextSpec(source="wiki"))
     assert differences(spec(), other, ()) == ["model.name: m -> n"]
+
+
+@pytest.fixture
+def own_run(family_folder, texts_file, tmp_path):
+    """own_run(): a spec on a model folder, texts and a run's folder of the test's own."""
+    shutil.copytree(family_folder("llama"), tmp_path / "model")
+    shutil.copy(texts_file, tmp_path / "texts.txt")
+    return RunSpec(
+        model=ModelSpec(name=str(tmp_path / "model")),
+        texts=TextSpec(source=str(tmp_path / "texts.txt"), n=6),
+        metrics="curvature",
+        resamples=100,
+    ), tmp_path / "run"
+
+
+def replace_keeping_the_clock(path, content):
+    """Another content under the same name and time of change, as `cp -p`, rsync and tar leave it."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("model/config.json", b'"use_cache"', b'"use_cashe"', "model_revision: sha256:"),
+        ("model/model.safetensors", b"\x00\x00", b"\x00\x01", "model_revision: sha256:"),
+        ("model/tokenizer.json", b"w40", b"w4O", "tokenizer_revision: sha256:"),
+        ("texts.txt", b"w", b"v", "texts_revision: sha256:"),
+    ],
+)
+def test_a_finished_run_is_refused_where_what_it_was_made_from_changed(own_run, tmp_path, name, old, new, message):
+    measure_spec(*own_run)
+    content = (tmp_path / name).read_bytes()
+    place = content.rindex(old)
+    replace_keeping_the_clock(tmp_path / name, content[:place] + new + content[place + len(old) :])
+    with pytest.raises(UserError, match=rf"run holds a run of other inputs \({message}\w+ -> sha256:\w+\): choose"):
+        measure_spec(*own_run)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model", r"the model cannot be compared with what was measured.*: no model at .*model: give"),
+        ("model/model.safetensors", "the model cannot be compared .* expected safetensors weights in"),
+        ("texts.txt", "the texts cannot be compared .*texts.txt cannot be read .No such file"),
+    ],
+)
+def test_a_source_that_is_gone_is_said_and_the_run_shown(own_run, tmp_path, name, message):
+    first = measure_spec(*own_run)
+    assert first.notes == ()
+    (tmp_path / name).rename(tmp_path / "elsewhere")
+    again = measure_spec(*own_run)
+    assert again.layers.equals(first.layers, null_equal=True)
+    (note,) = again.notes
+    assert re.search(message, note)
+
+
+def test_nothing_is_loaded_or_converted_to_compare(own_run, monkeypatch):
+    measure_spec(*own_run)
+    for name in ("load_model", "load_texts", "select_prompts"):
+        monkeypatch.setattr(module, name, None)
+    assert measure_spec(*own_run).notes == ()
+
+
+def test_a_run_that_did_not_record_its_tokenizer_is_compared_without(own_run, tmp_path):
+    run = measure_spec(*own_run)
+    old = run.record.resolved.model_copy(update={"tokenizer_revision": ""})
+    write_record(run.record.model_copy(update={"resolved": old}), run.path)
+    replace_keeping_the_clock(tmp_path / "model" / "tokenizer.json", b"{}")
+    assert measure_spec(*own_run).notes == ()
+    refuse_changed_inputs(tmp_path, run.record.model_copy(update={"resolved": old}), run.record.resolved)
+
+
+def test_a_model_that_changes_while_it_is_loaded_is_refused(own_run, tmp_path, monkeypatch):
+    original = module.load_model
+
+    def slowly(*arguments, **options):
+        loaded = original(*arguments, **options)
+        (tmp_path / "model" / "config.json").write_text((tmp_path / "model" / "config.json").read_text() + " ")
+        return loaded
+
+    monkeypatch.setattr(module, "load_model", slowly)
+    with pytest.raises(UserError, match=r"changed while it was loaded \(sha256:\w+ -> sha256:\w+\): run the same"):
+        measure_spec(*own_run)
+
+
+def test_other_package_versions_are_said(own_run):
+    run = measure_spec(*own_run)
+    assert other_packages(run.record.packages, run.record.packages) == ()
+    older = run.record.packages | {"layerscope": "0.0.1"}
+    write_record(run.record.model_copy(update={"packages": older}), run.path)
+    (note,) = measure_spec(*own_run).notes
+    assert note.startswith("measured with other versions: layerscope 0.0.1 (now ")

@@ -19,6 +19,7 @@ class FakeRun:
     record: RunRecord
     layers: pl.DataFrame
     prompts: pl.DataFrame
+    texts: pl.DataFrame | None = None
 
 
 def layer_rows(model, blocks, metric, unit, **given):
@@ -36,7 +37,7 @@ def layer_rows(model, blocks, metric, unit, **given):
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(name="run", *, model="tiny", blocks=4, ids=None, n_prompts=6, **record):
+    def make(name="run", *, model="tiny", blocks=4, ids=None, n_prompts=6, texts=None, **record):
         ids = ids or [f"p{i}" for i in range(6)]
         rows = layer_rows(model, blocks, "prompt_entropy", "nats", n_prompts=n_prompts)
         rows += layer_rows(model, blocks, "curvature", "rad", alpha=None, normalization=None, n_prompts=n_prompts)
@@ -66,6 +67,7 @@ def make_run(tmp_path):
             ),
             layers=pl.DataFrame(rows, schema=LAYERS),
             prompts=pl.DataFrame(prompts, schema=PROMPTS),
+            texts=texts,
         )  # fmt: skip
 
     return make

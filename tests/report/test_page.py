@@ -19,6 +19,7 @@ from layerscope.errors import UserError
 from layerscope.metrics.catalogue import METRICS
 from layerscope.report import write_report
 from layerscope.report.page import relative_link, run_names
+from layerscope.results.tables import texts_table
 
 EVIL = """</script><script>alert(1)</script><img src=x onerror="alert(2)">' " & [x](javascript:alert(3))"""
 LOADING = {"src", "srcset", "poster", "data", "action", "formaction", "background", "xlink:href"}
@@ -108,9 +109,10 @@ def test_text_from_outside_is_shown_as_text_wherever_it_comes_from(make_run, wri
         note=pl.lit(EVIL),
         readout=pl.col("metric"),
     )
-    hostile = type(hostile)(hostile.path, hostile.record, layers, hostile.prompts)
+    texts = texts_table((f"{i}{EVIL}", "text" + EVIL, "note" + EVIL) for i in range(6))
+    hostile = type(hostile)(hostile.path, hostile.record, layers, hostile.prompts, texts)
     described = {"metric" + EVIL: Described(*[EVIL] * 5)}
-    page = write(hostile, metrics=described, texts=[{f"{i}{EVIL}": "text" + EVIL for i in range(6)}])
+    page = write(hostile, metrics=described)
     calm = write(make_run())
     assert len(page.scripts) == len(calm.scripts) == 2
     assert page.scripts[1] == calm.scripts[1]
@@ -208,11 +210,14 @@ def test_metrics_are_described_by_the_catalogue_where_nothing_else_is_given(make
 
 
 def test_examples_show_their_texts_where_they_are_known(make_run, write) -> None:
-    known = write(make_run(), texts=[{"p0": "the lowest one", "p5": "x" * 500}])
+    texts = texts_table([("p0", "the lowest one", "cut from 900 to 10 tokens"), ("p5", "x" * 500, "")])
+    known = write(make_run(texts=texts))
     assert "the lowest one" in known.text
+    assert "p0, cut from 900 to 10 tokens" in known.text
     assert "x" * 400 in known.text
     assert "x" * 401 not in known.text
-    assert "Texts are not kept in a run" in write(make_run()).text
+    assert "keeps no texts" not in known.text
+    assert "This run keeps no texts (it was measured by version 0.1.0)" in write(make_run()).text
 
 
 def test_links_lead_to_the_runs_files(make_run, write, tmp_path) -> None:

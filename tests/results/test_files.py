@@ -2,12 +2,14 @@
 
 import errno
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from layerscope.errors import RunFailedError, UserError
+from layerscope.results import files
 from layerscope.results.files import cannot_write, locked, make_folder, whole_file
 
 
@@ -84,3 +86,50 @@ def test_a_locked_folder_is_refused_and_free_again_after_a_kill(tmp_path):
     holder.join()
     with locked(tmp_path):
         pass
+
+
+def test_what_fails_before_its_first_file_leaves_no_folder(tmp_path):
+    with pytest.raises(KeyboardInterrupt), locked(tmp_path / "runs" / "a"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / ".lock").write_text("123")
+    with locked(tmp_path / "stub"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_content_and_an_empty_one_of_the_users_stay(tmp_path):
+    with locked(tmp_path / "runs" / "a"):
+        (tmp_path / "runs" / "a" / "run.json").write_text("{}")
+    (tmp_path / "mine").mkdir()
+    with locked(tmp_path / "mine"):
+        pass
+    assert (tmp_path / "mine").is_dir()
+    assert sorted(path.name for path in (tmp_path / "runs" / "a").iterdir()) == [".lock", "run.json"]
+
+
+def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path):
+    with locked(tmp_path / "a"), pytest.raises(UserError, match="being written by another run"), locked(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "a"):
+        (tmp_path / "a" / "x").write_text("")
+    with locked(tmp_path / "a"):
+        pass
+
+
+def test_on_windows_folders_are_not_flushed_and_files_are_opened_for_writing(tmp_path, monkeypatch):
+    opened = []
+    original = files.os.open
+
+    def watched(path, flags):
+        opened.append((Path(path).name, flags))
+        return original(path, flags)
+
+    monkeypatch.setattr(files, "_WINDOWS", True)
+    monkeypatch.setattr(files.os, "open", watched)
+    with whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "a.txt").read_text() == "whole"
+    assert [flags for _, flags in opened] == [os.O_RDWR]

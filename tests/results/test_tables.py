@@ -33,7 +33,9 @@ def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "layers.parquet"
     write_table([rows(LAYERS, 50)], LAYERS, path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(RunFailedError, match=r"layers\.parquet cannot be read .* measure again"):
+    with pytest.raises(
+        RunFailedError, match=r"layers\.parquet cannot be read .*; delete it and run the same command again"
+    ):
         read_table(path, LAYERS)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,11 +16,12 @@ import pytest
 import torch
 
 from layerscope.errors import UserError
+from layerscope.tasks.record import write_tasks_record
 from layerscope.tasks.run import open_tasks, score_tasks
 from layerscope.tasks.summary import summarize
 
 sys.path.insert(0, str(Path(__file__).parent))
-from own_tasks import OwnClassification, OwnSTS
+from own_tasks import OwnClassification, OwnSTS, sentence
 
 
 def mock_tasks():
@@ -167,6 +171,115 @@ def test_a_finished_run_needs_no_model_and_an_interrupted_one_goes_on(tiny, cach
 
     monkeypatch.setattr(run_module, "load_model", refuse)
     assert score_tasks(str(tiny), [OwnClassification(), OwnSTS()], out=out, cache=cache).scores.equals(before)
+
+
+def replaced(path: Path, content: bytes) -> None:
+    """Another content under the same name and time of change, as `cp -p`, rsync and tar leave it."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def write_pairs(folder: Path, *, swapped: bool) -> Path:
+    """A stand-in for STS15: the same sentences with scores, or with the scores in the other order. One size for both."""
+    scores = [float(number % 6) for number in range(60)]
+    lines = [
+        json.dumps({"sentence1": sentence(n), "sentence2": sentence(n * 7 + 1), "score": score}) + "\n"
+        for n, score in enumerate(scores[::-1] if swapped else scores)
+    ]
+    path = folder / "mteb" / "sts15-sts" / "test.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines))
+    return path
+
+
+def test_replaced_data_is_scored_anew_whatever_its_clock_says(tiny, cache, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "layerscope"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    options = {"cache": cache, "layers": (1,), "workers": 1}
+
+    def score(name, folder):
+        return score_tasks(str(tiny), ["STS15"], out=tmp_path / name, data_dir=str(tmp_path / folder), **options)
+
+    path = write_pairs(tmp_path / "data", swapped=False)
+    other = write_pairs(tmp_path / "fresh", swapped=True).read_bytes()
+    before = score("before", "data")
+    replaced(path, other)
+    after, fresh = score("after", "data"), score("fresh-run", "fresh")
+    assert after.scores["score"].item() == fresh.scores["score"].item() != before.scores["score"].item()
+    assert after.record.tasks[0].revision == fresh.record.tasks[0].revision != before.record.tasks[0].revision
+    with pytest.raises(UserError, match=r"holds a run of other inputs \(STS15: local-\w+ -> local-\w+\)"):
+        score("before", "data")
+    with pytest.raises(UserError, match=r"holds a run of other inputs \(STS15: local-\w+ -> local-\w+\)"):
+        score_tasks(str(tiny), ["STS15", OwnSTS()], out=tmp_path / "before", data_dir=str(tmp_path / "data"), **options)
+    path.unlink(), path.parent.rmdir()
+    (note,) = score("after", "data").notes
+    assert re.search("the data of STS15 cannot be compared .* stood in for the hub .local-.*not here now", note)
+
+
+def test_data_that_changes_while_it_is_read_is_refused(tiny, cache, tmp_path, monkeypatch) -> None:
+    import mteb
+
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "layerscope"))
+    path = write_pairs(tmp_path / "data", swapped=False)
+    original = mteb.get_task("STS15").__class__.load_data
+
+    def slowly(self, **options):
+        original(self, **options)
+        write_pairs(tmp_path / "data", swapped=True)
+
+    monkeypatch.setattr(mteb.get_task("STS15").__class__, "load_data", slowly)
+    with pytest.raises(UserError, match=f"{path.parent} changed while it was read: run the same command again"):
+        score_tasks(str(tiny), ["STS15"], out=tmp_path / "run", data_dir=str(tmp_path / "data"), cache=cache)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", r"model_revision: sha256:\w+ -> sha256:\w+"),
+        ("tokenizer.json", r"tokenizer_revision: sha256:\w+ -> sha256:\w+"),
+    ],
+)
+def test_another_model_under_the_same_name_is_refused(tiny, cache, tmp_path, name, message) -> None:
+    shutil.copytree(tiny, tmp_path / "model")
+    options = {"out": tmp_path / "run", "cache": cache, "layers": (1,)}
+    score_tasks(str(tmp_path / "model"), [OwnSTS()], **options)
+    content = bytearray((tmp_path / "model" / name).read_bytes())
+    place = content.rindex(b'"') if name == "tokenizer.json" else len(content) - 2
+    content[place : place + 1] = b'" ' if name == "tokenizer.json" else bytes([content[place] ^ 1])
+    replaced(tmp_path / "model" / name, bytes(content))
+    with pytest.raises(UserError, match=rf"holds a run of other inputs \({message}\)"):
+        score_tasks(str(tmp_path / "model"), [OwnSTS()], **options)
+    with pytest.raises(UserError, match=rf"holds scores of another model \({message}\)"):
+        score_tasks(str(tmp_path / "model"), [OwnClassification()], **options)
+    shutil.rmtree(tmp_path / "model")
+    (note,) = score_tasks(str(tmp_path / "model"), [OwnSTS()], **options).notes
+    assert "the model cannot be compared with what was measured" in note
+
+
+def test_a_changed_file_of_a_users_own_task_is_refused(tiny, cache, tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    text = (Path(__file__).parent / "own_tasks.py").read_text()
+    file.write_text(text)
+    options = {"out": tmp_path / "run", "cache": cache, "layers": (1,)}
+    first = score_tasks(str(tiny), [f"{file}:OwnSTS"], **options)
+    # One word for another of the same length, under the same clock: Python's own cache of compiled files sees no change.
+    replaced(file, text.replace("n * 7 + 1", "n * 9 + 1").encode())
+    with pytest.raises(UserError, match=r"other inputs \(code of OwnSTS: sha256:\w+ -> sha256:\w+\)"):
+        score_tasks(str(tiny), [f"{file}:OwnSTS"], **options)
+    other = score_tasks(str(tiny), [f"{file}:OwnSTS"], **{**options, "out": tmp_path / "other"})
+    assert other.scores["score"].item() != first.scores["score"].item()
+
+
+def test_a_record_says_what_scored_and_not_what_looked(tiny, cache, tmp_path) -> None:
+    options = {"out": tmp_path / "run", "cache": cache, "layers": (1,)}
+    first = score_tasks(str(tiny), [OwnSTS()], **options)
+    older = first.record.model_copy(update={"packages": first.record.packages | {"torch": "1.0"}, "machine": "other"})
+    write_tasks_record(older, first.path)
+    again = score_tasks(str(tiny), [OwnSTS()], **options)
+    assert again.record == older
+    assert again.notes[0].startswith("measured with other versions: torch 1.0 (now ")
 
 
 def test_layers_and_tasks_can_be_added_but_nothing_else_changed(tiny, cache, tmp_path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from layerscope.cli.notes import say_notes
 from layerscope.cli.options import MEASURE_SPECS, run_spec, with_options
 from layerscope.cli.show import console, progress_bars, say
 from layerscope.wording import counted
@@ -32,7 +33,7 @@ def measure(
     spec = run_spec(given)
     folder = out or Path("runs") / spec.model.name.rstrip("/").replace("/", "--")
     if quiet:
-        measure_spec(spec, folder, silent)
+        say_notes(measure_spec(spec, folder, silent).notes)
         return
     with progress_bars() as report:
         run = measure_spec(spec, folder, report)
@@ -40,6 +41,7 @@ def measure(
     screen.print(layer_table(run.layers, screen.width))
     for warning in run.record.warnings:
         say(screen, f"note: {warning}")
+    say_notes(run.notes)
     prompts = counted(run.record.resolved.n_prompts, "prompt")
     say(screen, f"{prompts}, {len(run.record.skipped)} skipped; written to {folder}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.config import ModelSpec
@@ -41,11 +42,12 @@ def mmlu(
     spec = build(MmluSpec, given, model=model)
     folder = out or Path("runs") / f"{model.name.rstrip('/').replace('/', '--')}-mmlu"
     if quiet:
-        mmlu_spec(spec, folder, silent)
+        say_notes(mmlu_spec(spec, folder, silent).notes)
         return
     with progress_bars() as report:
         run = mmlu_spec(spec, folder, report)
     _show(run)
+    say_notes(run.notes)
 
 
 def _show(run: MmluRun) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import polars as pl
 import typer
 
+from layerscope.cli.notes import say_notes
 from layerscope.cli.show import console, frame_table, say
 from layerscope.errors import UserError
+
+if TYPE_CHECKING:
+    from layerscope.results.run import Run
 
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
 
@@ -35,14 +39,14 @@ def table(
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="SQL over the tables layers, prompts and runs.")],
+    sql: Annotated[str, typer.Argument(help="SQL over the tables layers, prompts, texts and runs.")],
     runs: RunFolders,
     format: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print.")] = "table",  # noqa: A002
 ) -> None:
     """Run SQL over one or many runs. Each table has a column `run` in front."""
-    from layerscope.results.run import load_run, query_runs
+    from layerscope.results.run import query_runs
 
-    found = query_runs(sql, [load_run(run) for run in runs])
+    found = query_runs(sql, _open(runs))
     if format == "csv":
         typer.echo(found.write_csv(), nl=False)
     elif format == "json":
@@ -56,23 +60,31 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Write one self-contained HTML page about one or many runs."""
-    from layerscope.errors import LayerscopeError
-    from layerscope.inputs.texts import load_texts
     from layerscope.report.page import write_report
+
+    written = write_report(_open(runs), out)
+    say(console(), f"report written to {written}")
+
+
+def _open(folders: list[Path]) -> list[Run]:
+    """The finished runs among the folders; what the others lack is said, unless none is left.
+
+    Raises:
+        UserError: no folder is a finished run.
+        RunFailedError: a file is damaged: what is shown would be less than was asked for.
+    """
     from layerscope.results.run import load_run
 
-    screen = console()
-    opened = [load_run(run) for run in runs]
-    texts: list[dict[str, str]] = []
-    for run in opened:
-        # A run holds no texts; where their source has gone since, the page names its example prompts by id.
+    opened, lacking = [], []
+    for folder in folders:
         try:
-            texts.append({text.id: text.text for text in load_texts(run.record.spec.texts).texts})
-        except LayerscopeError as error:
-            texts.append({})
-            say(screen, f"note: {run.path} is shown without its texts: {error}")
-    written = write_report(opened, out, texts=texts)
-    say(screen, f"report written to {written}")
+            opened.append(load_run(folder))
+        except UserError as error:
+            lacking.append(error)
+    if not opened:
+        raise lacking[0]
+    say_notes(f"left out: {error}" for error in lacking)
+    return opened
 
 
 VERBS = (

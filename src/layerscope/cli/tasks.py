@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.config import ModelSpec
@@ -96,6 +97,7 @@ def _end(run: Any, *, quiet: bool) -> None:  # noqa: ANN401
         scored = run.scores.filter(pl.col("score").is_finite())
         tasks, layers = (counted(scored[name].n_unique(), name) for name in ("task", "layer"))
         say(screen, f"{tasks}, {layers}; in {run.path}")
+    say_notes(run.notes)
     failed = {(failure.task, failure.reason): failure for failure in run.failures}
     for task, reason in failed:
         say(console(stderr=True), f"failed: {task}: {reason}")

@@ -78,7 +78,17 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
         )
     base = getattr(merged, prefix) if prefix else merged
     base.eval().requires_grad_(False)
-    return MergedAdapter(base, f"sha256:{content_hash(files)[:16]}", notes)
+    return MergedAdapter(base, adapter_revision(adapter, allow_pickle=allow_pickle), notes)
+
+
+def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
+    """The start of the hash of an adapter's files, without loading it.
+
+    Raises:
+        UserError: the folder is no adapter, or holds only pickled weights.
+    """
+    files, _ = _adapter_files(Path(adapter).expanduser(), allow_pickle=allow_pickle)
+    return f"sha256:{content_hash(files)[:16]}"
 
 
 @contextmanager

@@ -16,11 +16,14 @@ from layerscope.inputs.gguf_files import convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.revisions import find_revision, revisions, split_revision
-from layerscope.inputs.weights import content_hash, weight_files
+from layerscope.inputs.weights import content_hash, listed_weights, weight_files
 from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HASH_DIGITS = 16
+
+OnDisk = Callable[[Path, ModelSpec, str], "Checkpoint"]
+"""What is made of a folder or .gguf file on disk, and of what is to be said about it."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,43 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     Raises:
         UserError: no such name, folder, file or hub id; a package is missing; weights are missing, damaged or pickled.
     """
+    return _find(spec, _from_disk)
+
+
+def identify_checkpoint(spec: ModelSpec) -> Checkpoint:
+    """`find_checkpoint` for its revision alone: files are hashed and not looked into, and nothing is converted.
+
+    Its `source` is the folder or .gguf file itself.
+
+    Raises:
+        UserError: it is not there any more, or the hub cannot be asked.
+    """
+    return _find(spec, _identified)
+
+
+def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
     known = KNOWN_MODELS.get(spec.name)
     if known is not None:
         path = known.locate(spec.name)
-        return _from_disk(path, spec, note=known.note)
+        return on_disk(path, spec, known.note)
     name, revision = split_revision(spec.name)
     if name in ZOO_MODELS:
-        return _from_revision(ZOO_MODELS[name].locate(name, revision), spec, asked=revision)
+        return _from_revision(on_disk(ZOO_MODELS[name].locate(name, revision), spec, ""), spec, asked=revision)
     path = Path(spec.name).expanduser()
     if path.exists():
         inside = path.is_dir() and not (path / "config.json").is_file() and revisions(path)
-        return _from_revision(find_revision(path, spec.name, None), spec) if inside else _from_disk(path, spec)
+        if inside:
+            return _from_revision(on_disk(find_revision(path, spec.name, None), spec, ""), spec)
+        return on_disk(path, spec, "")
     base = Path(name).expanduser()
     # A local folder without checkpoints may be a copy of a hub model, whose revisions are on the hub.
     if revision and base.is_dir() and (revisions(base) or not _HUB_ID.fullmatch(name)):
-        return _from_revision(find_revision(base, name, revision), spec, asked=revision)
+        return _from_revision(on_disk(find_revision(base, name, revision), spec, ""), spec, asked=revision)
     if path.suffix == ".gguf" or spec.name.startswith((".", "/", "~")) or spec.name.count("/") > 1:
         raise UserError(f"no model at {path}: give a folder with a config.json, a .gguf file, or a hub id (org/name)")
     if not _HUB_ID.fullmatch(name):
         raise _unknown_name(spec.name)
-    return _from_hub(name, revision or "main", spec)
+    return _from_hub(name, revision or "main", spec, on_disk)
 
 
 def _unknown_name(name: str) -> UserError:
@@ -71,13 +91,12 @@ def _unknown_name(name: str) -> UserError:
     return UserError(f"{message}; or give a folder, a .gguf file, or a hub id (org/name or org/name@revision)")
 
 
-def _from_revision(path: Path, spec: ModelSpec, *, asked: str | None = None) -> Checkpoint:
-    found = _from_disk(path, spec)
-    note = () if asked else (f"{spec.name} is its last checkpoint, {path.name}",)
+def _from_revision(found: Checkpoint, spec: ModelSpec, *, asked: str | None = None) -> Checkpoint:
+    note = () if asked else (f"{spec.name} is its last checkpoint, {Path(found.source).name}",)
     return replace(found, warnings=(*found.warnings, *note))
 
 
-def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:
+def _from_disk(path: Path, spec: ModelSpec, note: str) -> Checkpoint:
     if path.is_dir():
         if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
             raise UserError(
@@ -85,7 +104,7 @@ def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:
             )
         files = weight_files(path, allow_pickle=spec.allow_pickle)
         warnings = () if files[0].suffix == ".safetensors" else ("the weights were loaded from a pickle",)
-        return Checkpoint(str(path), _named(content_hash([path / "config.json", *files])), warnings=warnings)
+        return replace(_identified(path, spec, note), warnings=warnings)
     if path.suffix != ".gguf":
         raise UserError(f"expected a model folder or a .gguf file, got {path}: give the folder that holds config.json")
     converted = convert_gguf(path)
@@ -94,11 +113,22 @@ def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:
     return Checkpoint(str(converted.folder), _named(converted.sha256), warnings=(stated,) if stated else ())
 
 
+def _identified(path: Path, spec: ModelSpec, _: str) -> Checkpoint:
+    if path.suffix == ".gguf" and path.is_file():
+        return Checkpoint(str(path), _named(content_hash([path])))
+    config = path / "config.json"
+    if not config.is_file():
+        raise UserError(f"expected a model folder with a config.json or a .gguf file, {path} is neither")
+    revision = _named(content_hash([config, *listed_weights(path, allow_pickle=spec.allow_pickle)]))
+    code = sorted(path.glob("*.py")) if spec.trust_remote_code else []
+    return Checkpoint(str(path), f"{revision}+code:{_named(content_hash(code))}" if code else revision)
+
+
 def _named(digest: str) -> str:
     return f"sha256:{digest[:_HASH_DIGITS]}"
 
 
-def _from_hub(name: str, revision: str, spec: ModelSpec) -> Checkpoint:
+def _from_hub(name: str, revision: str, spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
     """The commit a revision stands for, so that weights, config and tokenizer come from the same one.
 
     Offline, the cached snapshot is read as the folder it is: given the id, libraries would still ask the hub for files a
@@ -111,7 +141,9 @@ def _from_hub(name: str, revision: str, spec: ModelSpec) -> Checkpoint:
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             folder = Path(cached).parent
-            return replace(_from_disk(folder, spec), revision=folder.name)
+            # The commit names the content: to identify a snapshot, nothing of it has to be read.
+            found = Checkpoint(str(folder), "") if on_disk is _identified else on_disk(folder, spec, "")
+            return replace(found, revision=folder.name)
         raise UserError(
             f"cannot load {name!r}: {constants.ENDPOINT} is not reachable and revision {revision!r} is not in the local "
             "cache; connect to the internet, or give a local folder or a name of `layerscope models`"

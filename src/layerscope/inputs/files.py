@@ -102,9 +102,16 @@ def choose_column(table: Table, wanted: str | None) -> str:
 
 
 def file_revision(path: Path) -> str:
-    """The start of the file's hash, such as `sha256:0123456789ab`."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    """The start of the file's hash, such as `sha256:0123456789ab`.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): check the path") from error
 
 
 def _decode(path: Path) -> str:

@@ -82,8 +82,35 @@ def read_hub(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, st
     folder = stand_in(name.path, data_dir)
     if folder is not None:
         file = _stand_in_file(folder, name)
-        return read_table(file, limit), f"data_dir {file_revision(file)}"
+        # First the hash: what is read after it is what it names, or `load_texts` sees the difference.
+        revision = _local_revision(file)
+        return read_table(file, limit), revision
     return _read_remote(name, data_dir, limit)
+
+
+def hub_revision(name: HubName, data_dir: str | None) -> str:
+    """The revision that `read_hub` would give now, with no row read.
+
+    Raises:
+        UserError: the data set is not under data_dir, and the hub cannot be asked.
+    """
+    import huggingface_hub
+
+    from layerscope.inputs.checkpoints import hub_reachable
+
+    folder = stand_in(name.path, data_dir)
+    if folder is not None:
+        return _local_revision(_stand_in_file(folder, name))
+    constants = huggingface_hub.constants
+    offline = bool(constants.HF_HUB_OFFLINE)
+    commit = None if offline or not hub_reachable(constants.ENDPOINT) else _commit(name)
+    if commit is None:
+        raise _unreachable(name, data_dir, offline=offline)
+    return commit
+
+
+def _local_revision(file: Path) -> str:
+    return f"data_dir {file_revision(file)}"
 
 
 def _stand_in_file(folder: Path, name: HubName) -> Path:

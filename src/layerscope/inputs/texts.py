@@ -126,10 +126,44 @@ def load_texts(spec: TextSpec) -> TextSet:
         applied, and every row that was skipped with its reason.
 
     Raises:
-        UserError: the name is unknown, the data is not there or not reachable, or it cannot be read.
+        UserError: the name is unknown, the data is not there or not reachable, it cannot be read, or a file changed
+            meanwhile.
     """
+    found = _load(spec)
+    # A file is read more than once, so what was read is only known where it is the same before and after.
+    if "sha256:" in found.revision and (now := texts_revision(spec)) != found.revision:
+        raise UserError(
+            f"texts {spec.source!r} changed while they were read ({found.revision} -> {now}): run the same command again"
+        )
+    return found
+
+
+def texts_revision(spec: TextSpec) -> str:
+    """The revision that `load_texts` would give now: a hash of the file, or the hub's commit. No text is read.
+
+    Raises:
+        UserError: the source is not there any more, or the hub cannot be asked.
+    """
+    if _is_random(spec):
+        return "none"
+    source = spec.source
+    if source == "wiki":
+        return wiki.wiki_revision()
+    if source in _HUB_TEXTS:
+        name = _HUB_TEXTS[source].name
+        return f"{name.path} {hub.hub_revision(name, spec.data_dir)}"
+    if source.startswith("hub:"):
+        return hub.hub_revision(hub.parse_hub(source), spec.data_dir)
+    return files.file_revision(Path(source).expanduser())
+
+
+def _is_random(spec: TextSpec) -> bool:
     kind = parse_perturbation(spec.perturbation)
-    if kind is not None and kind.kind == "random":
+    return kind is not None and kind.kind == "random"
+
+
+def _load(spec: TextSpec) -> TextSet:
+    if _is_random(spec):
         return TextSet((), source="random", revision="none", filters=())
     source = spec.source
     if source == "wiki":
@@ -167,10 +201,11 @@ def _wiki() -> TextSet:
 
 
 def _file(path: Path, spec: TextSpec) -> TextSet:
+    revision = files.file_revision(path) if path.is_file() else ""
     table = files.read_table(path)
     column = files.choose_column(table, spec.column)
     texts, skipped = _texts_of(table, column)
-    return TextSet(texts, source=spec.source, revision=files.file_revision(path), filters=(), skipped=skipped)
+    return TextSet(texts, source=spec.source, revision=revision, filters=(), skipped=skipped)
 
 
 def _hub(spec: TextSpec) -> TextSet:

@@ -31,10 +31,21 @@ def weight_files(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
         json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{config} is not valid JSON ({error}): save or download the model again") from error
+    files = listed_weights(folder, allow_pickle=allow_pickle)
+    for file in files:
+        if file.suffix == ".safetensors":
+            check_safetensors(file)
+    return files
+
+
+def listed_weights(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
+    """The files that `weight_files` would give, without a look into them.
+
+    Raises:
+        UserError: no weights, a shard is missing, or only pickled weights and `allow_pickle` is off.
+    """
     files = _safetensors_files(folder)
     if files:
-        for file in files:
-            check_safetensors(file)
         return files
     pickles = tuple(sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]))
     if not pickles:

@@ -37,7 +37,8 @@ def load_wiki() -> tuple[WikiLead, ...]:
     Raises:
         UserError: the package is not installed, or its data file is not what is expected.
     """
-    return _leads(_data_file())
+    path = _data_file()
+    return _leads(path, file_revision(path))
 
 
 def wiki_revision() -> str:
@@ -59,8 +60,8 @@ def _data_file() -> Path:
     return path
 
 
-@functools.cache
-def _leads(path: Path) -> tuple[WikiLead, ...]:
+@functools.lru_cache(maxsize=1)
+def _leads(path: Path, _: str) -> tuple[WikiLead, ...]:
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
         leads = [

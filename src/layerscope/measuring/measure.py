@@ -17,14 +17,22 @@ from pydantic import ValidationError
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import LayerscopeError, UserError
+from layerscope.inputs.identity import model_identity, tokenizer_hash
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import PromptSet, select_prompts
-from layerscope.inputs.texts import load_texts
+from layerscope.inputs.texts import load_texts, texts_revision
 from layerscope.measuring.blocks import block_path, write_block
 from layerscope.measuring.forward import measure_block, split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
-from layerscope.measuring.resume import earlier_record, refuse_changed_inputs
+from layerscope.measuring.resume import (
+    OBJECT,
+    compare_sources,
+    earlier_record,
+    other_packages,
+    refuse_changed_inputs,
+    refuse_moved_model,
+)
 from layerscope.measuring.summary import write_tables
 from layerscope.results.files import locked, make_folder
 from layerscope.results.record import Resolved, RunRecord, Skipped, package_versions, source_commit, write_record
@@ -60,7 +68,11 @@ def measure(
     if out is not None:
         return measure_spec(spec, Path(out), report)
     folder = Path(tempfile.mkdtemp(prefix="layerscope-"))
-    run = measure_spec(spec, folder, report)
+    try:
+        run = measure_spec(spec, folder, report)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
     return run
 
@@ -86,15 +98,41 @@ def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str
 def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: LoadedModel | None = None) -> Run:
     """`measure` for a spec that is ready, and for a model that is loaded already. Raises what `measure` raises."""
     plan = make_plan(spec)
-    make_folder(out)
+    notes: tuple[str, ...] = ()
     with locked(out):
         earlier = earlier_record(out, spec)
         if earlier is None or earlier.status != "done":
             _measure_locked(plan, model, (out, report), earlier)
-        run = load_run(out)
+        else:
+            notes = _compare(spec, model, (out, report), earlier)
+        run = load_run(out, notes)
         # A finished run that cannot be read has to be said now, not at the first look at a table.
         _ = run.layers, run.prompts
     return run
+
+
+def _compare(
+    spec: RunSpec, model: LoadedModel | None, target: tuple[Path, Report], record: RunRecord
+) -> tuple[str, ...]:
+    """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
+    out, report = target
+    report("looking at the model and texts", 0.0, 1.0)
+    looks = {
+        "the model": lambda: _model_identity(spec, model),
+        "the texts": lambda: {"texts_revision": texts_revision(spec.texts)},
+    }
+    notes = compare_sources((out, "measure"), dict(record.resolved), looks)
+    report("looking at the model and texts", 1.0, 1.0)
+    return (*notes, *other_packages(record.packages, package_versions()))
+
+
+def _model_identity(spec: RunSpec, model: LoadedModel | None) -> dict[str, str]:
+    if model is None:
+        return model_identity(spec.model)
+    return {
+        "model_revision": model.revision,
+        "tokenizer_revision": f"{OBJECT}{tokenizer_hash(model.tokenizer)}",
+    }
 
 
 def _measure_locked(
@@ -105,7 +143,7 @@ def _measure_locked(
     started = earlier.started if earlier else _now()
     with clock.stage("load"):
         report("loading the model", 0.0, 1.0)
-        model = model or load_model(plan.spec.model, attentions=plan.attentions)
+        model, tokenizer_revision = _load(plan, model)
         report("loading the model", 1.0, 1.0)
         texts = load_texts(plan.spec.texts)
         prompts = select_prompts(texts, plan.spec.texts, model.tokenizer, model.context)
@@ -114,7 +152,7 @@ def _measure_locked(
     record = RunRecord(
         status="running",
         spec=plan.spec,
-        resolved=_resolve(plan, model, prompts, len(blocks)),
+        resolved=_resolve(plan, model, prompts, (len(blocks), tokenizer_revision)),
         counts=dict(prompts.counts),
         filters=prompts.filters,
         skipped=tuple(Skipped(prompt_id=s.id, n_tokens=s.n_tokens, reason=s.reason) for s in prompts.skipped),
@@ -167,7 +205,16 @@ def _measure_blocks(
         report("measuring", done, total)
 
 
-def _resolve(plan: Plan, model: LoadedModel, prompts: PromptSet, n_blocks: int) -> Resolved:
+def _load(plan: Plan, model: LoadedModel | None) -> tuple[LoadedModel, str]:
+    """The model, and the revision of its tokenizer."""
+    loaded = model or load_model(plan.spec.model, attentions=plan.attentions)
+    now = _model_identity(plan.spec, model)
+    refuse_moved_model(loaded, now["model_revision"])
+    return loaded, now["tokenizer_revision"]
+
+
+def _resolve(plan: Plan, model: LoadedModel, prompts: PromptSet, known: tuple[int, str]) -> Resolved:
+    n_blocks, tokenizer_revision = known
     digest = hashlib.sha256()
     for prompt in prompts.prompts:
         digest.update(repr((prompt.id, prompt.tokens)).encode())
@@ -183,6 +230,7 @@ def _resolve(plan: Plan, model: LoadedModel, prompts: PromptSet, n_blocks: int) 
         n_prompts=len(prompts.prompts),
         n_blocks=n_blocks,
         prompts_sha256=digest.hexdigest(),
+        tokenizer_revision=tokenizer_revision,
     )
 
 

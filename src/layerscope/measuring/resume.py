@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,18 @@ from pydantic import BaseModel
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
-from layerscope.results.files import LOCK
+from layerscope.inputs.models import LoadedModel
+from layerscope.results.contents import Verb, strangers, way_out
 from layerscope.results.record import RECORD, Resolved, RunRecord, read_record
 
 # Where the same data is read from does not change a number.
 FREE = ("texts.data_dir",)
-# Scores of tasks, and what was made of them, may stand in the same folder.
-BESIDE = (LOCK, "tasks.json", "scores.parquet", "tasks", "pick.json", "relations.parquet")
+
+# The revision of something that was handed over in memory begins so; it says nothing about files.
+OBJECT = "object:"
+
+Look = Callable[[], Mapping[str, str]]
+"""The revisions of something that a run was made from, as they are now, by the field of the record that keeps them."""
 
 
 def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
@@ -25,9 +31,8 @@ def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
         UserError: the folder holds a run with another spec (named field by field), or other files.
     """
     if not (folder / RECORD).exists():
-        others = sorted(
-            child.name for child in folder.iterdir() if child.name not in BESIDE and not child.name.endswith(".tmp")
-        )
+        # Scores of tasks, and what was made of them, may stand in the same folder.
+        others = strangers(folder, "tasks", "pick", "relate")
         if others:
             raise UserError(
                 f"{folder} is not empty and not a run (it holds {', '.join(others[:3])}): choose another --out"
@@ -37,7 +42,7 @@ def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
     changed = differences(record.spec, spec, FREE)
     if changed:
         raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out or delete the folder"
+            f"{folder} holds a run with other settings ({'; '.join(changed)}): {way_out(folder, 'measure')}"
         )
     return record
 
@@ -48,11 +53,77 @@ def refuse_changed_inputs(folder: Path, record: RunRecord, resolved: Resolved) -
     Raises:
         UserError: the model's weights, the texts or the machine's dtype are not those the run was started with.
     """
-    changed = differences(record.resolved, resolved, ())
+    # What an older version did not record cannot differ.
+    unknown = tuple(name for name in ("tokenizer_revision",) if not getattr(record.resolved, name))
+    changed = differences(record.resolved, resolved, unknown)
     if changed:
+        raise UserError(f"{folder} was started with other inputs ({'; '.join(changed)}): {way_out(folder, 'measure')}")
+
+
+def refuse_moved_model(model: LoadedModel, now: str) -> None:
+    """Refuse a model whose files changed between the hash that names them and the end of loading.
+
+    Raises:
+        UserError: they did.
+    """
+    if model.revision != now:
         raise UserError(
-            f"{folder} was started with other inputs ({'; '.join(changed)}): choose another --out or delete the folder"
+            f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
+            "again"
         )
+
+
+def compare_sources(
+    target: tuple[Path, Verb], recorded: Mapping[str, Any], looks: Mapping[str, Look]
+) -> tuple[str, ...]:
+    """Compare what a finished run was made from with what its names stand for now, without making anything again.
+
+    Args:
+        target: the run's folder, and the verb that made it.
+        recorded: the revisions its record keeps, by field; empty where an older version kept none.
+        looks: how to see each of them now, by what it is called in a sentence.
+
+    Returns:
+        A sentence for each source that cannot be compared, because it is gone or cannot be asked.
+
+    Raises:
+        UserError: a source has changed; the message names it.
+    """
+    folder, verb = target
+    changed, notes = [], []
+    for what, look in looks.items():
+        try:
+            now = look()
+        except (UserError, OSError) as error:
+            notes.append(_unseen(what, str(error)))
+            continue
+        for field, revision in now.items():
+            before = str(recorded[field])
+            if " cached " in f" {before}":
+                notes.append(_unseen(what, f"it was read from the hub's cache, which told no commit ({before})"))
+            elif _stand_in(before) and not _stand_in(revision):
+                notes.append(
+                    _unseen(what, f"it was read from a folder that stood in for the hub ({before}), not here now")
+                )
+            elif before and before != revision and before.startswith(OBJECT) == revision.startswith(OBJECT):
+                changed.append(f"{field}: {before} -> {revision}")
+    if changed:
+        raise UserError(f"{folder} holds a run of other inputs ({'; '.join(changed)}): {way_out(folder, verb)}")
+    return tuple(notes)
+
+
+def _stand_in(revision: str) -> bool:
+    return revision.startswith("local-") or "data_dir " in revision
+
+
+def _unseen(what: str, why: str) -> str:
+    return f"{what} cannot be compared with what was measured, numbers are as they were recorded: {why}"
+
+
+def other_packages(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence where a finished run was made with other package versions than are installed; nothing where not."""
+    changed = [f"{name} {old} (now {now[name]})" for name, old in recorded.items() if now.get(name, old) != old]
+    return (f"measured with other versions: {', '.join(changed)}",) if changed else ()
 
 
 def differences(before: BaseModel, now: BaseModel, free: tuple[str, ...]) -> list[str]:

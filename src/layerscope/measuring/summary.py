@@ -22,7 +22,7 @@ from layerscope.measuring.progress import Report
 from layerscope.metrics.catalogue import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
 from layerscope.results.files import make_folder, whole_file
-from layerscope.results.tables import LAYERS, PROMPTS, write_table
+from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
 
 Row = dict[str, object]
 
@@ -30,7 +30,7 @@ Row = dict[str, object]
 def write_tables(
     plan: Plan, model: LoadedModel, prompts: PromptSet, blocks: Sequence[Sequence[int]], target: tuple[Path, Report]
 ) -> tuple[str, ...]:
-    """Write layers.parquet, prompts.parquet and, where asked for, pooled/, from the blocks of a run.
+    """Write layers.parquet, prompts.parquet, texts.parquet and, where asked for, pooled/, from the blocks of a run.
 
     Args:
         plan: what was computed.
@@ -57,6 +57,8 @@ def write_tables(
         ids = "".join(f"{prompt.id}\n" for prompt in prompts.prompts)
         with whole_file(out / "pooled" / "prompt_ids.txt") as temporary:
             temporary.write_text(ids, encoding="utf-8")
+    texts = texts_table((prompt.id, prompt.text, prompt.note) for prompt in prompts.prompts)
+    write_table([texts], TEXTS, out / "texts.parquet")
     write_table(summary.prompt_tables(), PROMPTS, out / "prompts.parquet")
     write_table([pl.DataFrame(rows, schema=LAYERS)], LAYERS, out / "layers.parquet")
     return summary.warnings()

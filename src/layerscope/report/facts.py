@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +33,10 @@ class RunLike(Protocol):
     def prompts(self) -> pl.DataFrame:
         """The columns of prompts.parquet."""
 
+    @property
+    def texts(self) -> pl.DataFrame | None:
+        """The columns of texts.parquet; None where the run kept no texts."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -56,6 +60,7 @@ class Example:
     value: float
     spark: str
     text: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,14 @@ def left_out(record: RunRecord) -> LeftOut:
     return LeftOut(reasons=tuple(reasons.most_common()), first=first, total=len(record.skipped))
 
 
-def example_prompts(prompts: pl.DataFrame, texts: Mapping[str, str]) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def example_prompts(
+    prompts: pl.DataFrame, texts: pl.DataFrame | None
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """The prompts with the lowest and the highest prompt entropy, averaged over the layers.
 
     Args:
         prompts: table with the columns of prompts.parquet.
-        texts: text of each prompt id, as far as it is known.
+        texts: table with the columns of texts.parquet, which hold what was measured; None where it was not kept.
 
     Returns:
         Lowest first and highest first; both empty where the run has no prompt entropy. No prompt is in both.
@@ -107,12 +114,14 @@ def example_prompts(prompts: pl.DataFrame, texts: Mapping[str, str]) -> tuple[tu
         .sort("mean", "prompt_id")
     )
     found = list(ranked.iter_rows())
+    kept = {} if texts is None else {row["prompt_id"]: row for row in texts.iter_rows(named=True)}
     most = min(EXAMPLES, len(found) // 2 or len(found))
     low, high = found[:most], found[::-1][: min(EXAMPLES, len(found) - most)]
 
     def example(prompt_id: str, mean: float, n_tokens: int) -> Example:
         values = rows.filter(pl.col("prompt_id") == prompt_id)["value"].fill_null(float("nan")).to_numpy()
-        return Example(prompt_id, n_tokens, mean, spark_path(values), texts.get(prompt_id, ""))
+        known = kept.get(prompt_id, {})
+        return Example(prompt_id, n_tokens, mean, spark_path(values), known.get("text", ""), known.get("note", ""))
 
     return tuple(example(*one) for one in low), tuple(example(*one) for one in high)
 

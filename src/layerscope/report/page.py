@@ -74,6 +74,7 @@ class RunPart:
     links: tuple[tuple[str, str], ...]
     left_out: LeftOut
     examples_with: str
+    texts_kept: bool
     lowest: tuple[Example, ...]
     highest: tuple[Example, ...]
     record: str
@@ -84,15 +85,13 @@ def write_report(
     out: Path,
     *,
     metrics: Mapping[str, MetricFacts] | None = None,
-    texts: Sequence[Mapping[str, str]] = (),
 ) -> Path:
-    """Write one self-contained page about one or more runs.
+    """Write one self-contained page about one or more runs, from what their folders hold.
 
     Args:
         runs: what to show; several are drawn over each other, against depth where they differ in depth.
         out: the HTML file.
         metrics: what to say about each metric by its name; default: layerscope's catalogue.
-        texts: for each run the text of its prompts by id, for the examples; without it they are named by id.
 
     Returns:
         The file written.
@@ -105,7 +104,7 @@ def write_report(
     from layerscope.metrics.catalogue import METRICS
 
     make_folder(out.parent)
-    content = render_report(runs, out.parent, metrics=METRICS if metrics is None else metrics, texts=texts)
+    content = render_report(runs, out.parent, metrics=METRICS if metrics is None else metrics)
     with whole_file(out) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return out
@@ -116,7 +115,6 @@ def render_report(
     folder: Path,
     *,
     metrics: Mapping[str, MetricFacts],
-    texts: Sequence[Mapping[str, str]],
 ) -> str:
     """The page as text; links are relative to `folder`."""
     names = run_names([run.path for run in runs])
@@ -154,10 +152,7 @@ def render_report(
         facts=run_facts(runs),
         names=names,
         warnings=_warnings(runs, names),
-        parts=[
-            _part(run, name, folder, known)
-            for run, name, known in zip(runs, names, [*texts, *[{}] * (len(runs) - len(texts))], strict=True)
-        ],
+        parts=[_part(run, name, folder) for run, name in zip(runs, names, strict=True)],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=title,
@@ -233,13 +228,14 @@ def _summary(curve: Curve, chart: Chart, about: str) -> Summary:
     )
 
 
-def _part(run: RunLike, name: str, folder: Path, texts: Mapping[str, str]) -> RunPart:
-    lowest, highest = example_prompts(run.prompts, texts)
+def _part(run: RunLike, name: str, folder: Path) -> RunPart:
+    lowest, highest = example_prompts(run.prompts, run.texts)
     return RunPart(
         name=name,
         links=tuple((table, relative_link(run.path / table, folder)) for table in TABLES),
         left_out=left_out(run.record),
         examples_with=example_conditions(run.prompts),
+        texts_kept=run.texts is not None,
         lowest=lowest,
         highest=highest,
         record=run.record.model_dump_json(indent=2),

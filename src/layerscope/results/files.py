@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from layerscope.errors import RunFailedError, UserError
 
 LOCK = ".lock"
+# Windows opens no folders, and flushes only what it may write.
+_WINDOWS = os.name == "nt"
 
 
 @contextmanager
@@ -69,39 +72,80 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. The lock ends with the process, also when it is killed.
+    """Hold the folder, which is made where it is not there, for this process; a kill ends the lock too.
+
+    A folder that held nothing and still holds nothing is removed again: what failed before its first file leaves nothing
+    behind that looks like a run.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or it cannot be made.
+        RunFailedError: the disk is full.
     """
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    make_folder(folder)
+    if not new and _names(folder) == [LOCK]:
+        new = [folder]  # a kill left it
+    path = folder / LOCK
+    lock = FileLock(path)
     try:
-        handle = (folder / LOCK).open("a+", encoding="utf-8")
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is being written by another run (process {_owner(path)}): wait for it or choose another --out"
+        ) from error
     except OSError as error:
-        raise cannot_write(folder / LOCK, error) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.seek(0)
-            owner = handle.read().strip() or "unknown"
-            raise UserError(
-                f"{folder} is being written by another run (process {owner}): wait for it or choose another --out"
-            ) from error
-        handle.seek(0)
-        handle.truncate()
-        handle.write(str(os.getpid()))
-        handle.flush()
-        # The file stays: removing it would let a third process lock a new file while a second waits on this one.
+        raise cannot_write(path, error) from error
+    try:
+        _sign(path, str(os.getpid()))
         yield
-        handle.seek(0)
-        handle.truncate()
+    finally:
+        _sign(path, "")
+        if new and _names(folder) == [LOCK]:
+            # Unlinked while it is held: a process that waits on it sees that its file has gone, and takes a new one.
+            _unlink(path)
+        lock.release()
+        _remove_empty(new)
+
+
+def _names(folder: Path) -> list[str]:
+    return [child.name for child in folder.iterdir()] if folder.is_dir() else []
+
+
+def _owner(lock: Path) -> str:
+    # Windows lets nobody read what another process has locked.
+    with suppress(PermissionError):
+        return lock.read_text(encoding="utf-8").strip() or "unknown"
+    return "unknown"
+
+
+def _sign(lock: Path, owner: str) -> None:
+    # For the other process's message only, and Windows lets nobody write to a locked file.
+    with suppress(PermissionError, FileNotFoundError):
+        lock.write_text(owner, encoding="utf-8")
+
+
+def _unlink(lock: Path) -> None:
+    # On Windows an open file cannot be removed: there a folder with nothing but its lock stays.
+    with suppress(PermissionError):
+        lock.unlink(missing_ok=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            # It has content, so those above have too; or another process was faster.
+            return
 
 
 def _flush(path: Path) -> None:
     # The content has to be on the disk before its new name is, or a power cut leaves a whole name on half a file.
     targets = [path, *path.iterdir()] if path.is_dir() and path.name.endswith(".tmp") else [path]
     for target in targets:
-        descriptor = os.open(target, os.O_RDONLY)
+        if _WINDOWS and target.is_dir():
+            continue
+        descriptor = os.open(target, os.O_RDWR if _WINDOWS else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.config import RunSpec
 from layerscope.errors import RunFailedError, UserError
+from layerscope.results.contents import held, way_out
 from layerscope.results.files import whole_file
 
 SCHEMA_VERSION = 1
@@ -48,6 +49,8 @@ class Resolved(BaseModel):
     n_prompts: int
     n_blocks: int
     prompts_sha256: str
+    tokenizer_revision: str = ""
+    """Of the tokenizer's files; empty in runs of version 0.1.0, which did not record it."""
 
 
 class RunRecord(BaseModel):
@@ -85,7 +88,8 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = folder / RECORD
     if not path.exists():
-        raise UserError(f"{folder} is not a run: it has no {RECORD}")
+        other = held(folder) if folder.is_dir() else ""
+        raise UserError(f"{folder} is not a run: it has no {RECORD}" + (f" (it holds {other})" if other else ""))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("schema_version", 0) > SCHEMA_VERSION:
@@ -95,7 +99,7 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged, delete the run's folder and measure again"
+            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {way_out(folder, 'measure')}"
         ) from error
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from layerscope.errors import UserError
+from layerscope.errors import RunFailedError, UserError
 from layerscope.figures import plot_layers
 from layerscope.results.record import RunRecord, read_record
-from layerscope.results.tables import LAYERS, PROMPTS, read_table
+from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, read_table
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A finished run. Tables are read when first asked for."""
+    """A finished run. Tables are read when first asked for.
 
-    def __init__(self, path: Path, record: RunRecord) -> None:
+    `notes` say what was found when it was opened, such as a model that is not there any more.
+    """
+
+    def __init__(self, path: Path, record: RunRecord, notes: tuple[str, ...] = ()) -> None:
         self.path = path
         self.record = record
+        self.notes = notes
 
     @cached_property
     def layers(self) -> pl.DataFrame:
@@ -37,16 +41,48 @@ class Run:
         """One row per prompt and the same keys, for the metrics that have a value per prompt."""
         return read_table(self.path / "prompts.parquet", PROMPTS)
 
-    def pooled(self, layer: int) -> Float32[np.ndarray, "prompts dim"]:
+    @cached_property
+    def texts(self) -> pl.DataFrame | None:
+        """One row per prompt: the hash of its text and its first 2,000 characters; None in a run of version 0.1.0."""
+        path = self.path / "texts.parquet"
+        return read_table(path, TEXTS) if path.exists() else None
+
+    def pooled(
+        self, layer: int, *, readout: str | None = None, positions: str | None = None
+    ) -> Float32[np.ndarray, "prompts dim"]:
         """Pooled vectors of one layer, memory-mapped; rows in the order of `pooled/prompt_ids.txt`.
 
+        Args:
+            layer: 0 (embeddings) to the number of blocks.
+            readout: raw, normed or hf; may be left out where the run has one.
+            positions: all, no-first or no-sink; may be left out where the run has one.
+
         Raises:
-            UserError: the run did not keep them.
+            UserError: the run did not keep them, has no such layer or state, or has several and none was named.
+            RunFailedError: the file is damaged.
         """
-        path = self.path / "pooled" / f"layer_{layer:03d}.npy"
+        spec = self.record.spec
+        folder = self.path / "pooled"
+        if not spec.keep_pooled or not folder.is_dir():
+            raise UserError(
+                f"{self.path} keeps no pooled vectors: measure with keep_pooled (--keep-pooled) to have them"
+            )
+        states = list(dict.fromkeys((r, p) for r in spec.readouts for p in spec.positions))
+        wanted = [(r, p) for r, p in states if readout in (None, r) and positions in (None, p)]
+        if len(wanted) != 1:
+            has = ", ".join(f"readout={r!r}, positions={p!r}" for r, p in states)
+            raise UserError(
+                f"{self.path} keeps {'no such' if not wanted else 'several'} pooled vectors: say which of them ({has})"
+            )
+        name = f"layer_{layer:03d}" + ("" if len(states) == 1 else f"_{wanted[0][0]}_{wanted[0][1]}")
+        path = folder / f"{name}.npy"
         if not path.exists():
-            raise UserError(f"{path} does not exist: measure with keep_pooled (--keep-pooled) to have pooled vectors")
-        pooled: Float32[np.ndarray, "prompts dim"] = np.load(path, mmap_mode="r")
+            kept = sorted({int(file.name.split("_")[1].removesuffix(".npy")) for file in folder.glob("layer_*.npy")})
+            raise UserError(f"{path} does not exist: layers {', '.join(map(str, kept)) or 'none'} are kept")
+        try:
+            pooled: Float32[np.ndarray, "prompts dim"] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise RunFailedError(f"{path} cannot be read ({error}): measure again to have it") from error
         return pooled
 
     def plot(self, metric: str) -> Figure:
@@ -57,7 +93,7 @@ class Run:
         return plot_layers(self.layers, metric)
 
     def query(self, sql: str) -> pl.DataFrame:
-        """Run SQL over this run's tables, `layers` and `prompts`."""
+        """Run SQL over this run's tables, `layers`, `prompts` and `texts`."""
         return query_runs(sql, [self])
 
     def __repr__(self) -> str:
@@ -65,8 +101,12 @@ class Run:
         return f"Run({str(self.path)!r}, {self.record.spec.model.name}, {resolved.n_prompts} prompts, {self.record.status})"
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, notes: tuple[str, ...] = ()) -> Run:
     """Open the folder of a finished run.
+
+    Args:
+        path: the folder.
+        notes: what the run that is returned says about itself.
 
     Raises:
         UserError: the folder is not a run, or the run is not done.
@@ -79,13 +119,13 @@ def load_run(path: str | Path) -> Run:
     if record.status != "done":
         why = f" ({record.reason})" if record.reason else ""
         raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope measure` command to finish it")
-    return Run(folder, record)
+    return Run(folder, record, notes)
 
 
 def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
     """Run SQL over the tables of one or many runs.
 
-    Tables: `layers` and `prompts` with a column `run` in front, and `runs` with one row a run.
+    Tables: `layers`, `prompts` and `texts` with a column `run` in front, and `runs` with one row a run.
 
     Args:
         sql: a query in the SQL dialect of Polars.
@@ -111,19 +151,23 @@ def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
             for run in runs
         ]
     )
-    tables = {"layers": _stack(runs, "layers"), "prompts": _stack(runs, "prompts"), "runs": facts.lazy()}
+    tables = {
+        "layers": _stack(runs, [run.layers for run in runs]),
+        "prompts": _stack(runs, [run.prompts for run in runs]),
+        "texts": _stack(runs, [pl.DataFrame(schema=TEXTS) if run.texts is None else run.texts for run in runs]),
+        "runs": facts.lazy(),
+    }
     try:
         with pl.SQLContext(tables) as context:
             return context.execute(sql, eager=True)
     except pl.exceptions.PolarsError as error:
         raise UserError(
-            f"the query failed: {str(error).splitlines()[0]}; tables are layers, prompts and runs"
+            f"the query failed: {str(error).splitlines()[0]}; tables are layers, prompts, texts and runs"
         ) from error
 
 
-def _stack(runs: Sequence[Run], table: str) -> pl.LazyFrame:
+def _stack(runs: Sequence[Run], frames: Sequence[pl.DataFrame]) -> pl.LazyFrame:
     # Read through the Run, not scanned: a damaged file is then named instead of failing inside the query.
-    frames = [run.layers if table == "layers" else run.prompts for run in runs]
     labelled = [
         frame.lazy().select(pl.lit(str(run.path)).alias("run"), pl.all())
         for run, frame in zip(runs, frames, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from layerscope.errors import RunFailedError, UserError
+from layerscope.results.contents import after_damage
 from layerscope.results.files import whole_file
 
 KEY = ("layer", "metric", "variant", "alpha", "readout", "positions", "pooling", "normalization")
@@ -55,6 +57,32 @@ PROMPTS = pl.Schema(
     }
 )
 
+TEXTS = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "sha256": pl.String(),
+        "n_characters": pl.Int64(),
+        "text": pl.String(),
+        "note": pl.String(),
+    }
+)
+
+KEPT_CHARACTERS = 2000
+"""How much of a prompt's text a run keeps: enough to see what it was, and bounded whatever the texts."""
+
+
+def texts_table(prompts: Iterable[tuple[str, str, str]]) -> pl.DataFrame:
+    """The texts that prompts were made of: the hash of all of each, and its beginning.
+
+    Args:
+        prompts: id, text and note (what was done to it) of each prompt.
+    """
+    rows = [
+        (name, hashlib.sha256(text.encode()).hexdigest(), len(text), text[:KEPT_CHARACTERS], note)
+        for name, text, note in prompts
+    ]
+    return pl.DataFrame(rows, schema=TEXTS, orient="row")
+
 
 def write_table(parts: Iterable[pl.DataFrame], schema: pl.Schema, path: Path) -> None:
     """Write a Parquet file part by part (a part a row group), whole or not at all."""
@@ -78,7 +106,7 @@ def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
         table = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({_first_line(error)}): the file is damaged, delete the run's folder and measure again"
+            f"{path} cannot be read ({_first_line(error)}): the file is damaged; {after_damage(path)}"
         ) from error
     if table.schema != schema:
         missing = [name for name in schema if name not in table.columns]

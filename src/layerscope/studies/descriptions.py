@@ -14,7 +14,7 @@ import polars as pl
 from layerscope.config import ModelSpec, TextSpec
 from layerscope.errors import LayerscopeError, RunFailedError
 from layerscope.measuring.progress import Report
-from layerscope.results.files import locked, make_folder, whole_file
+from layerscope.results.files import locked, whole_file
 
 if TYPE_CHECKING:
     from layerscope.inputs.models import LoadedModel
@@ -78,7 +78,6 @@ class Describe:
 
     def start(self, folder: Path, report: Report) -> Descriptions:
         """Describe the prompts, or read what was written before."""
-        make_folder(folder)
         with locked(folder):
             if not (folder / NOTES).exists():
                 made = describe(self, report)

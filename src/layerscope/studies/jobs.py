@@ -147,6 +147,12 @@ class Results:
         """The scores of a `Score`."""
         return self.of(key, TasksRun)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found when results that were there already were opened, such as a model that has gone."""
+        opened = {key: result for key, result in self.found.items() if isinstance(result, Run | TasksRun)}
+        return tuple(f"{key}: {note}" for key, result in opened.items() for note in result.notes)
+
     def runs(self) -> dict[str, Run]:
         """All runs by key."""
         return {key: result for key, result in self.found.items() if isinstance(result, Run)}

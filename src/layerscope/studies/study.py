@@ -95,7 +95,6 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
     """
     jobs = _distinct(study.jobs(spec))
     folder = out / study.name
-    make_folder(folder)
     make_folder(out / RUNS)
     with locked(folder):
         earlier = earlier_study(folder, spec)
@@ -180,7 +179,7 @@ def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> Stu
     for name, text in outcome.files.items():
         _write_text(folder / name, text)
     figures = [save_figure(drawing.figure, folder / drawing.name, drawing.data) for drawing in outcome.figures]
-    notes = (*outcome.notes, *(f"{one.key} is missing: {one.reason}" for one in results.missing))
+    notes = (*outcome.notes, *results.notes, *(f"{one.key} is missing: {one.reason}" for one in results.missing))
     _write_text(folder / "findings.json", findings_json(study.name, spec, findings, notes))
     names = [drawing.name for drawing in outcome.figures]
     page = findings_page((study.name, study.what, study.paper), spec, findings, notes, names)

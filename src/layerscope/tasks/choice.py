@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
+import types
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,19 +102,40 @@ def task_classes() -> dict[str, Any]:
 
 
 def load_own_module(module: str, file: str) -> None:
-    """Run the file that holds a user's task classes, once a process."""
+    """Run the file that holds a user's task classes, once a process and content.
+
+    Raises:
+        UserError: the file cannot be read or fails, or its content is not the one that the module's name tells.
+    """
     if module in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(module, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{file} cannot be read as Python: give a .py file with a task class")
-    loaded = importlib.util.module_from_spec(spec)
+    path = Path(file)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror or error}): check the path") from error
+    if module != _module_name(path, content):
+        raise UserError(f"{file} changed meanwhile: run the same command again")
+    loaded = types.ModuleType(module)
+    loaded.__file__ = file
     sys.modules[module] = loaded
     try:
-        spec.loader.exec_module(loaded)
+        # Not by the import system: what it compiles is cached by the file's size and clock, not by its content.
+        exec(compile(content, file, "exec"), loaded.__dict__)
     except Exception as error:
         del sys.modules[module]
         raise UserError(f"{file} failed when it was run ({type(error).__name__}: {error}): correct the file") from error
+
+
+def own_code(task: Any) -> str:  # noqa: ANN401
+    """The start of the hash of the file that a task class of the user's own was read from; empty for other tasks."""
+    module = type(task).__module__
+    return f"sha256:{module.rpartition('_')[2]}" if module.startswith(MODULE_PREFIX) else ""
+
+
+def _module_name(path: Path, content: bytes) -> str:
+    place, code = (hashlib.sha256(part).hexdigest()[:12] for part in (str(path).encode(), content))
+    return f"{MODULE_PREFIX}{place}_{code}"
 
 
 def _own_task(name: str) -> Any:  # noqa: ANN401
@@ -126,7 +147,7 @@ def _own_task(name: str) -> Any:  # noqa: ANN401
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise UserError(f"{file} does not exist: give file.py:Class for a task class of your own")
-    module = MODULE_PREFIX + hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    module = _module_name(path, path.read_bytes())
     load_own_module(module, str(path))
     classes = {
         key: value

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from layerscope.tasks.evaluation import describe, quiet_mteb
 from layerscope.tasks.random_state import RandomState, kept_random_state
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+LOCAL = "local-"
+"""How the revision of data from local files begins; the hash of their content follows."""
 
 
 def load_task_data(task: Any, data_dir: str | None) -> RandomState:  # noqa: ANN401
@@ -46,6 +49,35 @@ def load_task_data(task: Any, data_dir: str | None) -> RandomState:  # noqa: ANN
         return RandomState.now()
 
 
+def data_revision(task: Any, data_dir: str | None) -> str:  # noqa: ANN401
+    """The revision that a task whose data is not loaded would have after `load_task_data`; nothing is loaded.
+
+    Raises:
+        UserError: its stand-in cannot be read.
+    """
+    if getattr(task, "is_aggregate", False):
+        return _joined_revision(task, [data_revision(part, data_dir) for part in subtasks(task)])
+    own = getattr(task, "data_revision", None)
+    if own is not None:
+        return str(own())
+    folder = _local_folder(task, data_dir)
+    return str(task.metadata.revision) if folder is None else local_revision(folder)
+
+
+def loaded_revision(task: Any) -> str:  # noqa: ANN401
+    """The revision of a task whose data is loaded."""
+    if getattr(task, "is_aggregate", False):
+        return _joined_revision(task, [str(part.metadata.revision) for part in subtasks(task)])
+    return str(task.metadata.revision)
+
+
+def _joined_revision(task: Any, parts: Sequence[str]) -> str:  # noqa: ANN401
+    # An aggregate's own revision is a placeholder that says nothing about its parts' data.
+    if not any(part.startswith(LOCAL) for part in parts):
+        return str(task.metadata.revision)
+    return f"{LOCAL}{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"
+
+
 def subtasks(task: Any) -> list[Any]:  # noqa: ANN401
     """The tasks an aggregate is made of; the task itself otherwise."""
     return list(task.metadata.tasks) if getattr(task, "is_aggregate", False) else [task]
@@ -70,17 +102,19 @@ def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
 def _load_part(task: Any, data_dir: str | None) -> None:  # noqa: ANN401
     name = task.metadata.name
     path = str(task.metadata.dataset["path"])
-    # A task whose path is no name of the hub makes its own data.
-    folder = stand_in(path, data_dir) if _is_hub_name(path) else None
-    if folder is not None:
-        _point_at(task, folder)
+    folder = _local_folder(task, data_dir)
     try:
-        with _offline_where_unreachable() as offline:
+        with _offline_where_unreachable() as offline, _cached_by_content(folder) as revision:
+            if folder is not None and _is_hub_name(path):
+                _point_at(task, folder, revision)
+            elif folder is not None:
+                dataset = {**task.metadata.dataset, "revision": revision}
+                task.metadata = task.metadata.model_copy(update={"dataset": dataset})
             task.load_data()
     except LayerscopeError:
         raise
     except Exception as error:
-        if folder is not None:
+        if folder is not None and _is_hub_name(path):
             raise UserError(
                 f"task {name}: the stand-in {folder} is not the data that the task expects ({describe(error)}): it must "
                 "hold the hub's raw columns, one file a split"
@@ -93,11 +127,59 @@ def _load_part(task: Any, data_dir: str | None) -> None:  # noqa: ANN401
         task.data_loaded = True
 
 
+def _local_folder(task: Any, data_dir: str | None) -> Path | None:  # noqa: ANN401
+    """The local folder a task's data is read from: a stand-in for the hub, or its own; None where there is none."""
+    path = str(task.metadata.dataset["path"])
+    if _is_hub_name(path):
+        return stand_in(path, data_dir)
+    return Path(path) if Path(path).is_dir() else None
+
+
+@contextmanager
+def _cached_by_content(folder: Path | None) -> Iterator[str]:
+    """Keep what the `datasets` library makes of local files under the hash of their content.
+
+    Its own cache goes by a file's path and its time of change, which `cp -p`, rsync and tar keep: of a file that was
+    replaced it would give the old rows.
+
+    Yields:
+        The revision of the folder's content; empty where there is no folder.
+
+    Raises:
+        UserError: the content changed while it was read.
+    """
+    if folder is None:
+        yield ""
+        return
+    import datasets
+
+    names = ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH")
+    before = {name: getattr(datasets.config, name) for name in names}
+    revision = local_revision(folder)
+    home = _staging() / revision
+    places = (home, home / "downloads", home / "downloads" / "extracted")
+    try:
+        for name, place in zip(names, places, strict=True):
+            setattr(datasets.config, name, place)
+        yield revision
+    finally:
+        for name, place in before.items():
+            setattr(datasets.config, name, place)
+    if local_revision(folder) != revision:
+        # What was cached under the old hash may hold the new rows.
+        shutil.rmtree(home, ignore_errors=True)
+        raise UserError(f"{folder} changed while it was read: run the same command again")
+
+
+def _staging() -> Path:
+    return cache_folder() / "stand-ins"
+
+
 def _is_hub_name(path: str) -> bool:
     return path.count("/") == 1 and not Path(path).exists() and not path.startswith((".", "~", "/"))
 
 
-def _point_at(task: Any, folder: Path) -> None:  # noqa: ANN401
+def _point_at(task: Any, folder: Path, revision: str) -> None:  # noqa: ANN401
     configs = _configs(folder)
     wanted = [] if task.fast_loading or not task.metadata.is_multilingual else list(task.hf_subsets)
     retrieval = _is_retrieval(task)
@@ -122,7 +204,7 @@ def _point_at(task: Any, folder: Path) -> None:  # noqa: ANN401
             f"task {task.metadata.name}: the stand-in {folder} needs the folder top_ranked (columns query-id, corpus-ids)"
         )
     named = task.metadata.dataset.get("name")
-    dataset = {"path": str(_staged(folder, configs)), "revision": f"local-{_content_hash(folder)}"}
+    dataset = {"path": str(_staged(folder, configs, revision)), "revision": revision}
     if named in configs:
         dataset["name"] = named
     task.metadata = task.metadata.model_copy(update={"dataset": dataset})
@@ -159,15 +241,17 @@ def _configs(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _staged(folder: Path, configs: dict[str, dict[str, Path]]) -> Path:
+def _staged(folder: Path, configs: dict[str, dict[str, Path]], revision: str) -> Path:
     """The folder itself, or one of links with the README that says which file is which config.
 
     Without that README the `datasets` library silently reads all folders as one table.
     """
     if set(configs) == {"default"} or _names_configs(folder):
         return folder
-    listing = repr([(name, split, str(file)) for name, splits in configs.items() for split, file in splits.items()])
-    staged = cache_folder() / "stand-ins" / hashlib.sha256(f"{folder}{listing}".encode()).hexdigest()[:16]
+    # Where the files really are is part of the name: a link of the user's may point elsewhere by now.
+    places = [(name, split, str(file.resolve())) for name, splits in configs.items() for split, file in splits.items()]
+    digest = hashlib.sha256(f"{revision} {places!r}".encode()).hexdigest()[:16]
+    staged = _staging() / f"{revision}-{digest}"
     if staged.is_dir():
         return staged
     make_folder(staged.parent)
@@ -191,13 +275,29 @@ def _names_configs(folder: Path) -> bool:
     return readme.is_file() and "configs" in readme.read_text(encoding="utf-8")
 
 
-def _content_hash(folder: Path) -> str:
+def local_revision(folder: Path) -> str:
+    """The revision of the data in a folder: the start of the hash of its files' names and content.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    everything = _names_configs(folder)
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()):
-        digest.update(str(file.relative_to(folder)).encode())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        # A README that names configs may name files of any kind, and decides itself which rows are read.
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix in SUFFIXES or (everything and not hidden):
+            digest.update(str(file.relative_to(folder)).encode())
+            digest.update(_file_digest(file))
+    return f"{LOCAL}{digest.hexdigest()[:12]}"
+
+
+def _file_digest(file: Path) -> bytes:
+    try:
         with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()[:12]
+            return hashlib.file_digest(handle, "sha256").digest()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror or error}): check who may read it") from error
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from layerscope.config import Pooling, Positions
 from layerscope.errors import UserError
 from layerscope.inputs.gguf_files import cache_folder
+from layerscope.inputs.identity import tokenizer_hash
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import tokenize
 from layerscope.measuring.progress import Report, silent
@@ -188,7 +188,7 @@ def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
     return {
         "format": FORMAT,
         "revision": model.revision,
-        "tokenizer": tokenizer_hash(model),
+        "tokenizer": tokenizer_hash(model.tokenizer),
         "context": context,
         "bidirectional": model.spec.bidirectional,
         "part": model.spec.part,
@@ -196,17 +196,3 @@ def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
         "device": model.device.type,
         "fast_matmul": model.fast_matmul,
     }
-
-
-def tokenizer_hash(model: LoadedModel) -> str:
-    """A hash of what the tokenizer does, so that a changed tokenizer beside the same weights is another model."""
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        described = repr((type(model.tokenizer).__name__, sorted(model.tokenizer.get_vocab().items())))
-    else:
-        # Padding and truncation are settings of the last call, not of the tokenizer.
-        described = backend.from_str(backend.to_str())
-        described.no_padding()
-        described.no_truncation()
-        described = described.to_str()
-    return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -14,12 +14,12 @@ from typing import Any
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
+from layerscope.results.contents import MADE
 from layerscope.results.files import LOCK, locked, make_folder, whole_file
 from layerscope.tasks.evaluation import quiet_mteb
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
     RESULTS,
-    TASKS_FILES,
     TASKS_RECORD,
     Failure,
     ResolvedModel,
@@ -79,7 +79,6 @@ def import_results(
             f"depth is counted to the highest layer found ({highest}); give --blocks for the model's own"
         )
     found.warnings += _gaps(found, depth)
-    make_folder(out)
     with locked(out):
         _refuse_other_scores(out)
         for (layer, task), file in found.files.items():
@@ -239,7 +238,7 @@ def _record(found: _Found, folder: Path, model: str, depth: int) -> TasksRecord:
 
 
 def _refuse_other_scores(out: Path) -> None:
-    taken = [name for name in TASKS_FILES if (out / name).exists()]
+    taken = [name for name in MADE["tasks"] if (out / name).exists()]
     if taken:
         raise UserError(f"{out} holds scores already ({', '.join(taken)}): choose another --out")
     others = [child.name for child in out.iterdir() if child.name != LOCK]

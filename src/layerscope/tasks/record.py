@@ -11,18 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
 from layerscope.measuring.resume import differences
-from layerscope.results.files import LOCK, whole_file
+from layerscope.results.contents import strangers, way_out
+from layerscope.results.files import whole_file
 from layerscope.tasks.spec import TasksSpec
 
 SCHEMA_VERSION = 1
 TASKS_RECORD = "tasks.json"
 RESULTS = "tasks"
-
-TASKS_FILES = (TASKS_RECORD, "scores.parquet", RESULTS)
-"""What `layerscope tasks` writes into a run's folder."""
-
-MEASURE_FILES = ("run.json", "layers.parquet", "prompts.parquet", "pooled", "blocks")
-"""What `layerscope measure` writes into the same folder."""
 
 # More tasks and layers may be added to a run; the rest of these does not change a number.
 FREE = ("tasks", "benchmark", "layers", "data_dir", "cache", "workers", "batch_tokens", "subsets")
@@ -39,6 +34,8 @@ class ScoredTask(BaseModel):
     revision: str
     subsets: tuple[str, ...] = ()
     samples: dict[str, int] = {}
+    code: str = ""
+    """The hash of the file that holds a task class of the user's own; empty for other tasks, and in runs of 0.1.0."""
 
 
 class Failure(BaseModel):
@@ -64,6 +61,8 @@ class ResolvedModel(BaseModel):
     context: int | None = None
     device: str = ""
     dtype: str = ""
+    tokenizer_revision: str = ""
+    """Empty in runs of version 0.1.0, which did not record it."""
 
 
 class TasksRecord(BaseModel):
@@ -114,8 +113,8 @@ def read_tasks_record(folder: Path) -> TasksRecord:
         return TasksRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged; delete it and the folder "
-            f"{folder / RESULTS}, and score again (embeddings are cached)"
+            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {way_out(folder, 'tasks')} "
+            "(embeddings are cached)"
         ) from error
 
 
@@ -126,8 +125,7 @@ def earlier_tasks(folder: Path, model: ModelSpec, spec: TasksSpec) -> TasksRecor
         UserError: the scores there are of another model or state (named field by field), or the folder holds other files.
     """
     if not (folder / TASKS_RECORD).exists():
-        known = {*TASKS_FILES, *MEASURE_FILES, LOCK}
-        others = sorted(c.name for c in folder.iterdir() if c.name not in known and not c.name.endswith(".tmp"))
+        others = strangers(folder, "tasks", "measure", "pick", "relate")
         if others and not (folder / "run.json").exists():
             raise UserError(
                 f"{folder} is not empty and not a run (it holds {', '.join(others[:3])}): choose another --out"
@@ -138,7 +136,5 @@ def earlier_tasks(folder: Path, model: ModelSpec, spec: TasksSpec) -> TasksRecor
         raise UserError(f"{folder} holds imported scores ({record.imported_from}): choose another --out")
     changed = differences(record.model, model, ()) + differences(record.spec, spec, FREE)
     if changed:
-        raise UserError(
-            f"{folder} holds scores with other settings ({'; '.join(changed)}): choose another --out or delete the folder"
-        )
+        raise UserError(f"{folder} holds scores with other settings ({'; '.join(changed)}): {way_out(folder, 'tasks')}")
     return record

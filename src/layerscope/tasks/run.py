@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.measure import Clock
 from layerscope.measuring.progress import Report, silent
-from layerscope.results.files import locked, make_folder
+from layerscope.measuring.resume import Look, compare_sources, differences, other_packages, refuse_moved_model
+from layerscope.results.contents import way_out
+from layerscope.results.files import locked
 from layerscope.results.record import package_versions, source_commit
+from layerscope.tasks.choice import own_code
+from layerscope.tasks.data import data_revision
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
@@ -33,7 +39,7 @@ from layerscope.tasks.record import (
     read_tasks_record,
     write_tasks_record,
 )
-from layerscope.tasks.scores import load_scores
+from layerscope.tasks.scores import SCORES_FILE, load_scores
 from layerscope.tasks.spec import State, TasksSpec
 from layerscope.tasks.tables import ResultFolder, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
@@ -46,6 +52,8 @@ class TasksRun:
     path: Path
     record: TasksRecord
     scores: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    """What was found when it was opened, such as a model that is not there any more."""
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -109,13 +117,20 @@ def score_spec(
 
     with kept_random_state():
         chosen = choose(spec, own or {})
-    make_folder(out)
     with locked(out):
         earlier = earlier_tasks(out, model, spec)
         work = _Work(out, spec, ResultFolder(out / RESULTS, spec.states), report, _start(model, spec, earlier))
         with work.failure_recorded():
-            work.run(chosen)
-    return open_tasks(out)
+            pending, finished = work.split(chosen)
+            notes = work.compare(finished, model=not pending)
+            if pending or earlier is None:
+                work.run(pending, {task.metadata.name for task in chosen})
+            else:
+                # Nothing is scored now, so the record stays that of what was scored.
+                work.record = earlier
+                work.reread()
+                notes = (*notes, *other_packages(earlier.packages, _packages()))
+    return replace(open_tasks(out), notes=notes)
 
 
 class _Work:
@@ -129,13 +144,52 @@ class _Work:
         self.record = record
         self.clock = Clock(dict(record.timings))
 
-    def run(self, chosen: Sequence[Any]) -> None:
-        """Load what is needed, score what is not there yet, write the tables."""
-        from layerscope.tasks.sweep import load_tasks, scored_subsets
+    def split(self, chosen: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The tasks that lack a result at a layer and state, and those that do not."""
+        from layerscope.tasks.sweep import scored_subsets
 
-        names = {task.metadata.name for task in chosen}
+        recorded = {task.name for task in self.record.tasks}
+        pending: list[Any] = []
+        finished: list[Any] = []
+        for task in chosen:
+            # Of results that are not in the record nobody knows which data they are of.
+            known = task.metadata.name in recorded
+            done = known and self.places(task.metadata.name, scored_subsets(task)) == []
+            (finished if done else pending).append(task)
+        return pending, finished
+
+    def compare(self, finished: Sequence[Any], *, model: bool) -> tuple[str, ...]:
+        """Compare finished tasks' data, and the model where it will not be loaded, with what was scored.
+
+        Raises:
+            UserError: something has changed.
+        """
+        recorded: dict[str, str] = {}
+        looks: dict[str, Look] = {}
+        if model and self.record.resolved is not None:
+            recorded |= dict(self.record.resolved)
+            looks["the model"] = partial(model_identity, self.record.model)
+        facts = {task.name: task for task in self.record.tasks}
+        for task in finished:
+            name = task.metadata.name
+            recorded |= {name: facts[name].revision, f"code of {name}": facts[name].code}
+            looks[f"the data of {name}"] = partial(_looked_up, name, partial(data_revision, task, self.spec.data_dir))
+            looks[f"the code of {name}"] = partial(_looked_up, f"code of {name}", partial(own_code, task))
+        self.report("looking at the model and data", 0.0, 1.0)
+        notes = compare_sources((self.out, "tasks"), recorded, looks)
+        self.report("looking at the model and data", 1.0, 1.0)
+        return notes
+
+    def reread(self) -> None:
+        """Write the table and the end of the record where a kill left none."""
+        if self.record.status != "done" or not (self.out / SCORES_FILE).exists():
+            self.finish()
+
+    def run(self, pending: Sequence[Any], names: Collection[str]) -> None:
+        """Load what is needed, score what is not there yet, write the tables."""
+        from layerscope.tasks.sweep import load_tasks
+
         self.update(failures=tuple(failure for failure in self.record.failures if failure.task not in names))
-        pending = [task for task in chosen if self.places(task.metadata.name, scored_subsets(task)) != []]
         with tempfile.TemporaryDirectory(prefix="layerscope-tasks-") as folder:
             with self.clock.stage("data"):
                 loaded, failures = load_tasks(pending, self.spec.data_dir, Path(folder), self.report)
@@ -156,9 +210,14 @@ class _Work:
         with self.clock.stage("load"):
             self.report("loading the model", 0.0, 1.0)
             model = load_model(self.record.model)
+            now = model_identity(self.record.model)
+            refuse_moved_model(model, now["model_revision"])
             self.report("loading the model", 1.0, 1.0)
-        self.resolve(model)
-        encoder = TextEncoder(model, self.spec, self.layers(), self.report)
+        self.resolve(model, now["tokenizer_revision"])
+        layers = self.layers()
+        # Before the first result: where a result is, the record says which model and data it is of.
+        write_tasks_record(self.record, self.out)
+        encoder = TextEncoder(model, self.spec, layers, self.report)
         todo = [(task, self.places(task.facts.name, task.facts.subsets) or []) for task in loaded]
         with WorkerPool(self.spec.workers or default_workers()) as pool:
             sweep = Sweep(
@@ -201,7 +260,7 @@ class _Work:
             if not self.results.finished(state, layer, task, subsets)
         ]
 
-    def resolve(self, model: LoadedModel) -> None:
+    def resolve(self, model: LoadedModel, tokenizer_revision: str) -> None:
         """Note what the model's name turned out to be.
 
         Raises:
@@ -214,13 +273,17 @@ class _Work:
             context=model.context,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
+            tokenizer_revision=tokenizer_revision,
         )
         before = self.record.resolved
-        if before is not None and (before.model_revision, before.dtype) != (now.model_revision, now.dtype):
-            raise UserError(
-                f"{self.out} holds scores of other weights (revision {before.model_revision}, {before.dtype}; now "
-                f"{now.model_revision}, {now.dtype}): choose another --out or delete the folder"
-            )
+        if before is not None:
+            # The same weights may be scored on another device; what version 0.1.0 did not record cannot differ.
+            free = ("device", "context") + (() if before.tokenizer_revision else ("tokenizer_revision",))
+            changed = differences(before, now, free)
+            if changed:
+                raise UserError(
+                    f"{self.out} holds scores of another model ({'; '.join(changed)}): {way_out(self.out, 'tasks')}"
+                )
         self.update(resolved=now, warnings=tuple(dict.fromkeys((*self.record.warnings, *model.warnings))))
 
     def add_task(self, facts: ScoredTask) -> None:
@@ -230,10 +293,11 @@ class _Work:
             UserError: earlier scores in the folder are of other data.
         """
         before = next((task for task in self.record.tasks if task.name == facts.name), None)
-        if before is not None and before.revision != facts.revision:
+        changed = differences(before, facts, _free_facts(before)) if before else []
+        if changed:
             raise UserError(
-                f"{self.out} holds scores of {facts.name} on other data (revision {before.revision}, now "
-                f"{facts.revision}): choose another --out or delete its files in {self.out / RESULTS}"
+                f"{self.out} holds scores of {facts.name} on other data ({'; '.join(changed)}): choose another --out or "
+                f"delete its files in {self.out / RESULTS}"
             )
         others = tuple(task for task in self.record.tasks if task.name != facts.name)
         self.update(tasks=(*others, facts))
@@ -270,7 +334,7 @@ def _start(model: ModelSpec, spec: TasksSpec, earlier: TasksRecord | None) -> Ta
         "status": "running",
         "reason": "",
         "spec": spec,
-        "packages": package_versions() | _task_packages(),
+        "packages": _packages(),
         "commit": source_commit(),
         "machine": f"{torch.get_num_threads()} threads",
     }
@@ -282,10 +346,18 @@ def _start(model: ModelSpec, spec: TasksSpec, earlier: TasksRecord | None) -> Ta
     return TasksRecord.model_validate({"model": model, "started": _now(), **now})
 
 
-def _task_packages() -> dict[str, str]:
+def _free_facts(before: ScoredTask) -> tuple[str, ...]:
+    return ("type", "main_score", "samples", "subsets", *(() if before.code else ("code",)))
+
+
+def _looked_up(field: str, look: Callable[[], str]) -> dict[str, str]:
+    return {field: look()}
+
+
+def _packages() -> dict[str, str]:
     import importlib.metadata
 
-    return {name: importlib.metadata.version(name) for name in ("mteb", "scikit-learn")}
+    return package_versions() | {name: importlib.metadata.version(name) for name in ("mteb", "scikit-learn")}
 
 
 def import_mteb() -> None:

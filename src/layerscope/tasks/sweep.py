@@ -14,8 +14,8 @@ import torch
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.inputs.models import LoadedModel
 from layerscope.measuring.progress import Report
-from layerscope.tasks.choice import choose_tasks, prepare_task
-from layerscope.tasks.data import load_task_data, sample_counts
+from layerscope.tasks.choice import choose_tasks, own_code, prepare_task
+from layerscope.tasks.data import load_task_data, loaded_revision, sample_counts
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.evaluation import NEEDS_MODEL, Job, evaluate_layer, pack_task, unpack_task
 from layerscope.tasks.random_state import RandomState
@@ -92,9 +92,10 @@ def task_facts(task: Any) -> ScoredTask:  # noqa: ANN401
         name=task.metadata.name,
         type=task.metadata.type,
         main_score=task.metadata.main_score,
-        revision=str(task.metadata.revision),
+        revision=loaded_revision(task),
         subsets=scored_subsets(task),
         samples=sample_counts(task),
+        code=own_code(task),
     )
 
 

@@ -64,6 +64,7 @@ class WikiTopicClassification(AbsTaskClassification):  # type: ignore[misc]
     )
 
     data_loaded: bool
+    data_revision = staticmethod(wiki_revision)
 
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads from the installed package."""
@@ -85,6 +86,7 @@ class WikiTopicClustering(AbsTaskClustering):  # type: ignore[misc]
     max_documents_per_cluster = 256
 
     data_loaded: bool
+    data_revision = staticmethod(wiki_revision)
 
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads from the installed package."""
@@ -106,6 +108,7 @@ class WikiDescriptionRetrieval(AbsTaskRetrieval):  # type: ignore[misc]
     )
 
     data_loaded: bool
+    data_revision = staticmethod(wiki_revision)
 
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads and their descriptions from the installed package."""

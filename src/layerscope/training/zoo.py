@@ -13,7 +13,7 @@ from layerscope.inputs.revisions import revisions, step_of
 from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
 from layerscope.measuring.resume import differences
-from layerscope.results.files import LOCK, cannot_write, locked, make_folder, whole_file
+from layerscope.results.files import LOCK, cannot_write, locked, whole_file
 from layerscope.training.card import write_card
 from layerscope.training.corpus import Corpus, build_corpus
 from layerscope.training.recipes import RECIPES, Recipe
@@ -123,7 +123,6 @@ def _finished(folder: Path, recipe: Recipe) -> ZooRecord | None:
 def _train(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, Report]) -> ZooRecord:
     folder, report = target
     unfinished = folder.with_name(f".{name}.unfinished")
-    make_folder(unfinished)
     with locked(unfinished):
         # Another process may have finished it between the look and the lock.
         record = _finished(folder, recipe)

@@ -1,6 +1,8 @@
 """A run of questions: equal after an interruption, refused where it cannot be continued, mistakes said early."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,8 +20,8 @@ from layerscope.tasks.mmlu.spec import MmluSpec
 def spec(one_token, write, rows):
     def make(**options):
         questions = write([*rows, rows[0]])
-        given = {"shots": 1, "block_size": 6, "positions": "all,no-sink"} | options
-        return MmluSpec(model=ModelSpec(name=str(one_token)), questions=questions, **given)
+        given = {"shots": 1, "block_size": 6, "positions": "all,no-sink", "model": ModelSpec(name=str(one_token))}
+        return MmluSpec(questions=questions, **(given | options))
 
     return make
 
@@ -88,6 +90,21 @@ def test_a_finished_run_is_only_read(spec, tmp_path, monkeypatch):
     ask_questions(spec(), tmp_path / "run")
     monkeypatch.setattr(module, "load_model", lambda _: pytest.fail("loaded the model again"))
     ask_questions(spec(), tmp_path / "run")
+
+
+def test_a_finished_run_is_compared_with_its_model_and_questions(spec, one_token, tmp_path, rows, write):
+    shutil.copytree(one_token, tmp_path / "model")
+    given = spec(model=ModelSpec(name=str(tmp_path / "model")))
+    first = ask_questions(given, tmp_path / "run")
+    assert ask_questions(given, tmp_path / "run").notes == first.notes == ()
+    write([*rows, rows[1]])
+    with pytest.raises(UserError, match=r"other inputs \(questions_revision: sha256:\w+ -> sha256:\w+\): choose"):
+        ask_questions(given, tmp_path / "run")
+    Path(given.questions).unlink()
+    shutil.rmtree(tmp_path / "model")
+    model, questions = ask_questions(given, tmp_path / "run").notes
+    assert "the model cannot be compared with what was measured" in model
+    assert "the questions cannot be compared with what was measured" in questions
 
 
 def test_other_settings_or_questions_are_refused(spec, tmp_path, monkeypatch, rows, write):

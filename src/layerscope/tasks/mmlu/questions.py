@@ -10,7 +10,7 @@ from pathlib import Path
 
 from layerscope.errors import UserError, nearest, unknown
 from layerscope.inputs.files import Table, file_revision, read_table
-from layerscope.inputs.hub import MOST_ROWS, HubName, read_hub, stand_in
+from layerscope.inputs.hub import MOST_ROWS, HubName, hub_revision, read_hub, stand_in
 from layerscope.tasks.mmlu.dev_questions import LETTERS, dev_questions
 from layerscope.tasks.mmlu.spec import MmluSpec
 
@@ -53,6 +53,12 @@ def load_questions(spec: MmluSpec) -> QuestionSet:
             subject does not exist.
     """
     found = _read(spec)
+    # A file is read more than once, so what was read is only known where it is the same before and after.
+    if "sha256:" in found.revision and (now := questions_revision(spec)) != found.revision:
+        raise UserError(
+            f"questions {spec.questions!r} changed while they were read ({found.revision} -> {now}): run the same "
+            "command again"
+        )
     test: dict[str, list[Question]] = {}
     dev: dict[str, list[Question]] = {}
     for question, is_example in found.questions:
@@ -118,8 +124,8 @@ def _read(spec: MmluSpec) -> _Found:
     if spec.questions == "lm-eval-dev":
         return _from_lm_eval()
     if path.suffix.lower() in SUFFIXES:
-        table = read_table(path)
-        return _Found(list(_of_table(table)), spec.questions, file_revision(path))
+        revision = file_revision(path) if path.is_file() else ""
+        return _Found(list(_of_table(read_table(path))), spec.questions, revision)
     if path.suffix or path.exists() or "/" in spec.questions:
         raise UserError(f"questions {spec.questions!r}: expected a file that ends in {', '.join(SUFFIXES)}")
     raise unknown("questions", spec.questions, SOURCES)
@@ -132,10 +138,29 @@ def _from_lm_eval() -> _Found:
             skipped.append((f"{subject}/{row}", found))
         else:
             questions.append((_question(row, {"subject": subject, **found}, "lm-eval-dev"), False))
-    return _Found(questions, "lm-eval-dev", f"lm-eval {importlib.metadata.version('lm-eval')}", tuple(skipped))
+    return _Found(questions, "lm-eval-dev", _lm_eval_revision(), tuple(skipped))
 
 
-def _from_hub(data_dir: str | None) -> _Found:
+def questions_revision(spec: MmluSpec) -> str:
+    """The revision that `load_questions` would give now, with no question read.
+
+    Raises:
+        UserError: the source is not there any more, or the hub cannot be asked.
+    """
+    if spec.questions == "mmlu":
+        names = (HubName(HUB, config, split) for config, split in _hub_parts(spec.data_dir))
+        return " ".join(dict.fromkeys(hub_revision(name, spec.data_dir) for name in names))
+    if spec.questions == "lm-eval-dev":
+        return _lm_eval_revision()
+    return file_revision(Path(spec.questions).expanduser())
+
+
+def _lm_eval_revision() -> str:
+    return f"lm-eval {importlib.metadata.version('lm-eval')}"
+
+
+def _hub_parts(data_dir: str | None) -> list[tuple[str, str]]:
+    """The configs and splits to read: one config with all subjects, or, of a stand-in without it, one a subject."""
     root = stand_in(HUB, data_dir)
     folders = [] if root is None else sorted(child for child in root.iterdir() if child.is_dir())
     if root is None or any(folder.name == "all" for folder in folders) or not folders:
@@ -143,12 +168,13 @@ def _from_hub(data_dir: str | None) -> _Found:
         if root is not None:
             home = root / "all" if folders else root
             parts = [part for part in parts if part[1] == "test" or any(home.glob("dev.*"))]
-    else:
-        parts = [
-            (folder.name, split) for folder in folders for split in ("test", "dev") if any(folder.glob(f"{split}.*"))
-        ]
+        return parts
+    return [(folder.name, split) for folder in folders for split in ("test", "dev") if any(folder.glob(f"{split}.*"))]
+
+
+def _from_hub(data_dir: str | None) -> _Found:
     questions, revisions = [], []
-    for config, split in parts:
+    for config, split in _hub_parts(data_dir):
         try:
             table, revision = read_hub(HubName(HUB, config, split), data_dir, MOST_ROWS)
         except UserError as error:

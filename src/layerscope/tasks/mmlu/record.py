@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.errors import RunFailedError, UserError
 from layerscope.measuring.resume import differences
-from layerscope.results.files import LOCK, whole_file
+from layerscope.results.contents import contents, way_out
+from layerscope.results.files import whole_file
 from layerscope.results.record import Skipped
 from layerscope.tasks.mmlu.spec import MmluSpec
 
@@ -40,6 +41,8 @@ class ResolvedQuestions(BaseModel):
     dtype: str
     n_blocks: int
     prompts_sha256: str
+    tokenizer_revision: str = ""
+    """Empty in runs of version 0.1.0, which did not record it."""
 
 
 class MmluRecord(BaseModel):
@@ -86,7 +89,7 @@ def read_mmlu_record(folder: Path) -> MmluRecord:
         return MmluRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged, delete the folder and ask again"
+            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {way_out(folder, 'mmlu')}"
         ) from error
 
 
@@ -97,7 +100,7 @@ def earlier_questions(folder: Path, spec: MmluSpec) -> MmluRecord | None:
         UserError: the folder holds a run with another spec (named field by field), or other files.
     """
     if not (folder / RECORD).exists():
-        others = sorted(c.name for c in folder.iterdir() if c.name != LOCK and not c.name.endswith(".tmp"))
+        others = contents(folder)
         if others:
             raise UserError(
                 f"{folder} is not empty and no run of questions (it holds {', '.join(others[:3])}): choose another --out"
@@ -106,9 +109,7 @@ def earlier_questions(folder: Path, spec: MmluSpec) -> MmluRecord | None:
     record = read_mmlu_record(folder)
     changed = differences(record.spec, spec, FREE)
     if changed:
-        raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another --out or delete the folder"
-        )
+        raise UserError(f"{folder} holds a run with other settings ({'; '.join(changed)}): {way_out(folder, 'mmlu')}")
     return record
 
 
@@ -118,8 +119,7 @@ def refuse_other_inputs(folder: Path, before: ResolvedQuestions, now: ResolvedQu
     Raises:
         UserError: naming what differs.
     """
-    changed = differences(before, now, ())
+    # What version 0.1.0 did not record cannot differ.
+    changed = differences(before, now, () if before.tokenizer_revision else ("tokenizer_revision",))
     if changed:
-        raise UserError(
-            f"{folder} was started with other inputs ({'; '.join(changed)}): choose another --out or delete the folder"
-        )
+        raise UserError(f"{folder} was started with other inputs ({'; '.join(changed)}): {way_out(folder, 'mmlu')}")

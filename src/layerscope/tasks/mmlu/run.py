@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,19 +17,21 @@ import polars as pl
 import torch
 
 from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.blocks import StoredBlocks, block_path, write_block
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.measure import Clock
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
+from layerscope.measuring.resume import compare_sources, other_packages, refuse_moved_model
 from layerscope.results.files import locked, make_folder, whole_file
 from layerscope.results.record import Skipped, package_versions, source_commit
 from layerscope.results.tables import read_table, write_table
 from layerscope.tasks.mmlu.forward import Letters, ask_block
 from layerscope.tasks.mmlu.harness import Answers, Asked, Harness, import_lm_eval
 from layerscope.tasks.mmlu.head import Head, load_head
-from layerscope.tasks.mmlu.questions import QuestionSet, choose_shots, load_questions
+from layerscope.tasks.mmlu.questions import QuestionSet, choose_shots, load_questions, questions_revision
 from layerscope.tasks.mmlu.record import (
     BLOCKS,
     TABLES,
@@ -52,6 +54,8 @@ class AskedRun:
     record: MmluRecord
     questions: pl.DataFrame
     entropies: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    """What was found when it was opened, such as questions that are not there any more."""
 
 
 def open_questions(path: str | Path) -> AskedRun:
@@ -93,12 +97,30 @@ def ask_questions(spec: MmluSpec, out: Path, report: Report = silent, *, fewest_
     """
     plan = _plan(spec)
     import_lm_eval()
-    make_folder(out)
     with locked(out):
         earlier = earlier_questions(out, spec)
+        notes: tuple[str, ...] = ()
         if earlier is None or earlier.status != "done":
             _Work(spec, plan, out, report, earlier).run(fewest_subjects)
-        return open_questions(out)
+        else:
+            notes = _compare(earlier, out, report)
+        return replace(open_questions(out), notes=notes)
+
+
+def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
+    """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
+    report("looking at the model and questions", 0.0, 1.0)
+    looks = {
+        "the model": lambda: model_identity(record.spec.model),
+        "the questions": lambda: {"questions_revision": questions_revision(record.spec)},
+    }
+    notes = compare_sources((out, "mmlu"), dict(record.resolved), looks)
+    report("looking at the model and questions", 1.0, 1.0)
+    return (*notes, *other_packages(record.packages, _packages()))
+
+
+def _packages() -> dict[str, str]:
+    return package_versions() | {"lm-eval": importlib.metadata.version("lm-eval")}
 
 
 def _plan(spec: MmluSpec) -> Plan:
@@ -134,6 +156,8 @@ class _Work:
             self.report("loading the model", 0.0, 1.0)
             model = load_model(self.spec.model)
             head = load_head(model)
+            identity = model_identity(self.spec.model)
+            refuse_moved_model(model, identity["model_revision"])
             self.report("loading the model", 1.0, 1.0)
         with clock.stage("prompts"):
             self.report("building the prompts", 0.0, 1.0)
@@ -144,7 +168,7 @@ class _Work:
         texts = run_spec.texts.model_copy(update={"context": context})
         plan = make_plan(run_spec.model_copy(update={"texts": texts})).for_model(model.n_layers, len(asked))
         blocks = split_blocks([len(one.tokens) for one in asked], self.spec.block_size)
-        record = self._record(model, harness, asked, (context, len(blocks)))
+        record = self._record(model, harness, asked, (context, len(blocks), identity["tokenizer_revision"]))
         with _failure_recorded(record, self.out, clock):
             write_mmlu_record(record, self.out)
             with clock.stage("blocks"):
@@ -192,9 +216,9 @@ class _Work:
         write_table(parts, ENTROPIES, self.out / TABLES / "entropies.parquet")
 
     def _record(
-        self, model: LoadedModel, harness: Harness, asked: Sequence[Asked], sizes: tuple[int | None, int]
+        self, model: LoadedModel, harness: Harness, asked: Sequence[Asked], known: tuple[int | None, int, str]
     ) -> MmluRecord:
-        context, n_blocks = sizes
+        context, n_blocks, tokenizer_revision = known
         questions = harness.questions
         resolved = ResolvedQuestions(
             model_revision=model.revision,
@@ -210,8 +234,9 @@ class _Work:
             dtype=str(model.dtype).removeprefix("torch."),
             n_blocks=n_blocks,
             prompts_sha256=_digest(asked),
+            tokenizer_revision=tokenizer_revision,
         )
-        packages = package_versions() | {"lm-eval": importlib.metadata.version("lm-eval")}
+        packages = _packages()
         warnings = [*model.warnings, *_warnings(questions, asked, context)]
         if self.earlier is not None:
             refuse_other_inputs(self.out, self.earlier.resolved, resolved)
