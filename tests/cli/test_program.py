@@ -123,7 +123,8 @@ def test_a_report_shows_what_was_measured_and_not_what_the_file_holds_now(family
     assert errors.startswith("note: the texts cannot be compared with what was measured")
 
 
-def test_folders_that_are_no_finished_run_are_said_and_the_others_shown(finished, program, tmp_path):
+def test_folders_that_are_no_finished_run_are_said_and_the_others_shown(finished, program, tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS")
     out, _ = finished
     stub, scores, damaged = (tmp_path / name for name in ("stub", "scores", "damaged"))
     for folder in (stub, scores, damaged):
