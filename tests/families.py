@@ -39,6 +39,30 @@ class Family:
     context: int | None = 64
     tuple_shift: int = 0
     """Entry i of Hugging Face's hidden_states tuple is the input of block i + 1 + this."""
+    switch: bool = True
+    """Whether full attention can be switched on, where it is causal and has attention."""
+    cuts: dict[tuple[str, int], int | None] = field(default_factory=dict)
+    """Readout and layer to the blocks that an export keeps, None where it refuses; only where that is not the rule."""
+    reason: str = ""
+    """What the refusal says (a regular expression), for those of REFUSED."""
+
+    def kept(self, readout: str, layer: int) -> int | None:
+        """The blocks that an export of a layer keeps; None where it must refuse.
+
+        The rule: as many as the layer's number. Raw embeddings beside a final norm take one block, whose input they
+        are, and are refused where hidden_states holds only what blocks return.
+        """
+        if readout == "raw" and layer == 0 and self.final_norm is not None:
+            usual = None if self.tuple_shift else 1
+        else:
+            usual = layer
+        return self.cuts.get((readout, layer), usual)
+
+
+INPUTS_ONLY: dict[tuple[str, int], int | None] = {("raw", layer): layer + 1 for layer in range(DEPTH)} | {
+    ("raw", DEPTH): None
+}
+"""Cuts of a family whose hidden_states hold what blocks are given, and after the last block the normed states alone."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -58,10 +82,18 @@ FAMILIES: dict[str, Family] = {
         | {"max_position_embeddings": 64, "word_embed_proj_dim": DIM},
         "decoder.final_layer_norm",
     ),
-    "falcon": Family("falcon", _ROPE | {"alibi": False}, "ln_f"),
-    "bloom": Family("bloom", {"hidden_size": DIM, "n_layer": DEPTH, "n_head": 4}, "ln_f", context=None),
-    "gptj": Family("gptj", _GPT | {"rotary_dim": 4}, "ln_f"),
-    "mpt": Family("mpt", {"d_model": DIM, "n_layers": DEPTH, "n_heads": 4, "max_seq_len": 64}, "norm_f"),
+    "falcon": Family("falcon", _ROPE | {"alibi": False}, "ln_f", cuts=INPUTS_ONLY),
+    "bloom": Family(
+        "bloom", {"hidden_size": DIM, "n_layer": DEPTH, "n_head": 4}, "ln_f", context=None, cuts=INPUTS_ONLY
+    ),
+    "gptj": Family("gptj", _GPT | {"rotary_dim": 4}, "ln_f", cuts=INPUTS_ONLY),
+    "mpt": Family(
+        "mpt",
+        {"d_model": DIM, "n_layers": DEPTH, "n_heads": 4, "max_seq_len": 64},
+        "norm_f",
+        switch=False,
+        cuts=INPUTS_ONLY,
+    ),
     "mamba": Family(
         "mamba",
         {"hidden_size": DIM, "num_hidden_layers": DEPTH, "state_size": 8},
@@ -98,7 +130,7 @@ FAMILIES: dict[str, Family] = {
         causal=False,
     ),
     "deberta": Family("deberta", _ROPE, causal=False),
-    "deberta-v2": Family("deberta-v2", _ROPE, causal=False),
+    "deberta-v2": Family("deberta-v2", _ROPE, causal=False, cuts={("raw", 0): 1, ("normed", 0): 1}),
     "modernbert": Family(
         "modernbert", _ROPE | {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 2}, "final_norm", causal=False
     ),
@@ -120,10 +152,22 @@ FAMILIES: dict[str, Family] = {
 }
 
 REFUSED: dict[str, Family] = {
-    "albert": Family("albert", _ROPE | {"embedding_size": DIM}),
-    "deberta-v2-conv": Family("deberta-v2", _ROPE | {"conv_kernel_size": 3}),
-    "opt-projected": Family("opt", FAMILIES["opt"].options | {"word_embed_proj_dim": 8}),
-    "xlnet": Family("xlnet", {"d_model": DIM, "n_layer": DEPTH, "n_head": 4, "d_inner": 32}),
+    "albert": Family(
+        "albert", _ROPE | {"embedding_size": DIM}, reason=r"expected one list of 3 blocks, found lists of lengths \[1\]"
+    ),
+    "deberta-v2-conv": Family(
+        "deberta-v2", _ROPE | {"conv_kernel_size": 3}, reason="the output of block 1 is not the input of block 2"
+    ),
+    "opt-projected": Family(
+        "opt",
+        FAMILIES["opt"].options | {"word_embed_proj_dim": 8},
+        reason=r"its last_hidden_state \(1, 6, 8\) is neither",
+    ),
+    "xlnet": Family(
+        "xlnet",
+        {"d_model": DIM, "n_layer": DEPTH, "n_head": 4, "d_inner": 32},
+        reason=r"the input of block 1 is \(6, 1, 16\) where \(1, 6, dim\) was expected",
+    ),
 }
 
 BY_LENGTH: dict[str, Family] = {

@@ -1,4 +1,4 @@
-"""Every family is cut at every layer, or refused, and what is refused is listed here."""
+"""Every family is cut at every layer, or refused; what is expected of it stands in its entry of FAMILIES."""
 
 import pytest
 import torch
@@ -12,19 +12,6 @@ from layerscope.inputs.models import load_model
 # A decoder beside an encoder is refused before anything is cut.
 CUT = [name for name, family in FAMILIES.items() if family.part != "decoder"]
 
-# Raw states that no output of the family shows: after the last block, where only block inputs are shown; and the
-# embeddings, where only block outputs are.
-REFUSED = {
-    *((name, "raw", DEPTH) for name in ("falcon", "bloom", "gptj", "mpt")),
-    *((name, "raw", 0) for name in ("mamba", "mamba2", "falcon-mamba")),
-}
-# One block more than the layer is kept.
-ONE_MORE = {
-    *((name, "raw", layer) for name in ("falcon", "bloom", "gptj", "mpt") for layer in range(DEPTH)),
-    *((name, "raw", 0) for name in CUT if FAMILIES[name].final_norm and not name.endswith(("mamba", "mamba2"))),
-    *(("deberta-v2", readout, 0) for readout in ("raw", "normed")),
-}
-
 
 @pytest.mark.parametrize("name", CUT)
 def test_every_layer_of_every_family_is_cut_or_refused(name, family_model):
@@ -32,13 +19,13 @@ def test_every_layer_of_every_family_is_cut_or_refused(name, family_model):
     whole = {tensor.data_ptr() for tensor in model.model.state_dict().values()}
     for readout in ("normed", "raw"):
         for layer in range(DEPTH + 1):
-            case = (name, readout, layer)
-            if case in REFUSED:
+            blocks = FAMILIES[name].kept(readout, layer)
+            if blocks is None:
                 with pytest.raises(UnsupportedModelError, match=f"{readout} states of layer {layer}: .*Export"):
                     cut_model(model, layer, readout)
                 continue
             cut = cut_model(model, layer, readout)
-            assert cut.blocks == layer + (case in ONE_MORE), case
+            assert cut.blocks == blocks, (readout, layer)
             assert cut.model.config.num_hidden_layers == cut.blocks
             # No copy of a weight is made: the memory is the whole model's own.
             assert {tensor.data_ptr() for tensor in cut.model.state_dict().values()} <= whole

@@ -15,8 +15,11 @@ from layerscope.inputs.models import load_model
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
 
-SWITCHED = [name for name, family in FAMILIES.items() if family.causal and family.attentions and not family.part]
-SWITCHED.remove("mpt")
+SWITCHED = [
+    name
+    for name, family in FAMILIES.items()
+    if family.causal and family.attentions and family.switch and not family.part
+]
 LONG = [5, 9, 7, 30, 41, 8, 77, 12, 60, 33, 21, 19]
 
 
@@ -86,6 +89,12 @@ def test_encoders_are_left_as_they_are_with_a_note(name, family_folder, family_m
 def test_families_without_the_switch_are_refused(name, reason, family_folder):
     with pytest.raises(UnsupportedModelError, match=reason):
         load_model(ModelSpec(name=str(family_folder(name)), part=FAMILIES[name].part, bidirectional=True))
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.switch])
+def test_a_family_said_to_have_no_switch_has_none(name, family_folder):
+    with pytest.raises(UnsupportedModelError):
+        load_model(ModelSpec(name=str(family_folder(name)), bidirectional=True))
 
 
 def test_a_switch_without_effect_is_refused(family_folder, monkeypatch):

@@ -80,6 +80,11 @@ DIRECT = {
 }
 
 
+def test_every_metric_has_a_line_that_says_how_a_caller_writes_it():
+    missing = [name for name in METRICS if name not in DIRECT and name != "sink_rate"]
+    assert not missing, "add the metric to DIRECT, as docs/adding-a-metric.md says"
+
+
 @pytest.mark.parametrize(("metric", "setting"), ROWS, ids=IDS)
 def test_a_row_of_the_catalogue_is_the_public_function(metric, setting):
     found = metric.values(source_of(metric), setting)
