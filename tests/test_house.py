@@ -88,6 +88,42 @@ def test_a_file_is_named_for_its_idea(file):
     assert file.name not in {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
 
 
+POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "crypt"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_no_file_needs_a_module_that_windows_lacks(file):
+    assert {name.split(".")[0] for name in imports(file)} & POSIX_ONLY == set()
+
+
+IMPORT_ALL = """
+import builtins, importlib, pkgutil, sys, warnings
+lacking = set(sys.argv[1].split(","))
+original = builtins.__import__
+def on_windows(name, globals=None, *more, **named):
+    # Other libraries have their own ways on Windows: only ours is looked at.
+    if name.split(".")[0] in lacking and str((globals or {}).get("__name__")).startswith("layerscope"):
+        raise ImportError(name)
+    return original(name, globals, *more, **named)
+builtins.__import__ = on_windows
+warnings.simplefilter("ignore")
+import layerscope
+names = [found.name for found in pkgutil.walk_packages(layerscope.__path__, "layerscope.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(names))
+"""
+
+
+@pytest.mark.slow
+def test_every_module_can_be_imported_where_those_modules_are_not():
+    command = [sys.executable, "-c", IMPORT_ALL, ",".join(POSIX_ONLY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > len(FILES) - 30
+
+
 def test_importing_layerscope_loads_no_library():
     code = "import sys, layerscope; print(*{'torch', 'transformers', 'polars', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

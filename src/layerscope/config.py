@@ -81,6 +81,13 @@ class TextSpec(Spec):
         description="Texts: a name of `layerscope texts`, a .txt, .jsonl, .csv or .parquet file, or hub:org/name (:config, :split, :column may follow).",
     )
     column: str | None = Field(None, description="Column that holds the text, for tables with more than one.")
+    separator: str | None = Field(
+        None,
+        description="What separates the fields of a .csv: comma, semicolon, tab, or one character; default: comma.",
+    )
+    no_header: bool = Field(
+        False, description="The first row of a .csv is a row, not names; columns are then column-1, column-2, ..."
+    )
     n: int | None = Field(256, ge=1, description="How many prompts to sample (seeded); all where there are fewer.")
     min_tokens: int | None = Field(None, ge=0, description="Leave out prompts with fewer tokens than this.")
     max_tokens: int | None = Field(None, ge=1, description="Leave out prompts with more tokens than this.")

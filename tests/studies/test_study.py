@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from tests.studies.conftest import CLAIM, Counted
 
+from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
+from layerscope.studies.descriptions import Describe
 from layerscope.studies.estimates import Estimate
 from layerscope.studies.findings import Test as StudyTest
-from layerscope.studies.jobs import Job, UnavailableError
+from layerscope.studies.jobs import Job, Measure, UnavailableError
 from layerscope.studies.record import read_study_record
 from layerscope.studies.study import Outcome, run_study
 
@@ -101,6 +104,26 @@ def test_two_jobs_of_one_name_are_refused(make_study, tmp_path):
     study = make_study(jobs=[Counted("a"), Counted("a", "other")])
     with pytest.raises(UserError, match="a is asked for twice"):
         run_study(study, study.spec("small"), tmp_path)
+
+
+def test_a_result_that_was_there_is_compared_with_its_model_and_texts(make_study, tmp_path, tiny_pair, tiny_texts):
+    model, texts = tmp_path / "model", tmp_path / "texts.txt"
+    shutil.copytree(f"{tiny_pair[0]}/step8", model)
+    shutil.copy(tiny_texts, texts)
+    given = TextSpec(source=str(texts), n=4)
+    jobs = [
+        Measure("m", RunSpec(model=ModelSpec(name=str(model)), texts=given, metrics="curvature", resamples=100)),
+        Describe("d", ModelSpec(name=str(model)), given, reference=str(tiny_texts)),
+    ]
+    study = make_study(jobs=jobs)
+    assert run_study(study, study.spec("small"), tmp_path / "out").notes == ("A note.",)
+    texts.rename(tmp_path / "away.txt")
+    (note,) = [note for note in run_study(study, study.spec("small"), tmp_path / "out").notes if "cannot be" in note]
+    assert note.startswith("m: the texts cannot be compared with what was measured")
+    texts.write_text("w41 w42\n" * 4)
+    missing = run_study(make_study(jobs=[*jobs, Counted("a")]), study.spec("small"), tmp_path / "out").missing
+    assert [one.key for one in missing] == ["m", "d"]
+    assert all("holds a run of other inputs (texts_revision: sha256:" in one.reason for one in missing)
 
 
 def test_a_study_that_cannot_run_says_what_would_help():

@@ -105,6 +105,20 @@ def test_a_finished_model_is_left_alone_and_other_settings_are_refused(zoo):
         train_zoo(TINY_PAIR, seed=7)
 
 
+def test_a_finished_model_of_other_texts_is_refused(zoo, monkeypatch):
+    monkeypatch.setattr(zoo_module, "wiki_revision", lambda: "9.9 sha256:other")
+    with pytest.raises(
+        UserError, match=r"was trained on other texts \(.*, now 9\.9 sha256:other\): choose another --cache"
+    ):
+        train_zoo(TINY_PAIR)
+
+    def gone():
+        raise UserError("not installed")
+
+    monkeypatch.setattr(zoo_module, "wiki_revision", gone)
+    assert len(train_zoo(TINY_PAIR)) == 2
+
+
 def test_a_killed_run_leaves_no_model_and_is_made_again(tmp_path, monkeypatch):
     short = RECIPES["zoo-neox-tiny"].model_copy(update={"steps": 4})
     monkeypatch.setitem(zoo_module.RECIPES, "zoo-neox-tiny", short)

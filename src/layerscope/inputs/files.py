@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError, nearest
+from layerscope.inputs.csv_files import CsvLayout, is_textual, read_csv
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 
@@ -28,16 +27,18 @@ class Table:
     cells: Callable[[str], Sequence[object]]
 
 
-def read_table(path: Path, limit: int | None = None) -> Table:
+def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = None) -> Table:
     """Read a file into a table.
 
     A .txt has one text a line in the column `text`; only line feeds end a line (and a carriage return before one is
     dropped), so texts may hold other separators. A .jsonl has one object a line; blank lines between are allowed. A
-    .csv has a header, commas, and every row as many fields. Row ids are `line-N` or `row-N`, from 1.
+    .csv has a header, commas, and every row as many fields, or what `layout` says. Row ids are `line-N` or `row-N`, from
+    1.
 
     Args:
         path: the file.
         limit: read at most this many rows; None reads all.
+        layout: of a .csv; None where the user has no say in it.
 
     Raises:
         UserError: the file is missing, empty, not UTF-8, or not what its suffix says.
@@ -48,7 +49,10 @@ def read_table(path: Path, limit: int | None = None) -> Table:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"texts {str(path)!r}: the file is empty: give one with texts")
-        table = _READERS[path.suffix.lower()](path, limit)
+        suffix = path.suffix.lower()
+        if suffix != ".csv" and layout not in (None, CsvLayout()):
+            raise UserError(f"texts {str(path)!r}: separator and no_header are for .csv files: leave them out")
+        table = _read_csv(path, limit, layout) if suffix == ".csv" else _READERS[suffix](path, limit)
     except OSError as error:
         raise UserError(f"texts {str(path)!r}: the file cannot be read ({error.strerror or error})") from error
     if not table.ids:
@@ -179,56 +183,17 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "number")
 
 
-def _read_csv(path: Path, limit: int | None) -> Table:
-    # strict: a quote that is never closed is an error, instead of one text that swallows the rest of the file
-    reader = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
-    rows: list[list[str]] = []
-    try:
-        names = next((row for row in reader if row), [])
-        _check_header(path, names)
-        for row in reader:
-            if limit is not None and len(rows) == limit:
-                break
-            if row and len(row) != len(names):
-                raise UserError(
-                    f"texts {str(path)!r}: expected {len(names)} fields in every row, as in the header, but the row "
-                    f"that ends on line {reader.line_num} has {len(row)}: put texts that hold commas or line breaks in "
-                    f"double quotes"
-                )
-            if row:
-                rows.append(row)
-    except csv.Error as error:
-        raise UserError(
-            f"texts {str(path)!r}: the row that ends on line {reader.line_num} is not CSV ({error}): mend its quotes, "
-            f"or use .jsonl for texts of more than {csv.field_size_limit():,} characters"
-        ) from error
+def _read_csv(path: Path, limit: int | None, layout: CsvLayout | None) -> Table:
+    names, rows = read_csv(str(path), _decode(path), limit, layout)
     columns = {name: [row[position] for row in rows] for position, name in enumerate(names)}
     return Table(
         source=str(path),
         ids=tuple(f"row-{number}" for number in range(1, len(rows) + 1)),
         names=tuple(names),
         # a .csv has no types: a column of numbers only is not one with text
-        textual=tuple(name for name in names if any(_is_textual(cell) for cell in columns[name])),
+        textual=tuple(name for name in names if any(is_textual(cell) for cell in columns[name])),
         cells=lambda name: columns[name],
     )
-
-
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(
-            f"texts {str(path)!r}: the header names the column {repeated[0]!r} more than once: give each its own name"
-        )
-
-
-def _is_textual(cell: str) -> bool:
-    if not cell.strip():
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return True
-    return False
 
 
 def _read_parquet(path: Path, limit: int | None) -> Table:
@@ -281,6 +246,5 @@ def _first(error: Exception) -> str:
 _READERS: dict[str, Callable[[Path, int | None], Table]] = {
     ".txt": _read_txt,
     ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
     ".parquet": _read_parquet,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from layerscope.config import TextSpec
 from layerscope.errors import UserError, unknown
 from layerscope.inputs import files, hub, wiki
+from layerscope.inputs.csv_files import csv_layout, refuse_missing_header
 from layerscope.inputs.perturbations import parse_perturbation
 
 MEDICAL_TEMPLATE = (
@@ -129,6 +130,9 @@ def load_texts(spec: TextSpec) -> TextSet:
         UserError: the name is unknown, the data is not there or not reachable, it cannot be read, or a file changed
             meanwhile.
     """
+    is_file = Path(spec.source).suffix.lower() in files.SUFFIXES and not spec.source.startswith("hub:")
+    if not is_file and (spec.separator is not None or spec.no_header):
+        raise UserError(f"texts {spec.source!r}: separator and no_header are for .csv files: leave them out")
     found = _load(spec)
     # A file is read more than once, so what was read is only known where it is the same before and after.
     if "sha256:" in found.revision and (now := texts_revision(spec)) != found.revision:
@@ -202,7 +206,11 @@ def _wiki() -> TextSet:
 
 def _file(path: Path, spec: TextSpec) -> TextSet:
     revision = files.file_revision(path) if path.is_file() else ""
-    table = files.read_table(path)
+    layout = csv_layout(spec.separator, header=not spec.no_header)
+    table = files.read_table(path, layout=layout)
+    if path.suffix.lower() == ".csv" and layout.header and spec.column is None and "text" not in table.textual:
+        for name in table.textual:
+            refuse_missing_header(spec.source, table.names, name, table.cells(name))
     column = files.choose_column(table, spec.column)
     texts, skipped = _texts_of(table, column)
     return TextSet(texts, source=spec.source, revision=revision, filters=(), skipped=skipped)

@@ -98,7 +98,7 @@ def compare_sources(
             notes.append(_unseen(what, str(error)))
             continue
         for field, revision in now.items():
-            before = str(recorded[field])
+            before = str(recorded.get(field, ""))
             if " cached " in f" {before}":
                 notes.append(_unseen(what, f"it was read from the hub's cache, which told no commit ({before})"))
             elif _stand_in(before) and not _stand_in(revision):

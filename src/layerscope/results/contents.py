@@ -7,7 +7,7 @@ from typing import Literal
 
 from layerscope.results.files import LOCK
 
-Verb = Literal["measure", "tasks", "mmlu", "pick", "relate"]
+Verb = Literal["measure", "tasks", "mmlu", "pick", "relate", "describe"]
 
 MADE: dict[Verb, tuple[str, ...]] = {
     "measure": ("run.json", "layers.parquet", "prompts.parquet", "texts.parquet", "pooled", "blocks"),
@@ -15,8 +15,9 @@ MADE: dict[Verb, tuple[str, ...]] = {
     "mmlu": ("mmlu.json", "mmlu", "blocks"),
     "pick": ("pick.json",),
     "relate": ("relations.parquet",),
+    "describe": ("notes.json", "descriptions.parquet"),
 }
-"""The files and folders that a verb writes into a run's folder. The first is its record."""
+"""The files and folders that a verb writes into a run's folder, the first its record; `describe` is a job of a study."""
 
 
 def contents(folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,11 @@ import numpy as np
 import polars as pl
 
 from layerscope.config import ModelSpec, TextSpec
-from layerscope.errors import LayerscopeError, RunFailedError
+from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.inputs.identity import model_identity
+from layerscope.inputs.texts import texts_revision
 from layerscope.measuring.progress import Report
+from layerscope.measuring.resume import Look, compare_sources
 from layerscope.results.files import locked, whole_file
 
 if TYPE_CHECKING:
@@ -79,19 +83,41 @@ class Describe:
     def start(self, folder: Path, report: Report) -> Descriptions:
         """Describe the prompts, or read what was written before."""
         with locked(folder):
-            if not (folder / NOTES).exists():
+            there = (folder / NOTES).exists()
+            if not there:
                 made = describe(self, report)
                 with whole_file(folder / TABLE) as temporary:
                     made.table.write_parquet(temporary)
                 # The notes are written last: where they are, the table is whole.
                 with whole_file(folder / NOTES) as temporary:
-                    temporary.write_text(json.dumps({"reasons": made.reasons, "notes": made.notes}), encoding="utf-8")
+                    content = {"reasons": made.reasons, "notes": made.notes, "sources": self._sources()}
+                    temporary.write_text(json.dumps(content), encoding="utf-8")
             try:
                 notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
                 table = pl.read_parquet(folder / TABLE).match_to_schema(DESCRIPTIONS)
-                return Descriptions(table, dict(notes["reasons"]), tuple(notes["notes"]))
+                reasons, told = dict(notes["reasons"]), tuple(notes["notes"])
             except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
                 raise RunFailedError(f"{folder} cannot be read ({error}): delete it and run the study again") from error
+            # Version 0.1.0 recorded no sources.
+            recorded = notes.get("sources", {})
+            seen = compare_sources((folder, "describe"), recorded, self._looks()) if there and recorded else ()
+            return Descriptions(table, reasons, (*told, *seen))
+
+    def _looks(self) -> dict[str, Look]:
+        reference = TextSpec(source=self.reference, data_dir=self.texts.data_dir)
+        return {
+            "the model": lambda: model_identity(self.model),
+            "the texts": lambda: {"texts_revision": texts_revision(self.texts)},
+            "the reference": lambda: {"reference_revision": texts_revision(reference)},
+        }
+
+    def _sources(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for look in self._looks().values():
+            # Texts read from the hub's cache while it cannot be asked have no revision to compare later.
+            with suppress(UserError):
+                found |= look()
+        return found
 
 
 def describe(job: Describe, report: Report) -> Descriptions:

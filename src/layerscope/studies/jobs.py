@@ -17,6 +17,7 @@ from layerscope.tasks.run import TasksRun
 from layerscope.tasks.spec import TasksSpec
 
 T = TypeVar("T")
+_NEW = ("separator", "no_header")
 
 
 class UnavailableError(UserError):
@@ -70,7 +71,10 @@ class Measure:
     @property
     def identity(self) -> dict[str, Any]:
         """The spec; where the same texts are read from does not matter."""
-        return {"measure": self.spec.model_dump(mode="json", exclude={"texts": {"data_dir"}})}
+        spec = self.spec.model_dump(mode="json", exclude={"texts": {"data_dir"}})
+        # Options that version 0.1.0 did not have are named where they are used, so that its runs are found.
+        spec["texts"] = {name: value for name, value in spec["texts"].items() if name not in _NEW or value}
+        return {"measure": spec}
 
     def start(self, folder: Path, report: Report) -> Run:
         """Measure."""

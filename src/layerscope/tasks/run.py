@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,9 @@ from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.measure import Clock
 from layerscope.measuring.progress import Report, silent
-from layerscope.measuring.resume import Look, compare_sources, differences, other_packages, refuse_moved_model
-from layerscope.results.contents import way_out
+from layerscope.measuring.resume import other_packages, refuse_moved_model
 from layerscope.results.files import locked
 from layerscope.results.record import package_versions, source_commit
-from layerscope.tasks.choice import own_code
-from layerscope.tasks.data import data_revision
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
@@ -40,6 +36,7 @@ from layerscope.tasks.record import (
     write_tasks_record,
 )
 from layerscope.tasks.scores import SCORES_FILE, load_scores
+from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data, refuse_other_model
 from layerscope.tasks.spec import State, TasksSpec
 from layerscope.tasks.tables import ResultFolder, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
@@ -122,7 +119,10 @@ def score_spec(
         work = _Work(out, spec, ResultFolder(out / RESULTS, spec.states), report, _start(model, spec, earlier))
         with work.failure_recorded():
             pending, finished = work.split(chosen)
-            notes = work.compare(finished, model=not pending)
+            report("looking at the model and data", 0.0, 1.0)
+            notes = compare_data(out, work.record, finished, spec.data_dir)
+            notes += () if pending else compare_model(out, work.record)
+            report("looking at the model and data", 1.0, 1.0)
             if pending or earlier is None:
                 work.run(pending, {task.metadata.name for task in chosen})
             else:
@@ -157,28 +157,6 @@ class _Work:
             done = known and self.places(task.metadata.name, scored_subsets(task)) == []
             (finished if done else pending).append(task)
         return pending, finished
-
-    def compare(self, finished: Sequence[Any], *, model: bool) -> tuple[str, ...]:
-        """Compare finished tasks' data, and the model where it will not be loaded, with what was scored.
-
-        Raises:
-            UserError: something has changed.
-        """
-        recorded: dict[str, str] = {}
-        looks: dict[str, Look] = {}
-        if model and self.record.resolved is not None:
-            recorded |= dict(self.record.resolved)
-            looks["the model"] = partial(model_identity, self.record.model)
-        facts = {task.name: task for task in self.record.tasks}
-        for task in finished:
-            name = task.metadata.name
-            recorded |= {name: facts[name].revision, f"code of {name}": facts[name].code}
-            looks[f"the data of {name}"] = partial(_looked_up, name, partial(data_revision, task, self.spec.data_dir))
-            looks[f"the code of {name}"] = partial(_looked_up, f"code of {name}", partial(own_code, task))
-        self.report("looking at the model and data", 0.0, 1.0)
-        notes = compare_sources((self.out, "tasks"), recorded, looks)
-        self.report("looking at the model and data", 1.0, 1.0)
-        return notes
 
     def reread(self) -> None:
         """Write the table and the end of the record where a kill left none."""
@@ -275,15 +253,8 @@ class _Work:
             dtype=str(model.dtype).removeprefix("torch."),
             tokenizer_revision=tokenizer_revision,
         )
-        before = self.record.resolved
-        if before is not None:
-            # The same weights may be scored on another device; what version 0.1.0 did not record cannot differ.
-            free = ("device", "context") + (() if before.tokenizer_revision else ("tokenizer_revision",))
-            changed = differences(before, now, free)
-            if changed:
-                raise UserError(
-                    f"{self.out} holds scores of another model ({'; '.join(changed)}): {way_out(self.out, 'tasks')}"
-                )
+        if self.record.resolved is not None:
+            refuse_other_model(self.out, self.record.resolved, now)
         self.update(resolved=now, warnings=tuple(dict.fromkeys((*self.record.warnings, *model.warnings))))
 
     def add_task(self, facts: ScoredTask) -> None:
@@ -293,12 +264,8 @@ class _Work:
             UserError: earlier scores in the folder are of other data.
         """
         before = next((task for task in self.record.tasks if task.name == facts.name), None)
-        changed = differences(before, facts, _free_facts(before)) if before else []
-        if changed:
-            raise UserError(
-                f"{self.out} holds scores of {facts.name} on other data ({'; '.join(changed)}): choose another --out or "
-                f"delete its files in {self.out / RESULTS}"
-            )
+        if before is not None:
+            refuse_other_data(self.out, before, facts)
         others = tuple(task for task in self.record.tasks if task.name != facts.name)
         self.update(tasks=(*others, facts))
 
@@ -344,14 +311,6 @@ def _start(model: ModelSpec, spec: TasksSpec, earlier: TasksRecord | None) -> Ta
         note = ("continued with other package versions than the scores were started with",) if mixed else ()
         return earlier.model_copy(update=now | {"warnings": tuple(dict.fromkeys((*earlier.warnings, *note)))})
     return TasksRecord.model_validate({"model": model, "started": _now(), **now})
-
-
-def _free_facts(before: ScoredTask) -> tuple[str, ...]:
-    return ("type", "main_score", "samples", "subsets", *(() if before.code else ("code",)))
-
-
-def _looked_up(field: str, look: Callable[[], str]) -> dict[str, str]:
-    return {field: look()}
 
 
 def _packages() -> dict[str, str]:

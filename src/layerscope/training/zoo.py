@@ -10,6 +10,7 @@ from pathlib import Path
 
 from layerscope.errors import UserError, unknown
 from layerscope.inputs.revisions import revisions, step_of
+from layerscope.inputs.wiki import wiki_revision
 from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
 from layerscope.measuring.resume import differences
@@ -114,10 +115,24 @@ def _finished(folder: Path, recipe: Recipe) -> ZooRecord | None:
             f"{folder} holds a model that was trained with other settings ({'; '.join(changed)}): choose another "
             "--cache or delete the folder"
         )
+    now = _texts_now()
+    if now is not None and record.texts_revision != now:
+        raise UserError(
+            f"{folder} holds a model that was trained on other texts ({record.texts_revision}, now {now}): choose another "
+            "--cache or delete the folder"
+        )
     gone = [step for step in recipe.checkpoints if f"step{step}" not in revisions(folder)]
     if gone:
         raise UserError(f"{folder} has lost its checkpoint step{gone[0]}: delete the folder and train the model again")
     return record
+
+
+def _texts_now() -> str | None:
+    """The revision of the texts that a model would be trained on; None where they are not installed any more."""
+    try:
+        return wiki_revision()
+    except UserError:
+        return None
 
 
 def _train(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, Report]) -> ZooRecord:
