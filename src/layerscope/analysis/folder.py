@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,10 @@ class Evidence:
     scores: pl.DataFrame | None
     notes: tuple[str, ...]
 
+    def digests(self) -> dict[str, str | None]:
+        """A hash of each table's content, None where there is none: equal digests, equal tables."""
+        return {"scores": _digest(self.scores), "layers": _digest(self.layers)}
+
     def need_layers(self) -> pl.DataFrame:
         """The metrics.
 
@@ -77,8 +82,8 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
         UserError: a folder is not there, or there are neither metrics nor scores.
         RunFailedError: a file is damaged.
     """
-    path = _folder(run)
-    scores_path = path if scores is None else _folder(scores)
+    path = run_folder(run)
+    scores_path = path if scores is None else run_folder(scores)
     has_metrics, has_scores = (path / RECORD).exists(), (scores_path / SCORES_FILE).exists()
     if not has_metrics and not has_scores:
         raise UserError(
@@ -97,7 +102,16 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
     return Evidence(path, scores_path, layers, table, tuple(dict.fromkeys(notes)))
 
 
-def _folder(run: RunFolder) -> Path:
+def _digest(table: pl.DataFrame | None) -> str | None:
+    return None if table is None else f"sha256:{hashlib.sha256(table.write_csv().encode()).hexdigest()}"
+
+
+def run_folder(run: RunFolder) -> Path:
+    """The folder that is meant.
+
+    Raises:
+        UserError: it is not there.
+    """
     path = Path(run) if isinstance(run, str | Path) else run.path
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give the folder of a run")
