@@ -55,7 +55,6 @@ def test_one_task_of_ones_own_is_not_answered_with_a_layer_that_its_interval_sho
     (selection,) = select_layers(table, resamples=500)
     behind = selection.layers.row(0, named=True)
     assert behind["behind_best_ci_low"] > 0
-    assert 0 in select_layers(table, margin=0.2, resamples=500)[0].scores.layers
     assert selection.recommended == selection.best
 
 
@@ -66,28 +65,20 @@ def test_a_margin_of_everything_takes_the_first_layer_and_of_nothing_the_best():
     assert exact.recommended == exact.best
 
 
-def loss_of(rule, tasks, draws, margin=0.01):
-    """Share of draws in which a layer before the best observed is taken and loses more than the margin, and mean loss."""
-    rng = np.random.default_rng(7)
+@pytest.mark.parametrize("tasks", [2, 5, 12])
+def test_what_is_said_to_be_shown_is_false_in_few_draws_though_the_earliest_of_many_is_taken(tasks):
     # Every layer before the last loses a little more than the margin: the hardest case for "the earliest that is shown".
     truth = np.append(np.full(12, -0.0102), 0.0)
-    wrong, lost = [], []
-    for trial in range(draws):
+    rng = np.random.default_rng(7)
+    wrong = 0
+    for trial in range(100):
         walk = rng.normal(size=(tasks, 13))
         for k in range(1, 13):
             walk[:, k] = 0.9 * walk[:, k - 1] + 0.44 * walk[:, k]
-        (selection,) = select_layers(score_table(truth + 0.03 * walk), margin=margin, resamples=60, seed=trial)
-        layer = rule(selection)
-        wrong.append(layer < selection.best and truth[layer] < -margin)
-        lost.append(-truth[layer])
-    return np.mean(wrong), np.mean(lost)
-
-
-@pytest.mark.parametrize("tasks", [2, 5, 12])
-def test_what_is_said_to_be_shown_is_false_in_few_draws_though_the_earliest_of_many_is_taken(tasks):
-    wrong, _ = loss_of(lambda selection: selection.recommended, tasks, 100)
-    # 5 % nominal; above 12 % of 100 draws would be a z of 3.
-    assert wrong <= 0.12
+        (selection,) = select_layers(score_table(truth + 0.03 * walk), resamples=60, seed=trial)
+        wrong += selection.recommended < selection.best
+    # 5 % nominal; above 12 of 100 draws would be a z of 3.
+    assert wrong <= 12
 
 
 def test_the_layer_table_agrees_with_the_scores():

@@ -34,13 +34,17 @@ _FREE = ("name", "device", "device_map", "fast_matmul", "trust_remote_code", "al
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of a run; None where the folder holds none of that kind. `notes` say what a reader should know."""
+    """The tables of a run; None where the folder holds none of that kind.
+
+    `notes` say what a reader should know, a line a kind; `details` are the lines that a note sums up.
+    """
 
     path: Path
     scores_path: Path
     layers: pl.DataFrame | None
     scores: pl.DataFrame | None
     notes: tuple[str, ...]
+    details: tuple[str, ...] = ()
 
     def digests(self) -> dict[str, str | None]:
         """A hash of each table's content, None where there is none: equal digests, equal tables."""
@@ -91,15 +95,17 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
             f"`layerscope tasks MODEL --tasks ... --out {path}`"
         )
     notes: list[str] = []
+    details: tuple[str, ...] = ()
     layers, measured = _layers(path, notes, needed=not has_scores) if has_metrics else (None, None)
     if has_scores:
         record = read_tasks_record(scores_path)
         notes += _score_notes(record, scores_path)
+        details = record.details
         if measured is not None and record.spec is not None:
             apart = differences(measured, record.model, _FREE)
             notes += [f"metrics and scores are not of quite the same model: {'; '.join(apart)}"] if apart else []
     table = load_scores(scores_path) if has_scores else None
-    return Evidence(path, scores_path, layers, table, tuple(dict.fromkeys(notes)))
+    return Evidence(path, scores_path, layers, table, tuple(dict.fromkeys(notes)), details)
 
 
 def _digest(table: pl.DataFrame | None) -> str | None:

@@ -115,7 +115,7 @@ def choose_layer(evidence: Evidence, asked: Asked) -> Pick:
         rules=rules,
         table1=table1,
         notes=tuple(dict.fromkeys(notes)),
-        details=tuple(dict.fromkeys(line for one in selections for line in one.scores.details)),
+        details=(*evidence.details, *dict.fromkeys(line for one in selections for line in one.scores.details)),
     )
 
 

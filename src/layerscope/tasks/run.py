@@ -35,7 +35,7 @@ from layerscope.tasks.record import (
 )
 from layerscope.tasks.scores import load_scores
 from layerscope.tasks.spec import State, TasksSpec
-from layerscope.tasks.tables import ResultFolder, write_score_table
+from layerscope.tasks.tables import ResultFolder, lost_results, still_failed, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
 
 
@@ -135,6 +135,7 @@ class _Work:
 
         names = {task.metadata.name for task in chosen}
         self.update(failures=tuple(failure for failure in self.record.failures if failure.task not in names))
+        self.update(failures=(*self.record.failures, *lost_results(self.record, self.results, self.out)))
         pending = [task for task in chosen if self.places(task.metadata.name, scored_subsets(task)) != []]
         with tempfile.TemporaryDirectory(prefix="layerscope-tasks-") as folder:
             with self.clock.stage("data"):
@@ -240,6 +241,7 @@ class _Work:
 
     def finish(self) -> None:
         """Write the table and the final record."""
+        self.update(failures=still_failed(self.record, self.results))
         write_score_table(self.record, self.results, self.out)
         self.update(status="done", reason="", timings=dict(self.clock.seconds), finished=_now())
         write_tasks_record(self.record, self.out)
