@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerscope.analysis.picking import Pick, pick, relate
+    from layerscope.analysis.pick_file import pick
+    from layerscope.analysis.picking import Pick, relate
     from layerscope.answering import MmluRun, mmlu, open_mmlu
     from layerscope.config import ModelSpec, RunSpec, TextSpec, ViewSpec
     from layerscope.errors import LayerscopeError, RunFailedError, UnsupportedModelError, UserError
@@ -49,7 +50,7 @@ _PUBLIC = {
     "mmlu": "answering",
     "open_mmlu": "answering",
     "open_tasks": "tasks.run",
-    "pick": "analysis.picking",
+    "pick": "analysis.pick_file",
     "query_runs": "results.run",
     "relate": "analysis.picking",
     "score_tasks": "tasks.run",

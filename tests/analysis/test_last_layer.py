@@ -22,6 +22,18 @@ def test_counts_and_averages():
     assert row["gain_best_layer_ci_low"] < 0.05 < row["gain_best_layer_ci_high"]
 
 
+def test_a_task_is_best_at_a_layer_of_its_own_that_another_task_lacks():
+    table = score_table(VALUES).filter((pl.col("task") != "task0") | (pl.col("layer") != 0))
+    row = compare_with_last(table).row(0, named=True)
+    # Task 3 is best at layer 0, which task 0 lacks: .9 there, .5 at the best of the common layers 1 and 2.
+    assert row["average_task_best"] == pytest.approx((0.6 + 0.4 + 0.7 + 0.9) / 4)
+    assert row["average_task_best_common"] == pytest.approx((0.6 + 0.4 + 0.7 + 0.5) / 4)
+    assert row["gain_task_best"] == pytest.approx(row["average_task_best"] - row["average_last"])
+    assert (row["best_layer"], row["best_not_last"]) == (1, 2)
+    assert "0.65 over all layers that it has, 0.55 over the 2 that all tasks have (1 of 4 tasks are" in row["note"]
+    assert "own best layer" not in compare_with_last(score_table(VALUES)).row(0, named=True)["note"]
+
+
 def test_one_row_a_run():
     table = pl.concat([score_table(VALUES), score_table(VALUES[:, ::-1], model="other")])
     assert compare_with_last(table)["model"].to_list() == ["m", "other"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 
+import numpy as np
 import polars as pl
 import pytest
-from tests.analysis.folders import PEAK, peaked_metrics, peaked_scores, write_metrics, write_scores
+from tests.analysis.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
 from tests.analysis.tables import score_table
 
 import layerscope as ls
-from layerscope.analysis.picking import write_pick
 from layerscope.errors import UserError
 
 
@@ -23,7 +22,11 @@ def both(tmp_path):
 def test_by_scores(both):
     picked = ls.pick(both)
     assert (picked.by, picked.model, picked.layer) == ("scores", "m", 2)
-    assert picked.answer.startswith("Use layer 2: 6 tasks tell it from every other layer. It scores 0.9")
+    assert picked.answer.startswith(
+        "Use layer 2: it has the highest average of 6 tasks and is shown to lose at most 0.01 against the best (at most "
+        "0.000 at 95 %); no earlier layer is. It scores 0.9"
+    )
+    assert "6 tasks tell layer 2 from every other layer" in picked.notes
     assert "the last layer (11) 0.1" in picked.answer
     assert "the layer chosen in this way on the others scores 0.9" in picked.answer
     assert picked.selection.indistinguishable == (2,)
@@ -81,7 +84,7 @@ def test_by_what_is_not_there(tmp_path):
 def test_one_task(tmp_path):
     picked = ls.pick(write_scores(tmp_path, peaked_scores(1)))
     assert picked.layer == 2
-    assert picked.answer.startswith("Use layer 2: it has the highest score, but 1 task tell")
+    assert picked.answer.startswith("Use layer 2: it has the highest score of task0. What may be lost is not known")
     assert "left out" not in picked.answer
 
 
@@ -98,11 +101,38 @@ def test_scores_that_are_all_nan(tmp_path):
     assert "task0 left out: no data offline" in picked.notes
 
 
-def test_five_tasks_say_what_four_would_choose(tmp_path):
-    picked = ls.pick(write_scores(tmp_path, peaked_scores(5)))
-    assert "the layer with the highest average on the others" in picked.answer
-    left_out = picked.selection.choices.filter(pl.col("choice") == "recommended, left-out task")
-    assert left_out["note"].item().endswith("4 tasks choose the best observed")
+def test_the_answer_says_what_may_be_lost_where_nothing_is_shown(tmp_path):
+    rng = np.random.default_rng(1)
+    values = 0.5 + 0.02 * np.arange(4) + 0.05 * rng.normal(size=(5, 4))
+    picked = ls.pick(write_scores(tmp_path, score_table(values)))
+    best = int(values.mean(axis=0).argmax())
+    lost = picked.selection.choice.most_lost
+    assert picked.layer == best
+    assert (
+        f"Use layer {best}: it has the highest average of 5 tasks, and neither it nor an earlier layer is shown to lose at "
+        f"most 0.01 against the best. At 95 % it may lose up to {lost:.3f} against the layer that is best for tasks like "
+        "these."
+    ) in picked.answer
+
+
+def test_the_answer_names_the_margin_where_an_earlier_layer_is_shown_to_be_within_it(tmp_path):
+    picked = ls.pick(write_scores(tmp_path, peaked_scores()), margin=0.5)
+    assert picked.layer == 1
+    assert picked.answer.startswith(
+        "Use layer 1: the earliest that 6 tasks show to lose at most 0.5 against the best (at"
+    )
+    assert "The highest average is at layer 2." in picked.answer
+
+
+def test_by_metrics_says_what_the_scores_say(both):
+    middle = ls.pick(both, by="metrics", margin=0.5)
+    assert middle.layer == 2
+    assert "by its scores the layer to use is 1 (`layerscope pick --by scores`)" in middle.notes
+
+
+def test_a_margin_below_nothing_is_refused(both):
+    with pytest.raises(UserError, match="expected a margin of at least 0"):
+        ls.pick(both, margin=-0.1)
 
 
 def test_of_several_states_the_one_whose_choice_is_worth_most(tmp_path):
@@ -128,18 +158,6 @@ def test_the_same_weights_under_two_names_are_one_model(tmp_path):
     scores = write_scores(tmp_path / "b", peaked_scores(model="org/m").with_columns(revision=weights))
     assert ls.pick(metrics, scores=scores, by="metrics").layer == 2
     assert ls.relate(metrics, scores=scores)["n_tasks"].max() == 6
-
-
-def test_pick_json_holds_everything_and_no_nan(both, tmp_path):
-    path = write_pick(ls.pick(both), tmp_path)
-    content = json.loads(path.read_text())
-    assert (content["layer"], content["readout"], content["by"]) == (2, "normed", "scores")
-    (setting,) = content["settings"]
-    assert setting["indistinguishable"] == [2]
-    assert len(setting["layers"]) == len(PEAK)
-    assert {"last", "middle", "oracle"} <= {row["choice"] for row in setting["choices"]}
-    assert content["table1"][0]["best_layer"] == 2
-    assert len(content["rules"]) == 15
 
 
 def test_relate_leaves_readings_about_other_metrics_out(both):

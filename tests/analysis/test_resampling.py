@@ -5,11 +5,16 @@ import pytest
 from scipy import stats
 
 from layerscope.analysis.resampling import at_layer, at_layers, at_random, best_set, resample
-from layerscope.analysis.scores import TaskScores
+from layerscope.analysis.scores import OwnBest, TaskScores
 
 
 def made(values, experiments=None):
     values = np.asarray(values, dtype=float)
+    experiments = tuple(experiments) if experiments else tuple(row[None] for row in values)
+    best = values.argmax(axis=1)
+    own = [
+        OwnBest(int(k), row[k], single[:, k], row[-1]) for k, row, single in zip(best, values, experiments, strict=True)
+    ]
     return TaskScores(
         model="m",
         revision="r",
@@ -20,7 +25,8 @@ def made(values, experiments=None):
         layers=tuple(range(values.shape[1])),
         tasks=tuple(f"t{i}" for i in range(len(values))),
         values=values,
-        experiments=tuple(experiments) if experiments else tuple(row[None] for row in values),
+        experiments=experiments,
+        own=tuple(own),
         left_out=(),
     )
 
@@ -80,6 +86,26 @@ def test_one_task_without_experiments_has_no_interval_and_no_set():
     assert got.value == pytest.approx(0.9)
     assert np.isnan([got.low, got.high, got.p]).all()
     assert best_set(resampling).members == ()
+    assert np.isnan(best_set(resampling).most_lost).all()
+
+
+def test_what_may_be_lost_is_the_largest_one_sided_t_bound_against_any_other_layer():
+    values = np.random.default_rng(1).normal(size=(6, 4))
+    got = best_set(resample(made(values), 20000, 0)).most_lost
+    for layer in range(4):
+        behind = np.delete(values - values[:, [layer]], layer, axis=1)
+        bounds = behind.mean(axis=0) + stats.t.ppf(0.95, 5) * stats.sem(behind, axis=0)
+        assert got[layer] == pytest.approx(bounds.max(), abs=0.05)
+    assert best_set(resample(made(values[:, :1]), 100, 0)).most_lost == [0]
+    behind_alike = made(np.column_stack([values[:, 0], values[:, 0] - 0.3]))
+    assert best_set(resample(behind_alike, 100, 0)).most_lost == pytest.approx([0, 0.3])
+
+
+def test_a_task_at_its_own_best_layer_is_read_whether_or_not_the_others_have_it():
+    scores = made([[1.0, 2.0, 6.0], [4.0, 5.0, 0.0]])
+    resampling = resample(scores, 100, 0)
+    assert resampling.estimate_reading(resampling.own_best()).value == pytest.approx(5.5)
+    assert resampling.read(at_layer(scores, 1))[0] == pytest.approx([2.0])
 
 
 def test_equal_layers_are_all_in_the_set_and_a_layer_behind_in_every_task_is_not():

@@ -79,6 +79,54 @@ def test_layers_that_failed_as_a_whole_give_the_reason_for_the_gap():
     assert read.left_out == ("layer 2 left out for all tasks: task1 has 'out of memory'",)
 
 
+def lacking(tasks=5, layers=4):
+    """Tasks that each lack another layer, as released results do."""
+    values = np.arange(tasks * layers).reshape(tasks, layers) / 100
+    table = score_table(values)
+    return values, table.filter(pl.col("task").str.slice(4).cast(int) % layers != pl.col("layer") + 1)
+
+
+def test_many_gaps_are_one_line_and_their_details():
+    _, table = lacking()
+    (read,) = read_scores(table)
+    assert read.layers == (3,)
+    assert read.left_out == (
+        "layers 0–2 left out for all tasks, since not every task has them: 3 tasks (task1, task2, task3) have "
+        "'no score there'",
+    )
+    assert read.details == tuple(
+        f"layer {t - 1} left out for all tasks: task{t} has 'no score there'" for t in (1, 2, 3)
+    )
+
+
+def test_many_tasks_without_a_score_are_one_line_a_reason():
+    failed = score_table([[np.nan] * 3] * 5, tasks=[f"broken{t}" for t in range(5)], note="no data offline")
+    (read,) = read_scores(pl.concat([score_table(VALUES), failed]))
+    assert read.left_out == ("5 tasks (broken0, broken1, broken2 and 2 more) left out: no data offline",)
+    assert read.details == tuple(f"broken{t} left out: no data offline" for t in range(5))
+
+
+def test_a_task_keeps_its_own_best_layer_though_another_lacks_it():
+    values, table = lacking()
+    (read,) = read_scores(table)
+    assert [one.layer for one in read.own] == [3] * 5
+    falling = score_table(values[:, ::-1]).filter(~((pl.col("task") == "task1") & (pl.col("layer") == 0)))
+    (read,) = read_scores(falling)
+    assert read.layers == (1, 2, 3)
+    assert [one.layer for one in read.own] == [0, 1, 0, 0, 0]
+    assert [one.score for one in read.own] == pytest.approx([0.03, 0.06, 0.11, 0.15, 0.19])
+    assert [one.last for one in read.own] == pytest.approx(values[:, 0])
+
+
+def test_the_own_best_layer_keeps_its_experiments_where_they_are_those_of_the_others():
+    single = np.array([[0.1, 0.2, 0.9], [0.3, 0.4, 0.7]])
+    gap = ~((pl.col("task") == "task1") & (pl.col("layer") == 2))
+    table = score_table([[0.2, 0.3, 0.8], [0.5, 0.4, 0.3]], experiments={"task0": single}).filter(gap)
+    assert read_scores(table)[0].own[0].experiments == pytest.approx([0.9, 0.7])
+    without = table.filter(~((pl.col("layer") == 2) & (pl.col("experiment").fill_null(-1) == 1)))
+    assert read_scores(without)[0].own[0].experiments == pytest.approx([0.8, 0.8])
+
+
 def test_no_layer_that_all_tasks_have():
     table = score_table(VALUES).filter((pl.col("task") == "task0") == (pl.col("layer") == 0))
     (read,) = read_scores(table)

@@ -10,7 +10,9 @@ from tests.analysis.folders import PEAK, peaked_metrics, peaked_scores, write_me
 from tests.analysis.tables import score_table
 
 from layerscope.analysis.relations import RELATIONS
+from layerscope.analysis.selection import MARGIN
 from layerscope.cli import main
+from layerscope.cli.pick import Asked
 
 
 @pytest.fixture
@@ -43,7 +45,8 @@ def test_pick_answers_first_and_then_shows_why(program, both):
     code, shown, errors = program("pick", both)
     assert (code, errors) == (0, "")
     words = " ".join(shown.split())
-    assert words.index("Use layer 2: 6 tasks tell it from every other layer") < words.index("Average over tasks")
+    assert words.index("Use layer 2: it has the highest average of 6 tasks") < words.index("Average over tasks")
+    assert "note: 6 tasks tell layer 2 from every other layer" in words
     assert max(map(len, shown.splitlines())) <= 100
     layers = rows_of(shown, "layer  depth")
     assert len(layers) == 12
@@ -76,6 +79,32 @@ def test_pick_as_json_is_what_is_written(program, both):
     assert content == json.loads((both / "pick.json").read_text())
 
 
+def test_a_margin_is_asked_for_and_its_layer_is_what_is_written(program, both):
+    code, shown, _ = program("pick", both, "--margin", "0.5", "--seed", "7")
+    assert code == 0
+    assert "Use layer 1: the earliest that 6 tasks show to lose at most 0.5 against the best" in " ".join(shown.split())
+    content = json.loads((both / "pick.json").read_text())
+    assert (content["layer"], content["asked"]["margin"], content["asked"]["seed"]) == (1, 0.5, 7)
+
+
+def test_the_margin_without_asking_is_that_of_python():
+    assert Asked().margin == MARGIN
+
+
+def test_many_layers_that_tasks_lack_are_one_note(program, tmp_path):
+    """As in released results: most tasks lack some layers, each others."""
+    values = [[0.5 + 0.01 * ((3 * t + 5 * k) % 7) for k in range(20)] for t in range(30)]
+    table = score_table(values).filter((pl.col("task").str.slice(4).cast(int) % 15) != pl.col("layer"))
+    folder = write_scores(tmp_path, table, warnings=("30 tasks have no result at some layers",))
+    code, shown, _ = program("pick", folder)
+    assert code == 0
+    assert len([line for line in shown.splitlines() if line.startswith("note: ")]) <= 7
+    words = " ".join(shown.split())
+    assert "note: layers 0–14 left out for all tasks, since not every task has them: 30 tasks (task0, task1" in words
+    assert "note: 30 lines of detail in" in words
+    assert len(json.loads((folder / "pick.json").read_text())["details"]) == 30
+
+
 def test_pick_by_metrics_shows_each_choice_beside_the_baselines(program, tmp_path):
     folder = write_metrics(tmp_path / "run", peaked_metrics())
     code, shown, _ = program("pick", folder, "--by", "metrics")
@@ -93,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(program, both, mon
 
         raise UserError("cannot write there")
 
-    monkeypatch.setattr("layerscope.analysis.picking.write_pick", refuse)
+    monkeypatch.setattr("layerscope.analysis.pick_file.whole_file", refuse)
     code, shown, errors = program("pick", both)
     assert code == 0
     assert "Use layer 2" in shown

@@ -1,14 +1,19 @@
 """What a run says fills in what was not given, and is refused where it is about something else."""
 
+import polars as pl
 import pytest
+from tests.analysis.folders import write_metrics
+from tests.analysis.tables import metric_table
 from tests.export.scored import TASKS, save_scores
 
+import layerscope as ls
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.export.evidence import read_choice, require_same_model
 from layerscope.export.export import export_layer
 from layerscope.export.spec import ExportSpec
 from layerscope.inputs.models import load_model
+from layerscope.tasks.record import read_tasks_record
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,42 @@ def test_the_recommended_setting_layer_and_context(run):
     assert evidence.score(2)["in_set"]
     assert not evidence.score(3)["in_set"]
     assert evidence.score(9) is None
+
+
+def test_the_layer_is_the_one_that_was_picked_whatever_it_was_picked_by(run):
+    picked = ls.pick(run, margin=0.5, seed=7)
+    spec, evidence = read_choice(run, ExportSpec())
+    assert (spec.layer, evidence.recommended) == (picked.layer, picked.layer) == (0, 0)
+    assert evidence.picked.answer == picked.answer
+    assert evidence.picked.asked.seed == 7
+
+
+def test_a_pick_by_metrics_is_exported_as_it_was_picked(run):
+    dime = metric_table([0.3, 0.2, 0.1, 0.0], metric="dime", alpha=1.0, pooling="mean")
+    write_metrics(run, dime.with_columns(revision=pl.lit(read_tasks_record(run).resolved.model_revision)))
+    picked = ls.pick(run, by="metrics")
+    spec, evidence = read_choice(run, ExportSpec(readout="raw"))
+    assert evidence.selection.recommended == 1
+    assert (spec.layer, evidence.recommended) == (picked.layer, picked.layer) == (2, 2)
+
+
+def test_scores_that_changed_since_the_pick_are_said(run, reader, tmp_path):
+    ls.pick(run)
+    scores = pl.read_parquet(run / "scores.parquet")
+    scores.with_columns(layer=(pl.col("layer") + 1) % 4).write_parquet(run / "scores.parquet")
+    made = export_layer(str(reader), out=tmp_path / "out", run=run)
+    assert made.layer == 3
+    assert (
+        f"{run / 'pick.json'} was made before the scores changed: chosen again, layer 3 instead of 2" in made.warnings
+    )
+
+
+def test_the_scores_of_another_folder_are_those_that_were_picked_from(run, tmp_path):
+    dime = metric_table([0.3, 0.2, 0.1, 0.0], metric="dime", alpha=1.0, pooling="mean")
+    metrics = write_metrics(tmp_path / "metrics", dime)
+    ls.pick(metrics, scores=run)
+    spec, evidence = read_choice(metrics, ExportSpec())
+    assert (spec.layer, evidence.revision) == (2, read_tasks_record(run).resolved.model_revision)
 
 
 def test_what_is_given_stays_and_the_rest_is_of_its_setting(run):
@@ -71,7 +112,8 @@ def test_the_card_holds_the_evidence(run, reader, tmp_path):
     assert rows["this model"].split(" | ")[1:3] == ["2", "0.692"]
     assert rows["last"].split(" | ")[1:3] == ["3", "0.592"]
     assert rows["last"].endswith("| no |")
-    assert f"7 tasks: {', '.join(TASKS)}. Cannot be told from the best: layer 2." in card
+    assert f"7 tasks: {', '.join(TASKS)}; may lose: at most so much, at one-sided 95 %" in card
+    assert "- 7 tasks tell layer 2 from every other layer" in card
     assert "not the recommended" not in card
     other = export_layer(str(reader), 1, out=tmp_path / "one", run=run)
     assert "**Exported was layer 1, not the recommended layer 2.**" in (other.path / "README.md").read_text()

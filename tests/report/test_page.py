@@ -272,7 +272,7 @@ def test_scores_have_a_curve_a_task_and_the_layer_to_use(make_run, write) -> Non
     run = make_run()
     write_scores(run.path, peaked_scores(6))
     page = write(run)
-    assert "Use layer 2: 6 tasks tell it from every other layer." in page.text
+    assert "Use layer 2: it has the highest average of 6 tasks" in page.text
     assert len(page.of("figure", id="scores-0-0")) == 1
     assert page.of("a", href="#scores")
     first = page.points[0]

@@ -68,6 +68,17 @@ def test_scoring_a_model_of_ones_own_tasks(run, tiny, tmp_path) -> None:
     assert (tmp_path / "run" / "tasks" / "raw_all" / "layer_3" / "OwnSTS.json").exists()
 
 
+def test_a_damaged_result_of_another_task_gives_exit_code_1(run, tiny, tmp_path) -> None:
+    file = Path(__file__).parent / "own_tasks.py"
+    words = [str(tiny), "--layers", "1", "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    assert run(*words, "--tasks", f"{file}:OwnSTS").exit_code == 0
+    (tmp_path / "run" / "tasks" / "layer_1" / "OwnSTS.json").write_text("{")
+    result = run(*words, "--tasks", f"{file}:OwnClassification")
+    assert result.exit_code == 1
+    assert "failed: OwnSTS" in result.output
+    assert "cut off or damaged" in result.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -122,6 +122,20 @@ def test_a_task_that_some_layers_lack(folder, tmp_path) -> None:
     assert "STS14: no result for layers 0, 2" in run.record.warnings
 
 
+def test_many_things_of_one_kind_are_one_warning_and_their_details(folder, tmp_path) -> None:
+    names = ["STS12", "STS13", "STS14", "STS15", "STS16"]
+    for layer in range(3):
+        for number, name in enumerate(names):
+            if number % 3 != layer:
+                write(folder, layer, result(name))
+    run = import_results(folder, tmp_path / "run", model="m", blocks=2)
+    assert run.record.warnings == (
+        "5 tasks lack results at some layers: STS12: no result for layer 0; STS13: no result for layer 1; "
+        "STS14: no result for layer 2 and 2 more",
+    )
+    assert run.record.details == tuple(f"{name}: no result for layer {n % 3}" for n, name in enumerate(names))
+
+
 def test_mtebs_own_folders_between_layer_and_file(folder, tmp_path) -> None:
     home = folder / "layer-7" / "org__model" / "revision"
     home.mkdir(parents=True)

@@ -294,6 +294,40 @@ def test_layers_and_tasks_can_be_added_but_nothing_else_changed(tiny, cache, tmp
     assert open_tasks(out).record.status == "done"
 
 
+def test_a_result_that_is_damaged_or_gone_is_named_when_another_task_is_scored(tiny, cache, tmp_path) -> None:
+    out = tmp_path / "run"
+    score_tasks(str(tiny), [OwnSTS()], out=out, cache=cache, layers=(0, 1, 2))
+    damaged, gone = (out / "tasks" / f"layer_{layer}" / "OwnSTS.json" for layer in (0, 2))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    gone.unlink()
+    run = score_tasks(str(tiny), [OwnClassification()], out=out, cache=cache, layers=(1,))
+    reasons = {(failure.task, failure.layer, failure.readout): failure.reason for failure in run.failures}
+    assert reasons.keys() == {("OwnSTS", 0, "normed"), ("OwnSTS", 2, "normed")}
+    assert f"{damaged} cannot be read: it is cut off or damaged; `layerscope tasks`" in reasons["OwnSTS", 0, "normed"]
+    assert f"{gone} is gone, and its scores with it" in reasons["OwnSTS", 2, "normed"]
+    rows = run.scores.filter(pl.col("task") == "OwnSTS").sort("layer")
+    assert rows["layer"].to_list() == [0, 1, 2]
+    assert rows["score"].is_finite().to_list() == [False, True, False]
+    # It stays so until the task is scored again.
+    assert len(score_tasks(str(tiny), [OwnClassification()], out=out, cache=cache, layers=(0,)).failures) == 2
+    again = score_tasks(str(tiny), [OwnSTS()], out=out, cache=cache, layers=(0, 1, 2))
+    assert again.failures == ()
+    assert again.scores.filter(pl.col("task") == "OwnSTS")["score"].is_finite().all()
+
+
+def test_a_result_that_was_put_back_has_not_failed(tiny, cache, tmp_path) -> None:
+    out = tmp_path / "run"
+    score_tasks(str(tiny), [OwnSTS()], out=out, cache=cache, layers=(0, 1))
+    file = out / "tasks" / "layer_0" / "OwnSTS.json"
+    whole = file.read_bytes()
+    file.write_bytes(b"{")
+    assert score_tasks(str(tiny), [OwnClassification()], out=out, cache=cache, layers=(1,)).failures != ()
+    file.write_bytes(whole)
+    run = score_tasks(str(tiny), [OwnClassification()], out=out, cache=cache, layers=(0,))
+    assert run.failures == ()
+    assert run.scores["score"].is_finite().all()
+
+
 def test_a_folder_of_something_else_is_refused(tiny, cache, tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("important")
     with pytest.raises(UserError, match=r"not empty and not a run \(it holds .*thesis.txt"):

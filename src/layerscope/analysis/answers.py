@@ -7,22 +7,20 @@ from typing import Any
 
 import polars as pl
 
-from layerscope.analysis.resampling import MIN_UNITS
 from layerscope.analysis.rules import BETTER
-from layerscope.analysis.selection import Selection
+from layerscope.analysis.scores import TaskScores
+from layerscope.analysis.selection import Choice, Selection
 from layerscope.curves import spans
 
 
 def answer_by_scores(selection: Selection) -> str:
-    """What the scores say about one setting, in three sentences at most."""
-    if selection.recommended is None:
+    """What the scores say about one setting: the layer, what speaks for it and may be lost, and what it is worth."""
+    choice = selection.choice
+    if choice is None:
         return f"No layer can be chosen: {selection.notes[-1].removeprefix('nothing can be chosen: ')}."
     rows = {row["choice"]: row for row in selection.choices.iter_rows(named=True)}
-    return " ".join(
-        filter(
-            None, (_why(selection), _worth(rows["recommended"], rows), _elsewhere(rows, len(selection.scores.tasks)))
-        )
-    )
+    parts = (_why(selection.scores, choice), _worth(rows["recommended"], rows), _elsewhere(rows))
+    return " ".join(filter(None, parts))
 
 
 def answer_by_metrics(rules: pl.DataFrame) -> tuple[int, str]:
@@ -41,8 +39,8 @@ def answer_by_metrics(rules: pl.DataFrame) -> tuple[int, str]:
     choices = f"the rules choose {spans(chosen)}" if chosen else "no rule has a metric to read"
     if middle["average"] is None:
         return middle["layer"], (
-            f"Use layer {middle['layer']}, the middle one, as long as there are no scores: without them no rule can be "
-            f"shown to do better; {choices}."
+            f"Use layer {middle['layer']}, the middle one, as long as there are no scores. It is a guess: without scores no "
+            f"rule can be shown to do better, and scores of one task choose better (docs/picking-a-layer.md); {choices}."
         )
     winners = [row for row in tried if row["verdict"] == BETTER]
     if not winners:
@@ -66,23 +64,27 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _why(selection: Selection) -> str:
-    scores, layer = selection.scores, selection.recommended
-    many, kind = len(scores.tasks), "task" if len(scores.tasks) == 1 else "tasks"
+def _why(scores: TaskScores, choice: Choice) -> str:
+    layer, many = choice.recommended, len(scores.tasks)
     if len(scores.layers) == 1:
-        return f"Use layer {layer}: it is the only one with scores ({many} {kind})."
-    units = many if many > 1 else len(scores.experiments[0])
-    if units < MIN_UNITS:
-        what = "the highest score" if many == 1 else "the highest average"
+        return f"Use layer {layer}: it is the only one with scores ({many} {'task' if many == 1 else 'tasks'})."
+    highest = f"the highest score of {scores.tasks[0]}" if many == 1 else f"the highest average of {many} tasks"
+    if not math.isfinite(choice.most_lost):
+        return f"Use layer {layer}: it has {highest}. What may be lost is not known: one task without experiments."
+    units = f"{many} tasks" if many > 1 else f"{len(scores.experiments[0])} experiments of {scores.tasks[0]}"
+    loses = f"lose at most {choice.margin:g} against the best"
+    bound = f"at most {choice.most_lost:.3f} at 95 %"
+    if not choice.shown:
+        kind = "layer that is best for tasks like these" if many > 1 else "layer that is best for this task"
         return (
-            f"Use layer {layer}: it has {what}, but {many} {kind} tell too little to say which other layers do as well."
+            f"Use layer {layer}: it has {highest}, and neither it nor an earlier layer is shown to {loses}. At 95 % it may "
+            f"lose up to {choice.most_lost:.3f} against the {kind}."
         )
-    told = f"{many} tasks" if many > 1 else f"{units} experiments of {scores.tasks[0]}"
-    if len(selection.indistinguishable) == 1:
-        return f"Use layer {layer}: {told} tell it from every other layer."
+    if layer == choice.best:
+        return f"Use layer {layer}: it has {highest} and is shown to {loses} ({bound}); no earlier layer is."
     return (
-        f"Use layer {layer}: the earliest of the {len(selection.indistinguishable)} that {told} cannot tell from the best "
-        f"({spans(selection.indistinguishable)}; the highest average is at {selection.best})."
+        f"Use layer {layer}: the earliest that {units} show to {loses} ({bound}). The highest "
+        f"{'score' if many == 1 else 'average'} is at layer {choice.best}."
     )
 
 
@@ -99,9 +101,8 @@ def _worth(mine: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     return f"{', '.join(words)}."
 
 
-def _elsewhere(rows: dict[str, dict[str, Any]], n_tasks: int) -> str:
+def _elsewhere(rows: dict[str, dict[str, Any]]) -> str:
     left_out = rows["recommended, left-out task"]
     if not math.isfinite(left_out["average"]):
         return ""
-    chosen = "chosen in this way" if n_tasks > MIN_UNITS else "with the highest average"
-    return f"On a task left out of the choice, the layer {chosen} on the others scores {left_out['average']:.3f}."
+    return f"On a task left out, the layer chosen in this way on the others scores {left_out['average']:.3f}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,13 +34,21 @@ _FREE = ("name", "device", "device_map", "fast_matmul", "trust_remote_code", "al
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of a run; None where the folder holds none of that kind. `notes` say what a reader should know."""
+    """The tables of a run; None where the folder holds none of that kind.
+
+    `notes` say what a reader should know, a line a kind; `details` are the lines that a note sums up.
+    """
 
     path: Path
     scores_path: Path
     layers: pl.DataFrame | None
     scores: pl.DataFrame | None
     notes: tuple[str, ...]
+    details: tuple[str, ...] = ()
+
+    def digests(self) -> dict[str, str | None]:
+        """A hash of each table's content, None where there is none: equal digests, equal tables."""
+        return {"scores": _digest(self.scores), "layers": _digest(self.layers)}
 
     def need_layers(self) -> pl.DataFrame:
         """The metrics.
@@ -77,8 +86,8 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
         UserError: a folder is not there, or there are neither metrics nor scores.
         RunFailedError: a file is damaged.
     """
-    path = _folder(run)
-    scores_path = path if scores is None else _folder(scores)
+    path = run_folder(run)
+    scores_path = path if scores is None else run_folder(scores)
     has_metrics, has_scores = (path / RECORD).exists(), (scores_path / SCORES_FILE).exists()
     if not has_metrics and not has_scores:
         raise UserError(
@@ -86,18 +95,29 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
             f"`layerscope tasks MODEL --tasks ... --out {path}`"
         )
     notes: list[str] = []
+    details: tuple[str, ...] = ()
     layers, measured = _layers(path, notes, needed=not has_scores) if has_metrics else (None, None)
     if has_scores:
         record = read_tasks_record(scores_path)
         notes += _score_notes(record, scores_path)
+        details = record.details
         if measured is not None and record.spec is not None:
             apart = differences(measured, record.model, _FREE)
             notes += [f"metrics and scores are not of quite the same model: {'; '.join(apart)}"] if apart else []
     table = load_scores(scores_path) if has_scores else None
-    return Evidence(path, scores_path, layers, table, tuple(dict.fromkeys(notes)))
+    return Evidence(path, scores_path, layers, table, tuple(dict.fromkeys(notes)), details)
 
 
-def _folder(run: RunFolder) -> Path:
+def _digest(table: pl.DataFrame | None) -> str | None:
+    return None if table is None else f"sha256:{hashlib.sha256(table.write_csv().encode()).hexdigest()}"
+
+
+def run_folder(run: RunFolder) -> Path:
+    """The folder that is meant.
+
+    Raises:
+        UserError: it is not there.
+    """
     path = Path(run) if isinstance(run, str | Path) else run.path
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give the folder of a run")

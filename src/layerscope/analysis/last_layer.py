@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from layerscope.analysis.resampling import Resampling, at_layer, at_layers, resample
+from layerscope.analysis.resampling import Reading, Resampling, at_layer, resample
 from layerscope.analysis.scores import TaskScores, read_scores
 
 TABLE1 = pl.Schema(
@@ -23,6 +23,7 @@ TABLE1 = pl.Schema(
         "best_layer": pl.Int32(),
         "average_best_layer": pl.Float64(),
         "average_task_best": pl.Float64(),
+        "average_task_best_common": pl.Float64(),
         "gain_best_layer": pl.Float64(),
         "gain_best_layer_ci_low": pl.Float64(),
         "gain_best_layer_ci_high": pl.Float64(),
@@ -38,8 +39,9 @@ def compare_with_last(scores: pl.DataFrame, *, resamples: int = 2000, seed: int 
     """Best layer against last layer over tasks, one row for each model, revision, readout, positions and pooling.
 
     `best_not_last`: tasks whose best layer is not the last (a task whose last layer ties with its best is not counted).
-    `average_best_layer`: the one layer with the highest average. `average_task_best`: every task at its own best layer,
-    which is never below. Both are chosen on the scores they report, so the gains cannot be negative, and their
+    `average_best_layer`: the one layer with the highest average, among the layers that all tasks have.
+    `average_task_best`: every task at the best of its own layers, which is never below; `average_task_best_common`: at
+    the best of the common layers, where that is not the same. Both are chosen on the scores they report, so the gains cannot be negative, and their
     intervals are of the difference at the layers chosen here, not of the choice; `select_layers` has the estimate on
     left-out tasks.
 
@@ -60,31 +62,33 @@ def _row(scores: TaskScores, resamples: int, seed: int) -> dict[str, object]:
     row: dict[str, object] = {**scores.setting, "n_tasks": len(scores.tasks), "n_layers": len(scores.layers)}
     notes = list(scores.left_out)
     numbers = [name for name, kind in TABLE1.items() if kind == pl.Float64()]
+    row |= dict.fromkeys(numbers, float("nan"))
     if not scores.tasks or not scores.layers:
         notes.append("no table: no task has a score" if not scores.tasks else "no table: no layer that all tasks have")
-        return row | dict.fromkeys(numbers, float("nan")) | {"note": "; ".join(notes)}
+        return row | {"note": "; ".join(notes)}
     resampling = resample(scores, resamples, seed)
     means = scores.values.mean(axis=0)
     best = scores.layers[int(means.argmax())]
-    own = at_layers(scores, [scores.layers[int(k)] for k in scores.values.argmax(axis=1)])
+    own, common = _task_best(scores)
     row |= {
         "best_layer": best,
         "average_best_layer": float(means.max()),
-        "average_task_best": float(scores.values.max(axis=1).mean()),
+        "average_task_best": own,
+        "average_task_best_common": common,
     }
-    last = scores.column(scores.n_blocks)
-    if last is None:
+    notes += own_layers_note(scores)
+    last = np.array([one.last for one in scores.own])
+    if not np.isfinite(last).all():
         notes.append(f"nothing about the last layer: not every task has a score at layer {scores.n_blocks}")
-        row |= {name: float("nan") for name in numbers if name not in row}
         return row | {"note": "; ".join(notes)}
-    behind = scores.values[:, last] < scores.values.max(axis=1)
+    behind = last < np.array([one.score for one in scores.own])
     row |= {
         "best_not_last": int(behind.sum()),
         "share_not_last": float(behind.mean()),
-        "average_last": float(means[last]),
+        "average_last": float(last.mean()),
     }
-    row |= _gain(resampling, "gain_best_layer", at_layer(scores, best))
-    row |= _gain(resampling, "gain_task_best", own)
+    row |= _gain(resampling, "gain_best_layer", resampling.read(at_layer(scores, best)))
+    row |= _gain(resampling, "gain_task_best", resampling.own_best())
     if resampling.units < 2:
         notes.append("no intervals: one task without experiments")
     elif len(scores.tasks) == 1:
@@ -92,6 +96,26 @@ def _row(scores: TaskScores, resamples: int, seed: int) -> dict[str, object]:
     return row | {"note": "; ".join(notes)}
 
 
-def _gain(resampling: Resampling, name: str, contrast: np.ndarray) -> dict[str, float]:
-    gain = resampling.estimate(contrast - at_layer(resampling.scores, resampling.scores.n_blocks))
+def own_layers_note(scores: TaskScores) -> list[str]:
+    """What the common layers leave out of the tasks' own best; nothing where that is nothing."""
+    if not scores.layers:
+        return []
+    elsewhere = sum(one.score > row.max() for one, row in zip(scores.own, scores.values, strict=True))
+    if not elsewhere:
+        return []
+    own, common = _task_best(scores)
+    return [
+        f"every task at its own best layer: {own:.4g} over all layers that it has, {common:.4g} over the "
+        f"{len(scores.layers)} that all tasks have ({elsewhere} of {len(scores.tasks)} tasks are best at another)"
+    ]
+
+
+def _task_best(scores: TaskScores) -> tuple[float, float]:
+    own = float(np.mean([one.score for one in scores.own]))
+    return own, float(scores.values.max(axis=1).mean())
+
+
+def _gain(resampling: Resampling, name: str, reading: Reading) -> dict[str, float]:
+    last = resampling.read(at_layer(resampling.scores, resampling.scores.n_blocks))
+    gain = resampling.estimate_reading(tuple(mine - theirs for mine, theirs in zip(reading, last, strict=True)))
     return {name: gain.value, f"{name}_ci_low": gain.low, f"{name}_ci_high": gain.high}

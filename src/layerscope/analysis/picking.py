@@ -1,13 +1,12 @@
-"""pick() and relate(): from a run's folder to the layer to use, and to what goes with its scores."""
+"""From a run's tables to the layer to use, and to what goes with its scores."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -16,17 +15,24 @@ from layerscope.analysis.folder import Evidence, RunFolder, read_evidence
 from layerscope.analysis.last_layer import compare_with_last
 from layerscope.analysis.relations import relate as relate_tables
 from layerscope.analysis.rules import apply_rules
-from layerscope.analysis.selection import Selection, select_layers
+from layerscope.analysis.selection import MARGIN, Selection, select_layers
 from layerscope.errors import UserError, unknown
-from layerscope.results.files import whole_file
 
 By = Literal["scores", "metrics"]
-PICK_FILE = "pick.json"
 RELATIONS_FILE = "relations.parquet"
-SCHEMA_VERSION = 1
 ABOUT_OTHERS = ("curvature_skipped_steps", "infonce_bound", "infonce_chance", "dime_standard_error", "lidar_rank")
 """Readings about another metric (a count, an error, a constant minus it): related only where they are named."""
 _SETTING = ("readout", "positions", "pooling")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a layer is chosen: `by` None is by scores where there are some; the rest as for `pick`."""
+
+    by: By | None = None
+    margin: float = MARGIN
+    resamples: int = 2000
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,16 @@ class Pick:
 
     `layer` is None where nothing can be chosen. With scores, `selection` is of the setting (readout, positions, pooling)
     that is recommended, `selections` of all that were scored; without, both are empty. `rules` is what each metric would
-    choose, empty where the run holds no metrics; `table1` the last layer against the best one.
+    choose, empty where the run holds no metrics; `table1` the last layer against the best one. `made_from` has a hash of
+    each table. `notes` has one line for
+    each kind of thing to know, `details` the lines that a note sums up; `news` is what this call did to pick.json that a
+    reader has to know, and is not kept there.
     """
 
     path: Path
+    scores_path: Path
+    made_from: Mapping[str, str | None]
+    asked: Asked
     by: By
     model: str
     layer: int | None
@@ -48,52 +60,29 @@ class Pick:
     rules: pl.DataFrame
     table1: pl.DataFrame
     notes: tuple[str, ...]
+    details: tuple[str, ...]
+    news: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, as in pick.json; NaN is None."""
-        scored = self.selection.scores if self.selection else None
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "run": str(self.path),
-            "by": self.by,
-            "model": self.model,
-            "layer": self.layer,
-            **{name: getattr(scored, name) or None if scored else None for name in _SETTING},
-            "answer": self.answer,
-            "notes": list(self.notes),
-            "settings": [_setting(selection) for selection in self.selections],
-            "rules": _rows(self.rules),
-            "table1": _rows(self.table1),
-        }
+    def layer_in(self, selection: Selection) -> int | None:
+        """The layer to use in one of the settings: chosen by metrics, it is the same in all."""
+        return self.layer if self.by == "metrics" else selection.recommended
 
 
-def pick(
-    run: RunFolder, *, scores: RunFolder | None = None, by: By | None = None, resamples: int = 2000, seed: int = 0
-) -> Pick:
-    """Which layer of a run's model to use.
-
-    Args:
-        run: a run's folder, or a run that was opened; with scores (`layerscope tasks`), metrics (`measure`), or both.
-        scores: the folder of the scores, where it is another one.
-        by: scores: what `select_layers` recommends; metrics: what rules without labels choose (`apply_rules`); default:
-            scores where there are some.
-        resamples: bootstrap samples.
-        seed: seed of the resampling.
-
-    Returns:
-        The layer, the reasons in words, and the tables behind them.
+def choose_layer(evidence: Evidence, asked: Asked) -> Pick:
+    """Which layer of a run's model to use, from the tables that were read.
 
     Raises:
-        UserError: the folder does not hold what is needed.
-        RunFailedError: a file is damaged.
+        UserError: there is not what is needed, or no such way to choose.
     """
-    evidence = read_evidence(run, scores)
-    by = by or ("metrics" if evidence.scores is None else "scores")
+    by = asked.by or ("metrics" if evidence.scores is None else "scores")
     if by not in ("scores", "metrics"):
         raise unknown("way to pick", by, ("scores", "metrics"))
+    if not asked.margin >= 0:
+        raise UserError(f"expected a margin of at least 0, in the scores' unit, got {asked.margin}")
+    resamples, seed = asked.resamples, asked.seed
     table = evidence.need_scores() if by == "scores" else evidence.scores
     layers = evidence.need_layers() if by == "metrics" else evidence.layers
-    selections = () if table is None else select_layers(table, resamples=resamples, seed=seed)
+    selections = () if table is None else select_layers(table, margin=asked.margin, resamples=resamples, seed=seed)
     selection, compared = _best_setting(selections)
     of_scores = () if selection is None else selection.notes if by == "scores" else selection.scores.left_out
     notes = [*evidence.notes, *([compared] if compared else []), *of_scores]
@@ -110,8 +99,23 @@ def pick(
         model = str(mine["model"][0])
         if table is not None and mine["average"].null_count() == len(mine):
             notes.append(f"the scores in {evidence.scores_path} are of another model than the metrics")
+        elif selection is not None and selection.recommended not in (None, layer):
+            notes.append(f"by its scores the layer to use is {selection.recommended} (`layerscope pick --by scores`)")
     return Pick(
-        evidence.path, by, model, layer, answer, selection, selections, rules, table1, tuple(dict.fromkeys(notes))
+        path=evidence.path,
+        scores_path=evidence.scores_path,
+        made_from=evidence.digests(),
+        asked=asked,
+        by=by,
+        model=model,
+        layer=layer,
+        answer=answer,
+        selection=selection,
+        selections=selections,
+        rules=rules,
+        table1=table1,
+        notes=tuple(dict.fromkeys(notes)),
+        details=(*evidence.details, *dict.fromkeys(line for one in selections for line in one.scores.details)),
     )
 
 
@@ -155,14 +159,6 @@ def relate_evidence(
     return relate_tables(layers.filter(pl.col("metric").is_in(wanted)), table, resamples=resamples, seed=seed)
 
 
-def write_pick(picked: Pick, folder: Path) -> Path:
-    """Write pick.json, whole or not at all."""
-    path = folder / PICK_FILE
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(picked.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return path
-
-
 def _best_setting(selections: Sequence[Selection]) -> tuple[Selection | None, str]:
     """The setting whose choice is worth most, and what it was compared with."""
     usable = [selection for selection in selections if selection.recommended is not None]
@@ -190,24 +186,3 @@ def _rules_of(rules: pl.DataFrame, selection: Selection | None) -> pl.DataFrame:
         return rules
     same = rules.filter(*(pl.col(name).fill_null("") == getattr(selection.scores, name) for name in _SETTING))
     return rules if same.is_empty() else same
-
-
-def _setting(selection: Selection) -> dict[str, Any]:
-    scores = selection.scores
-    return {
-        **scores.setting,
-        "tasks": list(scores.tasks),
-        "best": selection.best,
-        "recommended": selection.recommended,
-        "indistinguishable": list(selection.indistinguishable),
-        "layers": _rows(selection.layers),
-        "choices": _rows(selection.choices),
-        "notes": list(selection.notes),
-    }
-
-
-def _rows(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in table.iter_rows(named=True)
-    ]

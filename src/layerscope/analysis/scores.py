@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from layerscope.curves import spans
 from layerscope.errors import UserError
 
 SETTING = ("model", "revision", "readout", "positions", "pooling")
 PART = ("task", "split", "subset")
 NO_PART = ("", "")
 COLUMNS = (*SETTING, *PART, "layer", "depth", "experiment", "score", "note")
+NAMED = 3
+"""How many tasks or reasons a line names before it counts the rest."""
+
+
+@dataclass(frozen=True)
+class OwnBest:
+    """A task at the best of all layers that it has itself, whether or not the other tasks have that layer.
+
+    `experiments` are as many as the task's in `TaskScores.experiments`; `last` is its score at the last layer, NaN where
+    it has none.
+    """
+
+    layer: int
+    score: float
+    experiments: Float[np.ndarray, " experiments"]
+    last: float
 
 
 @dataclass(frozen=True)
@@ -22,6 +40,7 @@ class TaskScores:
     """Scores of one model under one readout, positions and pooling, at the layers that all its tasks have.
 
     `experiments[t]` holds task t's single experiments around its score, or one row (the score) where it has none.
+    `left_out` has one line for each kind of thing that is left out, `details` a line for each task and reason.
     """
 
     model: str
@@ -34,7 +53,9 @@ class TaskScores:
     tasks: tuple[str, ...]
     values: Float[np.ndarray, "tasks layers"]
     experiments: tuple[Float[np.ndarray, "experiments layers"], ...]
+    own: tuple[OwnBest, ...]
     left_out: tuple[str, ...]
+    details: tuple[str, ...] = ()
 
     @property
     def setting(self) -> dict[str, str]:
@@ -51,6 +72,16 @@ class TaskScores:
         if self.model == model:
             return not self.revision or self.revision == revision
         return self.revision.startswith("sha256:") and self.revision == revision
+
+    def of_tasks(self, kept: Sequence[int]) -> TaskScores:
+        """The same layers for some of the tasks, by their positions."""
+        return replace(
+            self,
+            tasks=tuple(self.tasks[i] for i in kept),
+            values=self.values[list(kept)],
+            experiments=tuple(self.experiments[i] for i in kept),
+            own=tuple(self.own[i] for i in kept),
+        )
 
     def column(self, layer: int) -> int | None:
         """The position of a layer among `layers`, None where some task lacks it."""
@@ -102,7 +133,7 @@ def _read_setting(rows: pl.DataFrame) -> TaskScores:
         first = part_rows.row(0, named=True)
         key = (str(first["split"] or ""), str(first["subset"] or ""))
         parts.setdefault(str(first["task"]), {})[key] = _read_part(part_rows, str(first["task"]))
-    left_out: list[str] = []
+    without: dict[str, list[str]] = {}
     kept: dict[str, list[_Part]] = {}
     for task, by_key in parts.items():
         usable = [part for part in by_key.values() if part.finite]
@@ -114,22 +145,35 @@ def _read_setting(rows: pl.DataFrame) -> TaskScores:
         for (split, subset), part in by_key.items():
             if not part.finite:
                 name = " ".join(word for word in (task, split, subset) if word) if usable else task
-                left_out.append(f"{name} left out: {part.reason()}")
+                names = without.setdefault(part.reason(), [])
+                names += [name] if name not in names else []
         if usable:
             kept[task] = usable
     everywhere = sorted({layer for by_key in parts.values() for part in by_key.values() for layer in part.scores})
-    layers = _common_layers(kept, everywhere, left_out)
-    values = np.array([[np.mean([p.scores[k] for p in ps]) for k in layers] for ps in kept.values()], dtype=np.float64)
+    finite = {task: set.intersection(*(part.finite for part in own)) for task, own in kept.items()}
+    layers = sorted(set.intersection(*finite.values())) if finite else []
+    gaps = [gap for task, own in kept.items() for gap in _gaps(task, own, finite[task], everywhere)]
+    values = np.array([[_main(own, k) for k in layers] for own in kept.values()], dtype=np.float64)
     values = values.reshape(len(kept), len(layers))
-    setting = {name: str(rows[name][0] or "") for name in SETTING}
+    experiments = tuple(_experiments(own, layers, values[t]) for t, own in enumerate(kept.values()))
+    n_blocks = _blocks(rows)
     return TaskScores(
-        **setting,
-        n_blocks=_blocks(rows),
+        **{name: str(rows[name][0] or "") for name in SETTING},
+        n_blocks=n_blocks,
         layers=tuple(layers),
         tasks=tuple(kept),
         values=values,
-        experiments=tuple(_experiments(ps, layers, values[t]) for t, ps in enumerate(kept.values())),
-        left_out=tuple(dict.fromkeys(left_out)),
+        experiments=experiments,
+        own=tuple(
+            _own_best(own, sorted(finite[task]), n_blocks, len(single))
+            for (task, own), single in zip(kept.items(), experiments, strict=True)
+            if finite[task]
+        ),
+        left_out=(*(_without_scores(names, reason) for reason, names in without.items()), *_left_out(gaps)),
+        details=(
+            *(f"{name} left out: {reason}" for reason, names in without.items() if len(names) > 1 for name in names),
+            *(_gap_line(*gap) for gap in gaps if len(gaps) > 1),
+        ),
     )
 
 
@@ -152,20 +196,58 @@ def _read_part(rows: pl.DataFrame, task: str) -> _Part:
     return _Part(scores, experiments, notes)
 
 
-def _common_layers(kept: dict[str, list[_Part]], everywhere: list[int], left_out: list[str]) -> list[int]:
-    if not kept:
-        return []
-    finite = {task: set.intersection(*(part.finite for part in parts)) for task, parts in kept.items()}
-    for task, parts in kept.items():
-        reasons: dict[str, list[int]] = {}
-        for layer in everywhere:
-            if layer not in finite[task]:
-                note = next((part.notes[layer] for part in parts if part.notes.get(layer)), "no score there")
-                reasons.setdefault(note, []).append(layer)
-        for note, lacking in reasons.items():
-            word = "layer" if len(lacking) == 1 else "layers"
-            left_out.append(f"{word} {', '.join(map(str, lacking))} left out for all tasks: {task} has {note!r}")
-    return sorted(set.intersection(*finite.values()))
+def _main(parts: list[_Part], layer: int) -> float:
+    return float(np.mean([part.scores[layer] for part in parts]))
+
+
+Gap = tuple[str, str, list[int]]
+"""A task, a reason, and the layers that the task lacks for that reason."""
+
+
+def _gaps(task: str, parts: list[_Part], finite: set[int], everywhere: list[int]) -> list[Gap]:
+    reasons: dict[str, list[int]] = {}
+    for layer in everywhere:
+        if layer not in finite:
+            note = next((part.notes[layer] for part in parts if part.notes.get(layer)), "no score there")
+            reasons.setdefault(note, []).append(layer)
+    return [(task, note, lacking) for note, lacking in reasons.items()]
+
+
+def _gap_line(task: str, note: str, lacking: list[int]) -> str:
+    return f"{spans(lacking)} left out for all tasks: {task} has {note!r}"
+
+
+def _left_out(gaps: list[Gap]) -> list[str]:
+    """One line for all gaps: which layers, how many tasks, and why."""
+    if len(gaps) < 2:
+        return [_gap_line(*gap) for gap in gaps]
+    lacking = sorted({layer for _, _, layers in gaps for layer in layers})
+    reasons: dict[str, list[str]] = {}
+    for task, note, _ in gaps:
+        reasons.setdefault(note, []).append(task)
+    words = [f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {note!r}" for note, tasks in reasons.items()]
+    return [f"{spans(lacking)} left out for all tasks, since not every task has them: {_first(words)}"]
+
+
+def _without_scores(names: list[str], reason: str) -> str:
+    return f"{_names(names)} left out: {reason}"
+
+
+def _names(names: list[str]) -> str:
+    return f"{len(names)} tasks ({_first(names)})" if len(names) > 1 else names[0]
+
+
+def _first(words: list[str]) -> str:
+    return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
+
+
+def _own_best(parts: list[_Part], layers: list[int], last: int, n: int) -> OwnBest:
+    scores = [_main(parts, layer) for layer in layers]
+    best = int(np.argmax(scores))
+    single = _experiments(parts, [layers[best]], np.array([scores[best]]))[:, 0]
+    # Where the task's common layers have other experiments than this one, only its score can be used.
+    experiments = single if len(single) == n else np.full(n, scores[best])
+    return OwnBest(layers[best], scores[best], experiments, scores[layers.index(last)] if last in layers else math.nan)
 
 
 def _experiments(parts: list[_Part], layers: list[int], main: np.ndarray) -> Float[np.ndarray, "experiments layers"]:

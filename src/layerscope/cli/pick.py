@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
 import typer
+from pydantic import Field
 
+from layerscope.cli.notes import say_notes
+from layerscope.cli.options import build, with_options
 from layerscope.cli.show import console, frame_table, say
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.config import Spec
+from layerscope.errors import UserError
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
@@ -24,41 +28,44 @@ ScoresFolder = Annotated[
 ]
 
 
-def pick(
-    runs: Runs,
-    by: Annotated[
-        Literal["scores", "metrics"] | None,
-        typer.Option("--by", help="By scores of tasks, or by metrics without labels. \\[scores where there are some]"),
-    ] = None,
-    scores: ScoresFolder = None,
-    format: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print.")] = "table",  # noqa: A002
-    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Bootstrap samples.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resampling.")] = 0,
-) -> None:
+class Asked(Spec):
+    """How a layer is chosen, and how the answer is printed."""
+
+    by: Literal["scores", "metrics"] | None = Field(
+        None,
+        description="By scores of tasks, or by metrics without labels: scores, metrics; by scores where there are some.",
+    )
+    margin: float = Field(
+        0.01,
+        ge=0,
+        description="What the layer may lose against the best, in the scores' unit: the earliest shown to lose no more is "
+        "recommended, else the one with the highest average.",
+    )
+    format: Literal["table", "json"] = Field("table", description="How to print: table or json.")
+    resamples: int = Field(2000, ge=100, description="Bootstrap samples.")
+    seed: int = Field(0, ge=0, description="Seed of the resampling.")
+
+
+@with_options(Asked)
+def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None:
     """Say which layer to use, how sure that is, and what other ways to choose would give.
 
-    Each answer is also written to RUN/pick.json.
+    Each answer is written to RUN/pick.json, which `export` and `report` read.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.analysis.picking import pick as pick_run
-    from layerscope.analysis.picking import write_pick
+    from layerscope.analysis.pick_file import pick as pick_run
+    from layerscope.analysis.pick_file import to_dict
 
     if scores is not None and len(runs) > 1:
         raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
-    found = [pick_run(run, scores=scores, by=by, resamples=resamples, seed=seed) for run in runs]
-    unwritten = []
-    for one in found:
-        try:
-            write_pick(one, one.path)
-        except LayerscopeError as error:
-            # A folder of someone else's can be read all the same.
-            unwritten.append(f"note: pick.json was not written: {error}")
-    if format == "json":
-        typer.echo(json.dumps([one.to_dict() for one in found], indent=2, allow_nan=False))
+    asked = build(Asked, given)
+    how = asked.model_dump(exclude={"format"})
+    found = [pick_run(run, scores=scores, **how) for run in runs]
+    if asked.format == "json":
+        typer.echo(json.dumps([to_dict(one) for one in found], indent=2, allow_nan=False))
     else:
         _show(found)
-    for line in unwritten:
-        say(console(stderr=True), line)
+    say_notes(line for one in found for line in one.news)
 
 
 def _show(found: Sequence[Pick]) -> None:
@@ -70,6 +77,8 @@ def _show(found: Sequence[Pick]) -> None:
         say(screen, one.answer)
         for note in one.notes:
             say(screen, f"note: {note}")
+        if one.details:
+            say(screen, f"note: {counted(len(one.details), 'line')} of detail in {one.path / 'pick.json'}")
         for title, table in _tables(one):
             say(screen, "")
             say(screen, title, "bold")
@@ -97,7 +106,7 @@ def _heading(one: Pick) -> str:
 
 def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
     if one.selection is not None and one.by == "scores" and not one.selection.layers.is_empty():
-        title = "Average over tasks; p: of the layer's being the best; *: cannot be told from the best"
+        title = "Average over tasks; may lose: against the best, at one-sided 95 %; p: of being the best; *: p of .05 or more"
         yield title, _layer_rows(one)
         yield (
             "What each way to choose a layer scores (best, recommended, oracle: on the tasks they are chosen on)",
@@ -124,6 +133,7 @@ def _layer_rows(one: Pick) -> pl.DataFrame:
                 "depth": f"{row['depth']:.2f}",
                 "average": f"{_number(row['average'])} {bar((row['average'] - low) / span)}",
                 "behind the best [95 %]": _interval(row, "behind_best"),
+                "may lose": _number(row["most_lost"]),
                 "p": _p(row["p"]),
                 "set": marks.strip(),
             }

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerscope.curves import spans
 from layerscope.export.checking import MOST_ERROR
 from layerscope.export.cutting import Cut
 from layerscope.export.evidence import Evidence
@@ -186,7 +185,8 @@ def _why(facts: Facts) -> str:
         lines.append(f"**Exported was layer {facts.layer}, not the recommended layer {evidence.recommended}.**")
     if evidence.selection is not None:
         lines += _scores(facts, evidence)
-    notes = evidence.selection.notes if evidence.selection is not None else evidence.picked.notes
+    by_scores = evidence.selection is not None and evidence.picked.by == "scores"
+    notes = evidence.selection.notes if evidence.selection is not None and by_scores else evidence.picked.notes
     lines += ["\n".join(f"- {note}" for note in notes)] if notes else []
     if evidence.revision is None:
         lines.append("The scores were imported: nothing shows that they are of these weights.")
@@ -203,30 +203,31 @@ def _scores(facts: Facts, evidence: Evidence) -> list[str]:
         return []
     named = {
         "this model": facts.layer,
-        "recommended": selection.recommended,
+        "recommended": evidence.recommended,
         "best": selection.best,
         "last": facts.last,
     }
-    rows = [("", "layer", "average score", "95 % interval", "cannot be told from the best")]
+    rows = [("", "layer", "average score", "95 % interval", "may lose against the best", "cannot be told from it")]
     for name, layer in named.items():
         if layer is not None:
             rows.append((name, str(layer), *_score_cells(evidence.score(layer))))
     table = ["| " + " | ".join(row) + " |" for row in rows]
-    table.insert(1, "|---|---|---|---|---|")
+    table.insert(1, "|---|---|---|---|---|---|")
     tasks = selection.scores.tasks
-    members = selection.indistinguishable
-    same = f"Cannot be told from the best: {spans(members) if members else 'unknown'}."
-    about = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}: {', '.join(tasks)}. {same}"
+    bound = "may lose: at most so much, at one-sided 95 %, against the layer that is best for tasks like these"
+    about = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}: {', '.join(tasks)}; {bound}."
     return ["\n".join(table), about]
 
 
-def _score_cells(row: dict[str, Any] | None) -> tuple[str, str, str]:
+def _score_cells(row: dict[str, Any] | None) -> tuple[str, str, str, str]:
     if row is None:
-        return "not scored", "", ""
+        return "not scored", "", "", ""
     low, high = row["ci_low"], row["ci_high"]
     known = all(isinstance(end, float) and math.isfinite(end) for end in (low, high))
     told = {True: "yes", False: "no", None: "unknown"}[row["in_set"]]
-    return f"{row['average']:.3f}", f"{low:.3f} to {high:.3f}" if known else "", told
+    lost = row["most_lost"]
+    loss = f"{lost:.3f}" if lost is not None and math.isfinite(lost) else "unknown"
+    return f"{row['average']:.3f}", f"{low:.3f} to {high:.3f}" if known else "", loss, told
 
 
 def _limits(facts: Facts) -> list[str]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerscope.analysis.picking import Pick, pick
+from layerscope.analysis.pick_file import recall_pick
+from layerscope.analysis.picking import Pick
 from layerscope.analysis.selection import Selection
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
@@ -37,7 +38,7 @@ class Evidence:
     @property
     def recommended(self) -> int | None:
         """The layer the run recommends in this setting."""
-        return self.picked.layer if self.selection is None else self.selection.recommended
+        return self.picked.layer if self.selection is None else self.picked.layer_in(self.selection)
 
     def score(self, layer: int) -> dict[str, Any] | None:
         """The row of a layer: average, ci_low, ci_high, in_set, ...; None where it has no score."""
@@ -48,7 +49,7 @@ class Evidence:
 
 
 def read_choice(run: Path, spec: ExportSpec) -> tuple[ExportSpec, Evidence]:
-    """What a run says, and the export with what was left open taken from it.
+    """What a run says (its pick.json), and the export with what was left open taken from it.
 
     Args:
         run: a folder that `layerscope tasks`, `measure` or both wrote into.
@@ -61,7 +62,7 @@ def read_choice(run: Path, spec: ExportSpec) -> tuple[ExportSpec, Evidence]:
         UserError: the run has no scores in the setting asked for, or recommends no layer.
         RunFailedError: a file of the run is damaged.
     """
-    picked = pick(run)
+    picked = recall_pick(run)
     selection = _selection(picked, spec, run)
     filled: dict[str, object] = {}
     if selection is not None:
@@ -124,7 +125,7 @@ def _evidence(run: Path, picked: Pick, selection: Selection | None) -> Evidence:
         measured, context = run_record.resolved, run_record.spec.texts.context
         model, revision, dtype = run_record.spec.model, measured.model_revision, measured.dtype
         return Evidence(name, picked, selection, model, revision, context, dtype)
-    record = read_tasks_record(run)
+    record = read_tasks_record(picked.scores_path)
     if record.spec is None or record.resolved is None:
         return Evidence(name, picked, selection, record.model, None, None, "")
     scored = record.resolved

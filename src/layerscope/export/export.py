@@ -183,7 +183,7 @@ class _Work:
             size=size,
             whole_size=whole_size,
             speed=speed,
-            warnings=self.model.warnings,
+            warnings=(*self.model.warnings, *(self.evidence.picked.news if self.evidence else ())),
         )
 
     def _ours(self) -> Vectors:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerscope.analysis.picking import Pick, pick
+from layerscope.analysis.pick_file import PICK_FILE, recall_pick
+from layerscope.analysis.picking import Pick
 from layerscope.analysis.selection import Selection
 from layerscope.curves import PALETTE, Axis, Curve, Panel
 from layerscope.report.charts import Chart, Frame, make_chart
@@ -27,7 +28,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Picked:
-    """The choice for a run that has scores, and its curves as panels."""
+    """The answer of a run, and the curves of its scores as panels."""
 
     run: str
     pick: Pick
@@ -35,11 +36,11 @@ class Picked:
 
 
 def pick_runs(runs: Sequence[RunLike], names: Sequence[str], axis: Axis) -> list[Picked]:
-    """Choose a layer for every run whose folder holds scores."""
+    """The answer of every run that was picked from; where its folder holds scores, it is chosen now."""
     found = []
     for run, name in zip(runs, names, strict=True):
-        if (run.path / SCORES_FILE).exists():
-            picked = pick(run.path, by="scores")
+        if (run.path / PICK_FILE).exists() or (run.path / SCORES_FILE).exists():
+            picked = recall_pick(run.path)
             usable = [selection for selection in picked.selections if selection.scores.layers]
             found.append(Picked(name, picked, tuple((one, _panel(one, axis)) for one in usable)))
     return found
@@ -57,10 +58,10 @@ def make_scored(picked: Sequence[Picked], x_range: tuple[float, float]) -> list[
     made = []
     for number, one in enumerate(picked):
         charts = tuple(
-            _chart(selection, panel, f"scores-{number}-{part}", x_range)
+            _chart((selection, one.pick.layer_in(selection)), panel, f"scores-{number}-{part}", x_range)
             for part, (selection, panel) in enumerate(one.panels)
         )
-        made.append(Scored(one.run, one.pick.answer, one.pick.notes, charts))
+        made.append(Scored(one.run, one.pick.answer, (*one.pick.notes, *one.pick.news), charts))
     return made
 
 
@@ -93,13 +94,12 @@ def _panel(selection: Selection, axis: Axis) -> Panel:
     return Panel("task_scores", "", axis, curves, (), split_by_prompts=False)
 
 
-def _chart(selection: Selection, panel: Panel, name: str, x_range: tuple[float, float]) -> Chart:
-    scores = selection.scores
+def _chart(chosen: tuple[Selection, int | None], panel: Panel, name: str, x_range: tuple[float, float]) -> Chart:
+    scores, layer = chosen[0].scores, chosen[1]
     states = f"{scores.readout} readout, positions {scores.positions}, {scores.pooling} pooling"
     about = f"Main score of each task; {states}" if scores.readout else "Main score of each task"
     chart = make_chart(panel, name, x_range, about, legend=True)
-    if selection.recommended is None:
+    if layer is None:
         return chart
-    layer = selection.recommended
     place = layer / max(scores.n_blocks, 1) if panel.axis == "depth" else float(layer)
     return replace(chart, marks=((Frame(x=x_range, y=(0.0, 1.0)).across(place), f"layer {layer}"),))

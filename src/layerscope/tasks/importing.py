@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.config import ModelSpec
+from layerscope.curves import spans
 from layerscope.errors import UserError
 from layerscope.results.contents import MADE
 from layerscope.results.files import LOCK, locked, make_folder, whole_file
@@ -31,6 +32,14 @@ from layerscope.tasks.run import TasksRun, import_mteb, open_tasks
 from layerscope.tasks.scores import Where, failed_row, result_rows, write_scores
 
 _LAYER = re.compile(r"layer[_-]?(-?\d+)", re.IGNORECASE)
+NAMED = 3
+"""How many things a warning names before it counts the rest."""
+STRAY = "{n} files are in no folder layer_K and are left out"
+OTHER_DATA = "{n} results are of other data than the rest of their task"
+OTHER_SUBSETS = "{n} results have other subsets than the rest of their task"
+LACKING = "{n} tasks lack results at some layers"
+ABSENT = "layers without results"
+DEPTH = "depth"
 _NOT_RESULTS = ("model_meta.json", "run.json", TASKS_RECORD)
 
 
@@ -42,7 +51,18 @@ class _Found:
     tasks: dict[str, ScoredTask] = field(default_factory=dict)
     files: dict[tuple[int, str], Path] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    kinds: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each kind of thing to know."""
+        return tuple(
+            lines[0] if len(lines) == 1 else f"{kind.format(n=len(lines))}: {'; '.join(lines[:NAMED])}{_more(lines)}"
+            for kind, lines in self.kinds.items()
+        )
+
+    def details(self) -> tuple[str, ...]:
+        """The lines that a warning sums up."""
+        return tuple(line for lines in self.kinds.values() if len(lines) > 1 for line in lines)
 
 
 def import_results(
@@ -75,10 +95,10 @@ def import_results(
         raise UserError(f"the results go up to layer {highest}, more than the {blocks} blocks given: check --blocks")
     depth = blocks if blocks is not None else highest
     if blocks is None:
-        found.warnings.append(
+        found.kinds[DEPTH].append(
             f"depth is counted to the highest layer found ({highest}); give --blocks for the model's own"
         )
-    found.warnings += _gaps(found, depth)
+    _note_gaps(found, depth)
     with locked(out):
         _refuse_other_scores(out)
         for (layer, task), file in found.files.items():
@@ -101,7 +121,7 @@ def _read_folder(folder: Path, subsets: Sequence[str]) -> _Found:
             continue
         numbers = [match for part in file.relative_to(folder).parts[:-1] if (match := _LAYER.fullmatch(part))]
         if not numbers:
-            found.warnings.append(f"{file.relative_to(folder)} is in no folder layer_K: left out")
+            found.kinds[STRAY].append(f"{file.relative_to(folder)} is in no folder layer_K: left out")
             continue
         _read_file(file, int(numbers[0][1]), subsets, found)
     return found
@@ -127,11 +147,11 @@ def _read_file(file: Path, layer: int, subsets: Sequence[str], found: _Found) ->
     kept = tuple(dict.fromkeys(s["hf_subset"] for entries in found.scores[layer, task].values() for s in entries))
     before = found.tasks.get(task)
     if before is not None and before.revision != result.dataset_revision:
-        found.warnings.append(
+        found.kinds[OTHER_DATA].append(
             f"{task}: layer {layer} was scored on data revision {result.dataset_revision}, other layers on {before.revision}"
         )
     if before is not None and set(before.subsets) != set(kept):
-        found.warnings.append(
+        found.kinds[OTHER_SUBSETS].append(
             f"{task}: layer {layer} has subsets {', '.join(kept)}, others {', '.join(before.subsets)}"
         )
     found.tasks.setdefault(
@@ -183,21 +203,23 @@ def _task_facts(task: str) -> tuple[str, str]:
     return (str(known.metadata.type), str(known.metadata.main_score)) if known else ("", "main_score")
 
 
-def _gaps(found: _Found, depth: int) -> list[str]:
+def _note_gaps(found: _Found, depth: int) -> None:
     """Layers that have no result at all, and layers that lack some tasks."""
     layers = {layer for layer, _ in found.scores}
     by_task: dict[str, set[int]] = defaultdict(set)
     for layer, task in found.scores:
         by_task[task].add(layer)
-    notes = []
     absent = sorted(set(range(depth + 1)) - layers)
     if absent:
-        notes.append(f"no results for layers {_listed(absent)} of 0 to {depth}")
+        found.kinds[ABSENT].append(f"no results for layers {_listed(absent)} of 0 to {depth}")
     for task, there in sorted(by_task.items()):
         lacking = sorted(layers - there)
         if lacking:
-            notes.append(f"{task}: no result for layers {_listed(lacking)}")
-    return notes
+            found.kinds[LACKING].append(f"{task}: no result for {spans(lacking)}")
+
+
+def _more(lines: Sequence[str]) -> str:
+    return f" and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -231,7 +253,8 @@ def _record(found: _Found, folder: Path, model: str, depth: int) -> TasksRecord:
         resolved=ResolvedModel(model_revision="", n_layers=depth),
         tasks=tuple(found.tasks[name] for name in sorted(found.tasks)),
         failures=tuple(found.failures),
-        warnings=tuple(dict.fromkeys(found.warnings)),
+        warnings=found.warnings(),
+        details=found.details(),
         started=now,
         finished=now,
     )

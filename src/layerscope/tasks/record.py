@@ -66,7 +66,10 @@ class ResolvedModel(BaseModel):
 
 
 class TasksRecord(BaseModel):
-    """Everything about a scoring run but its numbers. `spec` is None where the results were imported."""
+    """Everything about a scoring run but its numbers. `spec` is None where the results were imported.
+
+    A warning is one line for a kind of thing to know; `details` are the lines that it sums up.
+    """
 
     schema_version: int = SCHEMA_VERSION
     status: Literal["running", "done", "failed"]
@@ -78,6 +81,7 @@ class TasksRecord(BaseModel):
     tasks: tuple[ScoredTask, ...] = ()
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     timings: dict[str, float] = {}
     texts_encoded: int = 0
     packages: dict[str, str] = {}

@@ -38,7 +38,7 @@ from layerscope.tasks.record import (
 from layerscope.tasks.scores import SCORES_FILE, load_scores
 from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data, refuse_other_model
 from layerscope.tasks.spec import State, TasksSpec
-from layerscope.tasks.tables import ResultFolder, write_score_table
+from layerscope.tasks.tables import ResultFolder, lost_results, still_failed, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
 
 
@@ -168,6 +168,7 @@ class _Work:
         from layerscope.tasks.sweep import load_tasks
 
         self.update(failures=tuple(failure for failure in self.record.failures if failure.task not in names))
+        self.update(failures=(*self.record.failures, *lost_results(self.record, self.results, self.out)))
         with tempfile.TemporaryDirectory(prefix="layerscope-tasks-") as folder:
             with self.clock.stage("data"):
                 loaded, failures = load_tasks(pending, self.spec.data_dir, Path(folder), self.report)
@@ -271,6 +272,7 @@ class _Work:
 
     def finish(self) -> None:
         """Write the table and the final record."""
+        self.update(failures=still_failed(self.record, self.results))
         write_score_table(self.record, self.results, self.out)
         self.update(status="done", reason="", timings=dict(self.clock.seconds), finished=_now())
         write_tasks_record(self.record, self.out)

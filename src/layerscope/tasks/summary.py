@@ -20,12 +20,14 @@ def task_scores(scores: pl.DataFrame) -> pl.DataFrame:
 def summarize(scores: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """For every state: a title, and a table of layer x task with the average over tasks.
 
-    A task without any score has no column: its reason is said elsewhere, and it would make every average NaN.
+    A task without any score has no column: its reason is said elsewhere, and it would make every average NaN. A layer
+    that lacks a task has no average: that of fewer tasks could not be compared with the others.
     """
     for (readout, positions), part in task_scores(scores).group_by(["readout", "positions"], maintain_order=True):
         wide = part.pivot("task", index="layer", values="score", aggregate_function="first").sort("layer")
         wide = wide.select("layer", *(name for name in wide.columns[1:] if wide[name].is_finite().any()))
         tasks = wide.columns[1:]
         if len(tasks) > 1:
-            wide = wide.with_columns(pl.mean_horizontal(tasks).alias("average"))
+            whole = ~pl.any_horizontal(pl.col(tasks).is_null())
+            wide = wide.with_columns(pl.when(whole).then(pl.mean_horizontal(tasks)).alias("average"))
         yield f"readout {readout or '?'}, positions {positions or '?'}", wide

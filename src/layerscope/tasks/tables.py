@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from layerscope.tasks.record import ScoredTask, TasksRecord
-from layerscope.tasks.scores import Where, failed_row, result_rows, write_scores
+from layerscope.errors import RunFailedError
+from layerscope.tasks.record import Failure, ScoredTask, TasksRecord
+from layerscope.tasks.scores import SCORES_FILE, Where, failed_row, load_scores, result_rows, write_scores
 from layerscope.tasks.spec import State
 
 _LAYER = re.compile(r"layer_(\d+)")
@@ -35,13 +36,19 @@ class ResultFolder:
 
     def found(self, tasks: Collection[str]) -> Iterator[tuple[State, int, str, Mapping[str, Any]]]:
         """The results of these tasks that can be read: state, layer, task, scores by split."""
+        for state, layer, file in self.files(tasks):
+            scores = read_scores(file)
+            if scores is not None:
+                yield state, layer, file.stem, scores
+
+    def files(self, tasks: Collection[str]) -> Iterator[tuple[State, int, Path]]:
+        """The files of results of these tasks, whether or not they can be read: state, layer, file."""
         for state in self.states:
             for folder in sorted(self.home(state).glob("layer_*")):
                 layer = _LAYER.fullmatch(folder.name)
                 for file in sorted(folder.glob("*.json")) if layer else ():
-                    scores = read_scores(file)
-                    if layer and scores is not None and file.stem in tasks:
-                        yield state, int(layer[1]), file.stem, scores
+                    if layer and file.stem in tasks:
+                        yield state, int(layer[1]), file
 
     def finished(self, state: State, layer: int, task: str, subsets: Collection[str]) -> bool:
         """Whether a result is there, whole, and has the subsets."""
@@ -58,6 +65,53 @@ def read_scores(path: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return scores
+
+
+def lost_results(record: TasksRecord, results: ResultFolder, folder: Path) -> tuple[Failure, ...]:
+    """The results of a run's tasks that cannot be read any more, or that its table has and that are gone.
+
+    The table is made from these files, so that without a word their scores would leave it.
+    """
+    tasks = {task.name for task in record.tasks}
+    there = {(state, layer, file.stem): file for state, layer, file in results.files(tasks)}
+    damaged = {place: file for place, file in there.items() if read_scores(file) is None}
+    lost = {place: f"{file} cannot be read: it is cut off or damaged" for place, file in damaged.items()}
+    for state, layer, task in _scored(folder):
+        if state in results.states and task in tasks and (state, layer, task) not in there:
+            lost[state, layer, task] = f"{results.path(state, layer, task)} is gone, and its scores with it"
+    return tuple(
+        Failure(
+            task=task,
+            reason=f"{reason}; `layerscope tasks` with --tasks {task} and this --out scores it again",
+            layer=layer,
+            readout=state[0],
+            positions=state[1],
+        )
+        for (state, layer, task), reason in lost.items()
+    )
+
+
+def still_failed(record: TasksRecord, results: ResultFolder) -> tuple[Failure, ...]:
+    """The failures of a record without those of single layers whose result is there now."""
+    there = {(state, layer, task) for state, layer, task, _ in results.found({task.name for task in record.tasks})}
+    return tuple(
+        failure
+        for failure in dict.fromkeys(record.failures)
+        if ((failure.readout, failure.positions), failure.layer, failure.task) not in there
+    )
+
+
+def _scored(folder: Path) -> Iterator[tuple[State, int, str]]:
+    if not (folder / SCORES_FILE).exists():
+        return
+    try:
+        table = load_scores(folder)
+    except RunFailedError:
+        # A damaged table takes nothing with it: it is written anew from the results.
+        return
+    main = table.filter(pl.col("experiment").is_null(), pl.col("score").is_finite())
+    for readout, positions, layer, task in main.select("readout", "positions", "layer", "task").unique().iter_rows():
+        yield (readout, positions), layer, task
 
 
 def write_score_table(record: TasksRecord, results: ResultFolder, folder: Path) -> pl.DataFrame:

@@ -1,0 +1,48 @@
+"""The scores' part of the page says what pick.json says."""
+
+from __future__ import annotations
+
+import polars as pl
+from tests.analysis.folders import peaked_scores, write_scores
+
+import layerscope as ls
+from layerscope.report.scores import make_scored, pick_runs
+
+
+def scored(run):
+    (one,) = make_scored(pick_runs([run], ["run"], "layer"), (0.0, 11.0))
+    return one
+
+
+def marks(one):
+    return [mark for chart in one.charts for _, mark in chart.marks]
+
+
+def test_the_layer_is_the_one_that_was_picked(make_run):
+    run = make_run()
+    write_scores(run.path, peaked_scores())
+    picked = ls.pick(run.path, margin=0.5, seed=7)
+    assert scored(run).answer == picked.answer
+    assert marks(scored(run)) == ["layer 1"]
+
+
+def test_without_a_pick_it_is_made_and_then_the_same_for_all(make_run):
+    run = make_run()
+    write_scores(run.path, peaked_scores())
+    assert marks(scored(run)) == ["layer 2"]
+    assert (run.path / "pick.json").exists()
+
+
+def test_scores_that_changed_since_are_a_note(make_run):
+    run = make_run()
+    write_scores(run.path, peaked_scores())
+    ls.pick(run.path)
+    write_scores(run.path, peaked_scores().with_columns(layer=(pl.col("layer") + 1) % 12))
+    one = scored(run)
+    assert marks(one) == ["layer 3"]
+    assert "was made before the scores changed: chosen again, layer 3 instead of 2" in one.notes[-1]
+
+
+def test_a_run_without_scores_that_nobody_picked_from_is_not_there(make_run):
+    run = make_run()
+    assert pick_runs([run], ["run"], "layer") == []
