@@ -17,6 +17,8 @@ CUT = [name for name, family in FAMILIES.items() if family.part != "decoder"]
 REFUSED = {
     *((name, "raw", DEPTH) for name in ("falcon", "bloom", "gptj", "mpt")),
     *((name, "raw", 0) for name in ("mamba", "mamba2", "falcon-mamba")),
+    # Its config is not read with no block in it.
+    ("modernbert", "normed", 0),
 }
 # One block more than the layer is kept.
 ONE_MORE = {
