@@ -132,7 +132,12 @@ FAMILIES: dict[str, Family] = {
     "deberta": Family("deberta", _ROPE, causal=False),
     "deberta-v2": Family("deberta-v2", _ROPE, causal=False, cuts={("raw", 0): 1, ("normed", 0): 1}),
     "modernbert": Family(
-        "modernbert", _ROPE | {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 2}, "final_norm", causal=False
+        "modernbert",
+        _ROPE | {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 2},
+        "final_norm",
+        causal=False,
+        # Its config is not read with no block in it.
+        cuts={("normed", 0): None},
     ),
     "t5-encoder": Family(
         "t5",

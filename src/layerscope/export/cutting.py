@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedConfig, 
 
 from layerscope.config import Readout
 from layerscope.errors import UnsupportedModelError
+from layerscope.inputs.model_classes import headless_class
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.parts import PROBE_TOKENS, probe_ids
 from layerscope.inputs.quiet import quiet_libraries
@@ -61,6 +62,7 @@ def cut_model(model: LoadedModel, layer: int, readout: Readout) -> Cut:
     Raises:
         UnsupportedModelError: no way gives these states; the message says what came of each.
     """
+    source = _require_own_class(model)
     batch = _probe(model)
     wanted = _states(model, batch, layer, readout)
     found: list[str] = []
@@ -68,18 +70,34 @@ def cut_model(model: LoadedModel, layer: int, readout: Readout) -> Cut:
         kept = f"{way.blocks} block{'s' if way.blocks != 1 else ''}, {_shown(way.output)}"
         try:
             with quiet_libraries():
-                cut = _without_later_blocks(model, way)
+                cut = _without_later_blocks(model, source, way)
                 error = _error(wanted, _output(cut, way.output, batch), batch)
-        except Exception as problem:  # noqa: BLE001  (a config that does not fit raises whatever its class raises)
+        except Exception as problem:  # noqa: BLE001  (a class that does not fit raises whatever it raises)
             found.append(f"{kept}: {' '.join(str(problem).split())[:160] or type(problem).__name__}")
             continue
         if error <= _SAME:
             return Cut(cut, way.blocks, way.output)
-        found.append(f"{kept}: other states (relative error {error:.1g})")
+        changed = _changed_settings(_cut_config(source.config, model.n_layers, way), cut.config)
+        why = f", since transformers loads its config with another {', '.join(changed)}" if changed else ""
+        found.append(f"{kept}: other states (relative error {error:.1g}){why}")
     raise UnsupportedModelError(
         f"{type(model.model).__name__} cannot be written down as a model that ends with the {readout} states of layer "
         f"{layer}: {'; '.join(found)}. {_advice(model, readout)}"
     )
+
+
+def _require_own_class(model: LoadedModel) -> PreTrainedModel:
+    source = model.model
+    if not isinstance(source, PreTrainedModel):
+        raise UnsupportedModelError(f"{type(source).__name__} is not a model of transformers")
+    config = copy.deepcopy(source.config)
+    with quiet_libraries(), torch.device("meta"), torch.random.fork_rng(devices=[]):
+        if headless_class(config) is None or not _classes(source, config):
+            raise UnsupportedModelError(
+                f"{type(source).__name__} cannot be exported: it is a part of a model, and transformers does not load "
+                "this part from a folder of its own"
+            )
+    return source
 
 
 def _advice(model: LoadedModel, readout: Readout) -> str:
@@ -100,26 +118,53 @@ def _ways(model: LoadedModel, layer: int, readout: Readout) -> Iterator[_Way]:
         yield _Way(layer + 1, ("hidden_states", layer), untied=True)
 
 
-def _without_later_blocks(model: LoadedModel, way: _Way) -> PreTrainedModel:
-    source = model.model
-    if not isinstance(source, PreTrainedModel):
-        raise UnsupportedModelError(f"{type(source).__name__} is not a model of transformers")
-    config = _shorter_config(source, model.n_layers, way)
+def _without_later_blocks(model: LoadedModel, source: PreTrainedModel, way: _Way) -> PreTrainedModel:
+    config = _cut_config(source.config, model.n_layers, way)
+    # As it will be read from the folder: some configs set the kind of their last layer themselves.
+    try:
+        config = type(config).from_dict(config.to_dict())
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"transformers does not read a config of {way.blocks} block{'s' if way.blocks != 1 else ''} of this family"
+        ) from error
     # On the meta device nothing is drawn and nothing takes memory; every tensor is then the loaded model's own.
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        cut, named = _empty_model(source, config)
+        cut, named = _classes(source, config)[0]
     state = source.state_dict()
-    lost = _left_behind(model, way.blocks, {named(key) for key in cut.state_dict()})
+    wanted = {key: (named(key), tuple(tensor.shape)) for key, tensor in cut.state_dict().items()}
+    lost = _left_behind(model, way.blocks, {name for name, _ in wanted.values()})
     if lost:
         raise UnsupportedModelError(f"a shorter config leaves out {lost[0]} beside the later blocks")
-    cut.load_state_dict({key: state[named(key)] for key in cut.state_dict()}, strict=True, assign=True)
+    new = sorted(name for name, _ in wanted.values() if name not in state)
+    if new:
+        raise UnsupportedModelError(f"a shorter config asks for {new[0]}, which the whole model does not have")
+    share = (way.blocks, model.n_layers)
+    cut.load_state_dict(
+        {key: _first_share(state[name], shape, share) for key, (name, shape) in wanted.items()}, assign=True
+    )
     cut.tie_weights()
     _fill_buffers(cut, source, named)
     return cut.eval().requires_grad_(False)
 
 
-def _shorter_config(source: PreTrainedModel, depth: int, way: _Way) -> PreTrainedConfig:
-    config = copy.deepcopy(source.config)
+def _first_share(tensor: Tensor, shape: tuple[int, ...], share: tuple[int, int]) -> Tensor:
+    """A tensor that holds something for every block, one after another, without what it holds for the later ones.
+
+    Whether that is what it holds is not known here: the cut model's states are compared afterwards.
+    """
+    kept, of = share
+    for dimension, (size, whole) in enumerate(zip(shape, tensor.shape, strict=False)):
+        if size != whole and size * of == whole * kept:
+            tensor = tensor.narrow(dimension, 0, size)
+    if tuple(tensor.shape) != shape:
+        raise UnsupportedModelError(
+            f"a shorter config gives a weight the shape {shape} where it is {tuple(tensor.shape)}"
+        )
+    return tensor.contiguous()
+
+
+def _cut_config(whole: PreTrainedConfig, depth: int, way: _Way) -> PreTrainedConfig:
+    config = copy.deepcopy(whole)
     for name, value in list(vars(config).items()):
         if isinstance(value, (list, tuple)) and len(value) == depth and name != "architectures":
             setattr(config, name, value[: way.blocks])
@@ -129,22 +174,29 @@ def _shorter_config(source: PreTrainedModel, depth: int, way: _Way) -> PreTraine
     return config
 
 
-def _empty_model(source: PreTrainedModel, config: PreTrainedConfig) -> tuple[PreTrainedModel, Callable[[str], str]]:
-    """A model of the class that will be built when the folder is loaded, and its tensors' names in the source."""
+def _changed_settings(meant: PreTrainedConfig, read: PreTrainedConfig) -> list[str]:
+    """The settings that came out otherwise when a config was written and read again."""
+    before, after = meant.to_dict(), read.to_dict()
+    return sorted(name for name, value in before.items() if name in after and after[name] != value)
+
+
+def _classes(source: PreTrainedModel, config: PreTrainedConfig) -> list[tuple[PreTrainedModel, Callable[[str], str]]]:
+    """The empty model that is built when the folder is loaded, and its tensors' names in the source; none where that is
+    a model of another class."""
     same = AutoModel.from_config(config)
     if type(same) is type(source):
-        return same, lambda key: key
+        return [(same, lambda key: key)]
     with contextlib.suppress(ValueError):
         encoder = AutoModelForTextEncoding.from_config(config)
         if _holds(encoder, source):
             table = _name_of(source, source.get_input_embeddings())
-            return (
-                encoder,
-                lambda key: key.removeprefix("encoder.") if key.startswith("encoder.") else f"{table}.weight",
-            )
-    raise UnsupportedModelError(
-        f"{type(source).__name__} is a part of a model that transformers does not load on its own"
-    )
+            return [
+                (
+                    encoder,
+                    lambda key: key.removeprefix("encoder.") if key.startswith("encoder.") else f"{table}.weight",
+                )
+            ]
+    return []
 
 
 def _holds(model: PreTrainedModel, stack: PreTrainedModel) -> bool:

@@ -19,12 +19,13 @@ from layerscope.inputs.attention import check_bidirectional, first_token_sees_la
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
 from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
+from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
 from layerscope.inputs.padding import Probe, check_padding, find_lengths
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.standing import Standing
-from layerscope.inputs.weights import check_finite, check_keys, unused_keys
+from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, unused_keys
 
 _POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
 """Names of tables with a vector for each position; those of relative positions have no end."""
@@ -176,15 +177,20 @@ def _probing_errors(model: PreTrainedModel) -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnsupportedModelError(
-            f"{type(model).__name__} is not supported: reading {PROBE_TOKENS} tokens as asked failed ({text})"
+            f"{type(model).__name__} is not supported: it does not run on {PROBE_TOKENS} token ids and a mask alone "
+            f"(its own code says: {text})"
         ) from error
 
 
 def _from_pretrained(
     spec: ModelSpec, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, attentions: bool
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
 
+    code = {"trust_remote_code": spec.trust_remote_code}
+    config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
+    if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
+        require_text_class(config, spec.name)
     options: dict[str, object] = {
         "dtype": dtype,
         "trust_remote_code": spec.trust_remote_code,
@@ -200,6 +206,13 @@ def _from_pretrained(
     model, info = AutoModel.from_pretrained(checkpoint.source, **checkpoint.options, **options)
     if not callable(model) or not hasattr(model, "config"):
         raise UnsupportedModelError(f"{type(model).__name__} is not a text model: expected one with hidden states")
+    info["missing_keys"] = drawn_keys(model, info["missing_keys"])
+    named = named_class(config)
+    if info["missing_keys"] and named is not None and named is not type(model):
+        # Some classes with a head call the parts otherwise than the headless class, which then finds none of them.
+        whole, of_whole = named.from_pretrained(checkpoint.source, **checkpoint.options, **options)
+        if not of_whole["missing_keys"]:
+            model, info = whole, of_whole
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
     model.config.use_cache = False
     _text_config(model).use_cache = False
@@ -237,10 +250,12 @@ def stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
                 f"{type(model).__name__} has an encoder and a decoder, and their layers are not one sequence: "
                 "say which with part=encoder or part=decoder"
             )
-        return model.get_encoder() if spec.part == "encoder" else model
+        stack = model.get_encoder() if spec.part == "encoder" else model
+        return without_head(stack, f"the {spec.part} of {type(model).__name__}")
     if spec.part is not None:
         raise UserError(f"{type(model).__name__} has one stack of layers: leave out part={spec.part}")
-    return model if _text_config(model) is model.config else model.get_decoder()
+    stack = model if _text_config(model) is model.config else model.get_decoder()
+    return without_head(stack, f"the language model of {type(model).__name__}")
 
 
 def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
@@ -251,6 +266,7 @@ def _checked_parts(
     model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
 ) -> tuple[Parts, Lengths, list[str]]:
     config = _text_config(model)
+    require_ids_alone(model, config)
     vocab, device = _table_rows(model), _input_device(model)
     ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
     notes: list[str] = []
@@ -276,10 +292,18 @@ def _checked_parts(
     return parts, lengths, notes + why
 
 
-def _table_rows(model: nn.Module) -> int:
+def _embedding(model: PreTrainedModel) -> nn.Module:
+    try:
+        table: nn.Module = model.get_input_embeddings()
+    except NotImplementedError:  # transformers looks for the table by its usual names
+        table = next((module for module in model.modules() if isinstance(module, nn.Embedding)), model)
+    return table
+
+
+def _table_rows(model: PreTrainedModel) -> int:
     """How many ids have an embedding: the table's rows, which the config's vocab_size may not equal."""
-    table = model.get_input_embeddings()  # type: ignore[operator]
-    rows = getattr(table, "num_embeddings", None) or table.weight.shape[0]
+    table = _embedding(model)
+    rows = getattr(table, "num_embeddings", None) or next(table.parameters()).shape[0]
     return int(rows)
 
 
@@ -292,11 +316,11 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
 
 def _input_device(model: PreTrainedModel) -> torch.device:
     """Where the embeddings are; where accelerate keeps them off the devices, where it computes them."""
-    table = model.get_input_embeddings()
+    table = _embedding(model)
     hook = getattr(table, "_hf_hook", None)
     if hook is not None and getattr(hook, "execution_device", None) is not None:
         return torch.device(hook.execution_device)
-    device: torch.device = table.weight.device
+    device: torch.device = next(table.parameters()).device
     return device
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from layerscope.errors import RunFailedError, UserError
 
@@ -138,6 +140,28 @@ def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: 
             f"the checkpoint of {name} does not hold {lost[0]} ({len(lost)} weights of {type(model).__name__} are "
             "missing and would be random): give a checkpoint of the whole model"
         )
+
+
+def drawn_keys(model: PreTrainedModel, missing: Iterable[str]) -> set[str]:
+    """Those of the missing weights that were drawn at random or set to a constant.
+
+    The others follow from the config, as tables of sines do, and some classes do not save them: a second copy of their
+    module, initialised from another place of the generator, holds the same numbers, and not one number throughout.
+    """
+    return {key for key in missing if not _follows_from_config(model, key)}
+
+
+def _follows_from_config(model: PreTrainedModel, key: str) -> bool:
+    owner, _, leaf = key.rpartition(".")
+    table = model.get_parameter_or_buffer(key)
+    if table.is_meta or table.numel() < 2 or bool((table == table.flatten()[0]).all()):
+        return False
+    again = copy.deepcopy(model.get_submodule(owner))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        getattr(again, leaf).fill_(torch.nan)
+        torch.rand(1)
+        model._init_weights(again)
+        return torch.equal(getattr(again, leaf), table)
 
 
 def unused_keys(model: nn.Module, unexpected: Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,99 @@
+"""Which class transformers makes of a config, and whether it reads text; asked before any weights are read."""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+from layerscope.errors import UnsupportedModelError
+
+
+def headless_class(config: PreTrainedConfig) -> type | None:
+    """The class that `AutoModel` makes of a config; None where there is none."""
+    try:
+        found = MODEL_MAPPING[type(config)]
+    except (KeyError, ValueError):  # ValueError: transformers names a class that it does not have
+        return None
+    kind: type | None = found[0] if isinstance(found, tuple) else found
+    return kind
+
+
+def require_text_class(config: PreTrainedConfig, name: str) -> None:
+    """Refuse a model that reads no text, or that transformers has no headless class for.
+
+    Args:
+        config: the model's config.
+        name: what the user calls the model.
+
+    Raises:
+        UnsupportedModelError: there is no such class, or it takes no token ids.
+    """
+    kind = headless_class(config)
+    if kind is None:
+        raise UnsupportedModelError(
+            f"{name!r} is of the type {config.model_type!r}, which transformers has no model without a head for "
+            "(AutoModel does not know it), so its layers cannot be read on their own"
+        )
+    modalities = getattr(kind, "input_modalities", "text")
+    reads = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    takes_ids = "input_ids" in inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
+    if "text" not in reads or not takes_ids:
+        other = [each for each in reads if each != "text"]
+        given = getattr(kind, "main_input_name", "input_ids")
+        what = f"{', '.join(other)}, not text" if other else f"{given}, not token ids"
+        raise UnsupportedModelError(f"{kind.__name__} is no text model: it reads {what}")
+
+
+def named_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """The class that a checkpoint says it was saved from; None where it says nothing or transformers has no such class."""
+    import transformers
+
+    found = getattr(transformers, (config.architectures or [""])[0] or " ", None)
+    return found if isinstance(found, type) and issubclass(found, PreTrainedModel) else None
+
+
+def without_head(stack: nn.Module, name: str) -> PreTrainedModel:
+    """A stack that reads token ids, without a next-token head around it.
+
+    Args:
+        stack: what a composite model calls its encoder or decoder.
+        name: what to call it in an error.
+
+    Raises:
+        UnsupportedModelError: it is no model of its own.
+    """
+    while isinstance(stack, PreTrainedModel):
+        inside = [child for child in stack.children() if isinstance(child, PreTrainedModel)]
+        if stack.get_output_embeddings() is None or len(inside) != 1:
+            return stack
+        stack = inside[0]
+    raise UnsupportedModelError(
+        f"{name} is not supported: it is no model of its own in transformers ({type(stack).__name__}), so nothing says "
+        "how deep it is"
+    )
+
+
+def require_ids_alone(stack: PreTrainedModel, config: PreTrainedConfig) -> None:
+    """Refuse a stack that cannot run on token ids and a mask alone, or whose config does not say how.
+
+    Raises:
+        UnsupportedModelError: other inputs are required, or the config names no vocabulary or depth.
+    """
+    name = type(stack).__name__
+    others = [
+        parameter.name
+        for parameter in inspect.signature(stack.forward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in {"input_ids", "attention_mask"}
+    ]
+    if others:
+        raise UnsupportedModelError(f"{name} is not supported: beside token ids it needs {', '.join(others)}")
+    for needed, why in (("vocab_size", "which token ids it reads"), ("num_hidden_layers", "how deep it is")):
+        if not isinstance(getattr(config, needed, None), int):
+            raise UnsupportedModelError(
+                f"{name} is not supported: its config has no {needed} and so does not say {why}"
+            )

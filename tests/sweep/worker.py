@@ -1,0 +1,65 @@
+"""Model types checked in a process of its own: one that hangs or dies takes no other with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+SECONDS = 60.0
+"""A type takes a second or two."""
+
+
+def _serve(pipe: Connection) -> None:
+    import logging
+    import warnings
+
+    from tests.sweep.check import check_type
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    while (model_type := pipe.recv()) is not None:
+        pipe.send(check_type(model_type))
+
+
+class Worker:
+    """A process that checks one model type at a time and is replaced when it gives no answer."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def check(self, model_type: str) -> list[dict[str, Any]]:
+        """The outcomes of a model type."""
+        try:
+            self.pipe.send(model_type)
+            if self.pipe.poll(self.seconds):
+                outcomes: list[dict[str, Any]] = self.pipe.recv()
+                return outcomes
+            reason = f"no answer within {self.seconds:.0f} s"
+        except (EOFError, OSError):
+            self.process.join(self.seconds)
+            reason = f"its process ended with code {self.process.exitcode}"
+        self.close()
+        self._start()
+        return [{"model_type": model_type, "part": None, "result": "crashed", "reason": reason, "export": ""}]
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
