@@ -14,6 +14,7 @@ from itertools import chain
 import torch
 
 from layerscope.inputs.models import LoadedModel
+from layerscope.states.threads import use_one_thread
 
 Work = Callable[[LoadedModel], None]
 
@@ -93,4 +94,4 @@ def twins(model: LoadedModel, n: int) -> list[LoadedModel]:
 
 @functools.cache
 def _pool(process: int, cores: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork inherits the cache, not the threads)
-    return ThreadPoolExecutor(cores, "layerscope-pass", initializer=lambda: torch.set_num_threads(1))
+    return ThreadPoolExecutor(cores, "layerscope-pass", initializer=use_one_thread)
