@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test quick check bench clean
+.PHONY: setup demo test portable quick check bench clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The tests that depend on the processor's arithmetic, under other instruction sets and numbers of threads.
+portable: setup
+	.ci/portable $(BIN)/python
 
 quick: setup
 	$(BIN)/python -m pytest -m "not slow"

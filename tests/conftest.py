@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from layerscope.inputs.models import LoadedModel, load_model
 settings.register_profile("layerscope", deadline=None)
 settings.load_profile("layerscope")
 
-# The models are tiny: threads cost more than they save.
-torch.set_num_threads(1)
+# The models are tiny: threads cost more than they save. `make portable` sets other numbers.
+torch.set_num_threads(int(os.environ.get("LAYERSCOPE_TEST_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")

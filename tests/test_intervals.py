@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from layerscope.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
 
@@ -27,6 +28,17 @@ def test_bootstrap_agrees_with_scipy():
     theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
     error = values.std() / np.sqrt(80)
     assert ours == pytest.approx([theirs.low, theirs.high], abs=0.15 * error)
+
+
+@pytest.mark.arithmetic
+def test_an_interval_has_the_same_bits_alone_and_beside_others_on_any_number_of_threads():
+    weights = bootstrap_weights(301, 1000, 0)
+    values = np.random.default_rng(0).normal(size=(40, 301))
+    values[3, 5] = np.nan
+    alone = np.concatenate([bootstrap_means(row[None], weights) for row in values])
+    for number in (1, 2, 4):
+        with threadpool_limits(limits=number):
+            assert np.array_equal(bootstrap_means(values, weights), alone)
 
 
 def test_nan_items_stay_out_of_the_mean_and_of_the_samples():

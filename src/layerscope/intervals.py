@@ -55,7 +55,8 @@ def bootstrap_means(
     Source: Efron & Tibshirani 1993, chapter 13.
     """
     present = np.isfinite(values)
-    totals = np.where(present, values, 0.0) @ weights.T
+    # Not BLAS, whose last bits depend on how many rows there are beside a row, and on its threads.
+    totals = np.einsum("in,jn->ij", np.where(present, values, 0.0), weights)
     counts = present.astype(np.float64) @ weights.T
     means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
     ends = np.full((values.shape[0], 2), np.nan)

@@ -10,7 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 from tests.metrics import reference
+from tests.metrics.inputs import threads
+from threadpoolctl import threadpool_limits
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
@@ -69,6 +72,21 @@ def test_every_key_stands_once_and_every_missing_value_has_a_reason(full_run):
     assert layers.filter(~pl.col("value").is_nan() & pl.col("value").is_infinite()).is_empty()
     assert set(layers["layer"]) == {0, 1, 2, 3}
     assert layers["depth"].to_list() == pytest.approx((layers["layer"] / 3).to_list())
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_number_of_a_run_has_the_same_bits_on_any_number_of_threads(tiny_spec, tmp_path, dtype):
+    spec = tiny_spec(n=9, views=2, alphas="1,2")
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
+    found = []
+    for number in (1, 2, 4):
+        with threads(number), threadpool_limits(limits=number, user_api="blas"):
+            run = measure_spec(spec, tmp_path / str(number))
+        found.append((run.layers, run.prompts))
+    for layers, prompts in found[1:]:
+        assert_frame_equal(layers, found[0][0], check_exact=True)
+        assert_frame_equal(prompts, found[0][1], check_exact=True)
 
 
 def test_normalised_entropies_are_shares(full_run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 
 import torch
 
@@ -38,6 +39,23 @@ def ragged(lengths, dim, seed=0, garbage=math.nan):
     for row, states in zip(batch, alone, strict=True):
         row[: len(states)] = states
     return batch, torch.tensor(lengths), alone
+
+
+def elsewhere(tensor, elements):
+    """The same numbers, some elements behind where a fresh tensor would begin."""
+    place = torch.empty(tensor.numel() + elements, dtype=tensor.dtype)[elements:].view(tensor.shape)
+    return place.copy_(tensor)
+
+
+@contextmanager
+def threads(number):
+    """Torch on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def leave_out(prompts, groups):

@@ -3,13 +3,13 @@ import torch
 from tests.metrics import reference
 from tests.metrics.inputs import leave_out, normal
 
-from layerscope.metrics.alpha_req import alpha_req, alpha_req_of_subsets, decay_of_eigenvalues
+from layerscope.metrics.alpha_req import alpha_req, alpha_req_of_subsets, decays
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0, 2.5])
 def test_a_power_law_has_its_exponent(alpha):
     spectrum = torch.arange(1, 81, dtype=torch.float64) ** -alpha
-    assert decay_of_eigenvalues(spectrum[None] * 7, torch.tensor([80])).item() == pytest.approx(alpha, abs=1e-12)
+    assert decays([spectrum * 7], torch.tensor([80])).item() == pytest.approx(alpha, abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (150, 130), (40, 60)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.metrics.inputs import leave_out, normal, ragged
+from tests.metrics.inputs import elsewhere, leave_out, normal, ragged, threads
 
 from layerscope.metrics import alpha_req, anisotropy, curvature, dime, effective_rank, entropy, infonce, lidar, sink
 from layerscope.metrics.catalogue import METRICS, unit_of
@@ -85,6 +85,7 @@ def test_every_metric_has_a_line_that_says_how_a_caller_writes_it():
     assert not missing, "add the metric to DIRECT, as docs/adding-a-metric.md says"
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(("metric", "setting"), ROWS, ids=IDS)
 def test_a_row_of_the_catalogue_is_the_public_function(metric, setting):
     found = metric.values(source_of(metric), setting)
@@ -103,6 +104,68 @@ def test_a_row_of_the_catalogue_is_the_public_function(metric, setting):
     low, high = (0.0, 1.0) if setting.normalization == "max" else (metric.low, metric.high)
     assert low is None or (found >= low - 1e-9).all()
     assert high is None or (found <= high + 1e-9).all()
+
+
+def bits(source, shape):
+    """The values of every row of the catalogue, and NaN as a number that is equal to itself."""
+    rows = [(m, s) for m in METRICS.values() for s in settings(m, ("all",), (0.5, 1.0, 1.5, 2.0, math.inf), ("none",))]
+    return {
+        (metric.name, setting): metric.values(source, setting).nan_to_num(-7.0).tolist()
+        for metric, setting in rows
+        if metric.shape == shape
+    }
+
+
+# Sums of few and of many numbers, prompts longer and shorter than wide, and a width that no vector register divides.
+@pytest.mark.arithmetic
+@pytest.mark.parametrize(
+    ("lengths", "dim"), [([130, 100, 37, 1, 9], 96), ([300, 128, 77], 64), ([109, 60], 577), ([9, 6, 5], 7)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_prompt_has_the_same_bits_alone_in_any_batch_at_any_place_on_any_number_of_threads(lengths, dim, dtype):
+    def read(states, counts, attentions):
+        return bits(TokenStates(states, counts, attentions=attentions), "tokens dim")
+
+    scale = torch.linspace(0.1, 3, dim)
+    alone = [(normal(n, dim, seed=n).float() * scale + normal(dim, seed=9).float()).to(dtype) for n in lengths]
+    weights = [normal(3, n, n, seed=n).softmax(-1).float() for n in lengths]
+    batch = torch.full((len(lengths), max(lengths), dim), math.nan, dtype=dtype)
+    attentions = torch.full((len(lengths), 3, max(lengths), max(lengths)), math.nan)
+    for row, (states, own) in enumerate(zip(alone, weights, strict=True)):
+        batch[row, : len(states)] = states
+        attentions[row, :, : len(states), : len(states)] = own
+    with threads(1):
+        expected = [read(z[None], None, own[None]) for z, own in zip(alone, weights, strict=True)]
+    for number in (1, 2, 4):
+        with threads(number):
+            together = read(batch, torch.tensor(lengths), attentions)
+            moved = read(elsewhere(batch, 3), torch.tensor(lengths), elsewhere(attentions, 1))
+            lone = [read(elsewhere(z[None], 5), None, own[None]) for z, own in zip(alone, weights, strict=True)]
+        for place, own in enumerate(expected):
+            for key, (value,) in own.items():
+                assert together[key][place] == value, (key, number)
+                assert moved[key][place] == value, (key, number)
+                assert lone[place][key] == [value], (key, number)
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize(("prompts", "dim"), [(24, 30), (128, 96), (60, 577), (280, 65)])
+def test_vectors_have_the_same_bits_at_any_place_beside_any_subset_on_any_number_of_threads(prompts, dim):
+    pooled = normal(prompts, dim, dtype=torch.float32) + 1
+    views = (normal(prompts, 1, dim) + 0.4 * normal(prompts, 3, dim, seed=2)).float()
+    subsets = [torch.arange(prompts), *leave_out(prompts, 3)]
+
+    def read(pooled, views, subsets):
+        found = bits(PooledVectors(pooled, subsets), "prompts dim")
+        return found | bits(ViewVectors(views, subsets), "prompts views dim")
+
+    with threads(1):
+        expected = read(pooled, views, subsets)
+        assert read(pooled, views, subsets[1:2]) == {key: values[1:2] for key, values in expected.items()}
+    for number in (1, 2, 4):
+        with threads(number):
+            assert read(elsewhere(pooled, 3), elsewhere(views, 5), subsets) == expected
+            assert read(elsewhere(pooled.double(), 1), elsewhere(views.double(), 3), subsets) == expected
 
 
 def bad_data(metric):

@@ -102,6 +102,7 @@ def test_nan_with_a_reason(dtype):
     assert curvature_reason(zigzag(5)) == ""
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("garbage", [math.nan, 1e38])
 def test_a_prompt_of_a_batch_has_the_bits_it_has_alone(steps, garbage):

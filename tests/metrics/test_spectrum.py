@@ -191,6 +191,7 @@ def test_collision_entropy_of_released_is_refused():
 # Batches
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("garbage", [math.nan, 1e30, 7.0])
 def test_a_prompt_of_a_batch_has_the_bits_it_has_alone(variant, garbage):

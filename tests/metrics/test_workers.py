@@ -2,10 +2,10 @@ import threading
 
 import pytest
 import torch
-from tests.metrics.inputs import normal
+from tests.metrics.inputs import normal, threads
 
 from layerscope.metrics.spectrum import eigenvalues
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import on_one_thread, parallel_map
 
 
 def test_results_come_in_order_and_an_empty_list_is_fine():
@@ -14,38 +14,36 @@ def test_results_come_in_order_and_an_empty_list_is_fine():
 
 
 def test_a_worker_computes_on_one_thread_and_leaves_the_main_thread_alone():
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        seen = parallel_map(lambda _: (torch.get_num_threads(), threading.current_thread().name), list(range(8)))
-        assert {threads for threads, _ in seen} == {1}
-        assert all(name.startswith("layerscope") for _, name in seen)
+    def where(_=None):
+        return torch.get_num_threads(), threading.current_thread().name
+
+    with threads(2):
+        for seen in (parallel_map(where, list(range(8))), parallel_map(where, [1]), [on_one_thread(where)]):
+            assert {number for number, _ in seen} == {1}
+            assert all(name.startswith("layerscope") for _, name in seen)
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_a_thread_with_one_core_is_its_own_worker():
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         assert set(parallel_map(lambda _: threading.current_thread(), [1, 2])) == {threading.current_thread()}
-    finally:
-        torch.set_num_threads(before)
 
 
+def test_a_worker_may_hand_out_work_itself():
+    with threads(2):
+        found = parallel_map(lambda item: parallel_map(lambda other: item * other, [1, 2]), [1, 2, 3])
+    assert found == [[1, 2], [2, 4], [3, 6]]
+
+
+@pytest.mark.arithmetic
 def test_threaded_eigenvalues_have_the_bits_of_serial_ones():
     states = normal(9, 60, 80, dtype=torch.float32)
-    threads = torch.get_num_threads()
     found = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
+    for count in (1, 2, 3):
+        with threads(count):
             found.append(eigenvalues(states))
-        torch.set_num_threads(1)
+    with threads(1):
         serial = torch.stack([torch.linalg.eigvalsh(z @ z.mT).double().flip(0).clamp(min=0) for z in states])
-    finally:
-        torch.set_num_threads(threads)
     assert all(torch.equal(one, serial) for one in found)
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from tests.families import FAMILIES
 
+from layerscope.config import ModelSpec
+from layerscope.inputs.models import load_model
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import run_passes, shares_cores, twins
@@ -53,6 +55,31 @@ def test_states_equal_those_of_one_pass_after_the_other(family_model, name):
     assert beside.keys() == alone.keys()
     for key, states in alone.items():
         torch.testing.assert_close(beside[key], states, rtol=0, atol=1e-5)
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "float32") for name in FAMILIES), ("llama", "bfloat16"), ("bert", "bfloat16")]
+)
+def test_a_batch_has_the_same_bits_alone_and_beside_others_on_any_number_of_cores(
+    family_model, family_folder, name, dtype
+):
+    model = family_model(name)
+    if dtype == "bfloat16":
+        model = load_model(ModelSpec(name=str(family_folder(name)), part=FAMILIES[name].part, dtype="bfloat16"))
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randint(5, 90, (length,), generator=generator).tolist() for length in range(3, 20)]
+    batches = make_batches(tokens, 40, model.pad_id)
+    found = []
+    for cores in (1, 2, 4):
+        torch.set_num_threads(cores)
+        beside, alone = {}, {}
+        list(run_passes(model, [partial(_collect, batch, beside, place) for place, batch in enumerate(batches)]))
+        for place in (0, len(batches) // 2):
+            list(run_passes(model, [partial(_collect, batches[place], alone, place)]))
+        found.append(beside)
+        assert all(torch.equal(beside[key], states) for key, states in alone.items())
+    assert all(torch.equal(one[key], states) for one in found for key, states in found[0].items())
 
 
 def _collect(batch, found, place, model):

@@ -21,6 +21,20 @@ def example(seed, lengths, filler, dtype=torch.float32):
     return states, torch.tensor(lengths)
 
 
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("length", "dim"), [(7, 5), (60, 577), (130, 96)])
+def test_a_prompt_has_the_bits_it_has_alone_whatever_the_padding_and_its_place(length, dim, dtype, pooling):
+    states = torch.randn(length, dim, generator=torch.Generator().manual_seed(0)).to(dtype)
+    alone = pool(states[None], torch.tensor([length]), pooling)
+    for padding in (0, 1, 33, 700):
+        batch = torch.full((3, length + padding, dim), torch.nan, dtype=dtype)
+        batch[:, :length] = states
+        found = pool(batch, torch.tensor([length] * 3), pooling)
+        assert all(torch.equal(row, alone[0]) for row in found)
+
+
 def reference(states, lengths, pooling):
     rows = []
     for state, length in zip(states.double().numpy(), lengths.tolist(), strict=True):

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_sizes
+from layerscope.metrics.spectrum import spectrum_values
+from layerscope.metrics.subsets import everything, subset_sizes, subset_spectra
 
 # Ranks (from 1) that the line is fitted to: past the few leading eigenvalues, before the noise of a finite sample.
 FIT_RANGE = (11, 100)
@@ -51,23 +52,23 @@ def alpha_req_of_subsets(
     if not 1 <= fit_range[0] < fit_range[1]:
         raise ValueError(f"expected a fit range of ranks 1 <= first < last, got {fit_range}")
     ranks = (subset_sizes(subsets) - 1).clamp(max=pooled.shape[-1])
-    return decay_of_eigenvalues(subset_eigenvalues(pooled, subsets, variant="centered"), ranks, fit_range)
+    return decays(subset_spectra(pooled, subsets, variant="centered"), ranks, fit_range)
 
 
-def decay_of_eigenvalues(
-    spectra: Float64[Tensor, "some k"], ranks: Int64[Tensor, " some"], fit_range: tuple[int, int] = FIT_RANGE
-) -> Float64[Tensor, " some"]:
-    """Decay exponent of descending eigenvalues, of which the first `ranks` of each row can be non-zero."""
-    slopes = [_slope(row[: int(rank)], fit_range) for row, rank in zip(spectra, ranks, strict=True)]
-    return torch.tensor(slopes, dtype=torch.float64)
+def decays(
+    spectra: Sequence[Float64[Tensor, " _"]], ranks: Int64[Tensor, " spectra"], fit_range: tuple[int, int] = FIT_RANGE
+) -> Float64[Tensor, " spectra"]:
+    """Decay exponent of each spectrum's descending eigenvalues, of which the first `ranks` can be non-zero."""
+    fitted = [own[: int(rank)] for own, rank in zip(spectra, ranks, strict=True)]
+    return spectrum_values(fitted, lambda own: _slope(own, fit_range))
 
 
-def _slope(values: Float64[Tensor, " k"], fit_range: tuple[int, int]) -> float:
+def _slope(values: Float64[Tensor, " k"], fit_range: tuple[int, int]) -> Float64[Tensor, ""]:
     first, last = fit_range
     fitted = values[first - 1 : last]
     if fitted.shape[0] < _LEAST_POINTS or not bool((fitted > _ZERO * values[0]).all()):
-        return math.nan
+        return torch.tensor(math.nan, dtype=torch.float64)
     rank = torch.arange(first, first + fitted.shape[0], dtype=torch.float64)
     weight = (1 / rank) / (1 / rank).sum()
     x = rank.log() - (weight * rank.log()).sum()
-    return -float((weight * x * fitted.log()).sum() / (weight * x * x).sum())
+    return -(weight * x * fitted.log()).sum() / (weight * x * x).sum()

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from layerscope.metrics.products import aligned
 from layerscope.metrics.spectrum import Variant, unit, vary
 from layerscope.metrics.subsets import everything
+from layerscope.metrics.workers import parallel_map
 
 
 def anisotropy(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") -> Float64[Tensor, ""]:
@@ -35,8 +37,9 @@ def anisotropy_of_subsets(
     pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`anisotropy` of each subset of the prompts."""
-    vectors = pooled.cpu().to(torch.float64)
-    return torch.tensor([_mean_cosine(vectors[kept], variant) for kept in subsets], dtype=torch.float64)
+    vectors = aligned(pooled.cpu(), torch.float64)
+    found = parallel_map(lambda kept: _mean_cosine(vectors[kept], variant), list(subsets))
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _mean_cosine(vectors: Float64[Tensor, "prompts dim"], variant: Variant) -> float:

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from layerscope.metrics.products import aligned
 from layerscope.metrics.prompts import split_prompts
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import on_one_thread, parallel_map
 
 # Per point of a path: its squared norm, its inner product with the next point, and with the one after that.
 Bands = Float64[np.ndarray, "3 _"]
@@ -86,7 +87,7 @@ def curvature_and_skipped(
 def path_bands(path: Float[Tensor, "points dim"]) -> Bands:
     """The main diagonal and the two beside it of a path's Gram matrix."""
     points, dim = path.shape
-    path = path if path.dtype == torch.float64 else path.to(torch.float32)
+    path = aligned(path, path.dtype if path.dtype == torch.float64 else torch.float32)
     if points <= dim:
         return gram_bands(path @ path.mT)
     bands = np.zeros((3, points))
@@ -113,6 +114,10 @@ def paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Band
     |v_i|^2 = G[i, i] + G[i + 1, i + 1] - 2 G[i, i + 1], and the inner product of two neighbouring steps likewise: the
     Gram matrix that the entropy needs holds the curvature as well.
     """
+    return on_one_thread(lambda: _paths_of_bands(paths, bands))
+
+
+def _paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Bands]) -> Float64[Tensor, "paths two"]:
     counts = np.array([path.shape[0] for path in paths])
     stacked = np.zeros((3, len(paths), max(3, int(counts.max(initial=0)))))
     odd = []
@@ -135,10 +140,13 @@ def paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Band
     for row, places in _true_places(turns & ~(clear & (np.abs(cosine) <= _STRAIGHT))):
         cosine[row, places] = _exact_cosines(paths[row], places)
     known = turns.sum(-1)
-    angle = np.arccos(np.where(turns, cosine, 1.0)).sum(-1) / np.where(known, known, np.nan)
+    angles = np.arccos(np.where(turns, cosine, 1.0))
+    # Each over its own length: what longer paths add are zeros, but zeros change the order of a sum.
+    total = np.array([own[: max(0, count - 2)].sum() for own, count in zip(angles, counts.tolist(), strict=True)])
+    angle = total / np.where(known, known, np.nan)
     found = np.stack([angle, np.maximum(counts - 1, 0) - moved.sum(-1)], axis=-1)
     for row in odd:
-        found[row] = _exact_path(paths[row].cpu().to(torch.float64))
+        found[row] = _exact_path(aligned(paths[row].cpu(), torch.float64))
     return torch.from_numpy(found)
 
 

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from layerscope.metrics.prompts import stack_rows
 from layerscope.metrics.spectrum import renyi, shares
 from layerscope.metrics.subsets import everything
 from layerscope.metrics.views import ViewVariant, pair_gram, within_cosines
@@ -106,28 +105,32 @@ def dime_spectra(
     subsets: Sequence[Int64[Tensor, " _"]],
     permutations: Int64[Tensor, "permutations prompts"],
     variant: ViewVariant,
-) -> Float64[Tensor, "subsets pairings prompts"]:
-    """Eigenvalues of K1 * P K2 P^T, first for the true pairing, then for each permutation; zeros past a subset's size.
+) -> list[Float64[Tensor, "pairings _"]]:
+    """Eigenvalues of K1 * P K2 P^T of each subset, first for the true pairing, then for each permutation.
 
     NaN where a subset's views cannot be compared.
     """
-    prompts, pairings = gram.shape[1], permutations.shape[0] + 1
 
     def spectra(kept: Tensor) -> Tensor:
         cosines = within_cosines(gram, kept, variant)
         if cosines is None:
-            return torch.full((pairings, prompts), torch.nan, dtype=torch.float64)
+            return torch.full((permutations.shape[0] + 1, 1), torch.nan, dtype=torch.float64)
         first, second = cosines
         orders = torch.cat((torch.arange(kept.shape[0])[None], restrict_permutation(permutations, kept)))
         # One pairing at a time: eleven matrices of the prompts' size are more than all else in memory.
         values = [torch.linalg.eigvalsh(first * second[order[:, None], order]) for order in orders]
-        return stack_rows([found.double().clamp(min=0) for found in values], prompts)
+        return torch.stack(values).double().clamp(min=0)
 
-    return torch.stack(parallel_map(spectra, list(subsets)))
+    return parallel_map(spectra, list(subsets))
 
 
-def dime_of_spectra(spectra: Float64[Tensor, "subsets pairings prompts"], alpha: float) -> Dime:
-    """DiME from the eigenvalues of the true pairing (first) and of the random ones."""
-    entropy = renyi(shares(spectra), alpha)
-    random = entropy[:, 1:]
-    return Dime(random.mean(-1) - entropy[:, 0], random.std(-1) / random.shape[-1] ** 0.5)
+def dime_of_spectra(spectra: Sequence[Float64[Tensor, "pairings _"]], alpha: float) -> Dime:
+    """DiME of each subset from the eigenvalues of the true pairing (first) and of the random ones."""
+
+    def estimate(own: Tensor) -> tuple[Tensor, Tensor]:
+        entropy = renyi(shares(own), alpha)
+        random = entropy[1:]
+        return random.mean() - entropy[0], random.std() / random.shape[0] ** 0.5
+
+    values, errors = zip(*parallel_map(estimate, spectra), strict=True)
+    return Dime(torch.stack(values), torch.stack(errors))

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
-from layerscope.metrics.spectrum import Variant, eigenvalues, shares
-from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_sizes
+from layerscope.metrics.prompts import split_prompts
+from layerscope.metrics.spectrum import Variant, prepare_prompts, prompt_spectra, shares, spectrum_values
+from layerscope.metrics.subsets import everything, subset_spectra
 
 RANKME_EPSILON = 1e-7
 
@@ -39,13 +40,17 @@ def effective_rank(
 
     Paper: Roy & Vetterli 2007, definition 1. It uses singular values, not eigenvalues.
     """
-    return rank_of_eigenvalues(eigenvalues(states, lengths, variant=variant, precision="float64"))
+    prepared = prepare_prompts(split_prompts(states, lengths), variant, "float64")
+    return effective_ranks(prompt_spectra(prepared, variant)).reshape(states.shape[:-2])
 
 
-def rank_of_eigenvalues(spectra: Float64[Tensor, "*prompts k"]) -> Float64[Tensor, "*prompts"]:
-    """Effective rank from the eigenvalues of the Gram matrix, the squared singular values."""
-    q = shares(spectra.sqrt())
-    return (-torch.xlogy(q, q).sum(-1)).exp()
+def effective_ranks(spectra: Sequence[Float64[Tensor, " _"]]) -> Float64[Tensor, " spectra"]:
+    """Effective rank from each spectrum of the Gram matrix, the squared singular values; NaN for an empty one."""
+    return spectrum_values(spectra, lambda own: _exp_entropy(shares(own.sqrt())))
+
+
+def _exp_entropy(p: Float64[Tensor, " k"]) -> Float64[Tensor, ""]:
+    return (-torch.xlogy(p, p).sum()).exp()
 
 
 def dataset_effective_rank(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") -> Float64[Tensor, ""]:
@@ -69,7 +74,7 @@ def dataset_effective_rank_of_subsets(
     pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`dataset_effective_rank` of each subset of the prompts, from one Gram matrix."""
-    return rank_of_eigenvalues(subset_eigenvalues(pooled, subsets, variant=variant))
+    return effective_ranks(subset_spectra(pooled, subsets, variant=variant))
 
 
 def rankme(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") -> Float64[Tensor, ""]:
@@ -94,12 +99,9 @@ def rankme_of_subsets(
     pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
 ) -> Float64[Tensor, " subsets"]:
     """`rankme` of each subset of the prompts, from one Gram matrix."""
-    sides = subset_sizes(subsets).clamp(max=pooled.shape[-1])
-    return rankme_of_eigenvalues(subset_eigenvalues(pooled, subsets, variant=variant), sides)
+    return rankmes(subset_spectra(pooled, subsets, variant=variant))
 
 
-def rankme_of_eigenvalues(spectra: Float64[Tensor, "*some k"], sides: Int[Tensor, "*some"]) -> Float64[Tensor, "*some"]:
-    """RankMe from eigenvalues, of which the first `sides` of each row are the matrix's own."""
-    own = torch.arange(spectra.shape[-1]) < sides.unsqueeze(-1)
-    p = (shares(spectra.sqrt()) + RANKME_EPSILON).where(own, 0.0)
-    return (-torch.xlogy(p, p).sum(-1)).exp()
+def rankmes(spectra: Sequence[Float64[Tensor, " _"]]) -> Float64[Tensor, " spectra"]:
+    """RankMe of each spectrum of all k eigenvalues; NaN for an empty one."""
+    return spectrum_values(spectra, lambda own: _exp_entropy(shares(own.sqrt()) + RANKME_EPSILON))

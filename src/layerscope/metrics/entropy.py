@@ -10,8 +10,17 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from layerscope.config import Normalization, Precision
-from layerscope.metrics.spectrum import Variant, collision_entropy, eigenvalues, renyi, shares
-from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_sizes
+from layerscope.metrics.prompts import split_prompts
+from layerscope.metrics.spectrum import (
+    Variant,
+    collision_entropy,
+    prepare_prompts,
+    prompt_spectra,
+    renyi,
+    shares,
+    spectrum_values,
+)
+from layerscope.metrics.subsets import everything, subset_sizes, subset_spectra
 
 LOGDET_RIDGE = 1e-8
 
@@ -51,11 +60,16 @@ def prompt_entropy(
     if alpha == 2 and variant != "released":
         entropy = collision_entropy(states, lengths, variant=variant, precision=precision)
     else:
-        needed = precision_for(alpha, precision)
-        entropy = renyi(shares(eigenvalues(states, lengths, variant=variant, precision=needed)), alpha)
+        prepared = prepare_prompts(split_prompts(states, lengths), variant, precision_for(alpha, precision))
+        entropy = entropies(prompt_spectra(prepared, variant), alpha).reshape(states.shape[:-2])
     tokens, dim = states.shape[-2:]
     rows = torch.full(states.shape[:-2], tokens) if lengths is None else lengths
     return entropy / normalizer(rows, dim, normalization)
+
+
+def entropies(spectra: Sequence[Float64[Tensor, " _"]], alpha: float) -> Float64[Tensor, " spectra"]:
+    """S_alpha of each spectrum from its own eigenvalues; NaN for an empty one."""
+    return spectrum_values(spectra, lambda own: renyi(shares(own), alpha))
 
 
 def precision_for(alpha: float, precision: Precision) -> Precision:
@@ -107,7 +121,7 @@ def dataset_entropy_of_subsets(
     normalization: Normalization = "none",
 ) -> Float64[Tensor, " subsets"]:
     """`dataset_entropy` of each subset of the prompts, from one Gram matrix."""
-    entropy = renyi(shares(subset_eigenvalues(pooled, subsets, variant=variant)), alpha)
+    entropy = entropies(subset_spectra(pooled, subsets, variant=variant), alpha)
     return entropy / normalizer(subset_sizes(subsets), pooled.shape[-1], normalization)
 
 
@@ -130,7 +144,9 @@ def normalizer(rows: Int[Tensor, "*prompts"], dim: int, normalization: Normaliza
     counts = rows.cpu().to(torch.float64)
     if normalization == "none":
         return torch.ones_like(counts)
-    log_rows, log_dim = counts.log(), torch.full_like(counts, math.log(dim) if dim else -math.inf)
+    logs = [math.log(count) if count else -math.inf for count in counts.flatten().tolist()]
+    log_rows = torch.tensor(logs, dtype=torch.float64).reshape(counts.shape)
+    log_dim = torch.full_like(counts, math.log(dim) if dim else -math.inf)
     largest = torch.minimum(log_rows, log_dim)
     divisors = {"max": largest, "logN": log_rows, "logD": log_dim, "logNlogD": log_rows * log_dim}
     divisor = divisors[normalization]
@@ -164,19 +180,16 @@ def logdet_entropy(
     Paper: arXiv 2412.09563, appendix D, which writes K = Z Z^T without a ridge: that determinant is 0 whenever T > D
     or a token repeats.
     """
-    spectra = eigenvalues(states, lengths, variant=variant, precision="float64")
-    tokens, dim = states.shape[-2:]
-    rows = torch.full(states.shape[:-2], tokens) if lengths is None else lengths
-    return logdet_of_eigenvalues(spectra, rows.clamp(max=dim), ridge)
+    prepared = prepare_prompts(split_prompts(states, lengths), variant, "float64")
+    return logdets(prompt_spectra(prepared, variant), ridge).reshape(states.shape[:-2])
 
 
-def logdet_of_eigenvalues(
-    spectra: Float64[Tensor, "*prompts k"], sides: Int[Tensor, "*prompts"], ridge: float = LOGDET_RIDGE
-) -> Float64[Tensor, "*prompts"]:
-    """LogDet entropy from eigenvalues, of which the first `sides` of each row are the matrix's own."""
-    sides = sides.to("cpu")
-    trace = spectra.sum(-1)
-    own = torch.arange(spectra.shape[-1]) < sides.unsqueeze(-1)
-    ridged = spectra + (ridge * trace / sides).unsqueeze(-1)
-    logdet = ridged.where(own, 1.0).log().sum(-1)
-    return (logdet - math.log(2)).where(trace > 0, math.nan)
+def logdets(spectra: Sequence[Float64[Tensor, " _"]], ridge: float = LOGDET_RIDGE) -> Float64[Tensor, " spectra"]:
+    """LogDet entropy of each spectrum of all k eigenvalues; NaN for an empty one."""
+
+    def logdet(own: Tensor) -> Tensor:
+        trace = own.sum()
+        value = (own + ridge * trace / own.shape[0]).log().sum() - math.log(2)
+        return value.where(trace > 0, math.nan)
+
+    return spectrum_values(spectra, logdet)

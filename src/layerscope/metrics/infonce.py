@@ -11,6 +11,7 @@ from torch import Tensor
 
 from layerscope.metrics.subsets import everything
 from layerscope.metrics.views import ViewVariant, pair_gram, subset_cosines
+from layerscope.metrics.workers import on_one_thread
 
 TEMPERATURE = 0.1
 _ROWS = 256
@@ -62,7 +63,8 @@ def infonce_of_gram(
     """`infonce_of_subsets` from the inner products of `views.pair_gram`."""
     if not temperature > 0:
         raise ValueError(f"expected a temperature above 0, got {temperature}")
-    losses = [_nt_xent(subset_cosines(gram, kept, variant), temperature) for kept in subsets]
+    # One subset after the other: each needs a matrix as large as the Gram matrix itself.
+    losses = on_one_thread(lambda: [_nt_xent(subset_cosines(gram, kept, variant), temperature) for kept in subsets])
     return torch.tensor(losses, dtype=torch.float64)
 
 

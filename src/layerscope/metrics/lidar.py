@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from layerscope.metrics.prompts import stack_rows
-from layerscope.metrics.spectrum import renyi, shares, unit
+from layerscope.metrics.entropy import entropies
+from layerscope.metrics.spectrum import unit
 from layerscope.metrics.subsets import everything
 from layerscope.metrics.views import ViewVariant
 from layerscope.metrics.workers import parallel_map
@@ -20,6 +20,8 @@ DELTA = 1e-4
 _CHOLESKY_LIMIT = 1e11
 # Prompts whose views are held in float64 at once.
 _TOGETHER = 16
+# Columns of the scatter that one worker sums, the same however many workers there are.
+_COLUMNS = 512
 
 
 def lidar(
@@ -55,7 +57,7 @@ def lidar_of_subsets(
     delta: float = DELTA,
 ) -> Float64[Tensor, " subsets"]:
     """`lidar` of each subset of the prompts; the scatter of the prompts left out is subtracted from the whole."""
-    return renyi(shares(lidar_eigenvalues(views, subsets, variant=variant, delta=delta)), 1.0)
+    return entropies(lidar_spectra(views, subsets, variant=variant, delta=delta), 1.0)
 
 
 def lidar_rank(
@@ -92,15 +94,15 @@ def lidar_rank_of_subsets(
     return lidar_of_subsets(views, subsets, variant=variant, delta=delta).exp()
 
 
-def lidar_eigenvalues(
+def lidar_spectra(
     views: Float[Tensor, "prompts views dim"],
     subsets: Sequence[Int64[Tensor, " _"]],
     *,
     variant: ViewVariant = "paper",
     delta: float = DELTA,
-) -> Float64[Tensor, "subsets k"]:
-    """Non-zero eigenvalues of W^(-1/2) B W^(-1/2) for each subset, k = min(prompts, dim); NaN where undefined."""
-    prompts, count, dim = views.shape
+) -> list[Float64[Tensor, " _"]]:
+    """Non-zero eigenvalues of W^(-1/2) B W^(-1/2) for each subset, min(n, dim) each; empty where undefined."""
+    count = views.shape[1]
     if count < 2:
         raise ValueError(f"expected 2 or more views a prompt, got {count}")
     if not delta > 0:
@@ -120,7 +122,7 @@ def lidar_eigenvalues(
         whole = torch.arange(kept.shape[0])
         return _eigenvalues(_Scatter(rows, usable[kept], scaled=False), whole, delta, centered=False)
 
-    return stack_rows(parallel_map(spectrum, list(subsets)), max(1, min(prompts, dim)))
+    return parallel_map(spectrum, list(subsets))
 
 
 class _Scatter:
@@ -135,9 +137,8 @@ class _Scatter:
         self.views = views
         self.scaled = scaled
         self.usable = usable
-        self.means = torch.cat(
-            [self._rows(some).mean(1) for some in torch.split(torch.arange(views.shape[0]), _TOGETHER)]
-        )
+        pieces = torch.split(torch.arange(views.shape[0]), _TOGETHER)
+        self.means = torch.cat(parallel_map(lambda some: self._rows(some).mean(1), pieces))
         self.total = self._sum(torch.arange(views.shape[0]))
 
     def residuals(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "some views dim"]:
@@ -167,11 +168,16 @@ class _Scatter:
         return unit(rows) if self.scaled else rows
 
     def _sum(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "dim dim"]:
-        scatter = torch.zeros(self.views.shape[-1], self.views.shape[-1], dtype=torch.float64)
-        for some in torch.split(which, _TOGETHER):
-            flat = self.residuals(some).flatten(0, 1)
-            scatter.addmm_(flat.mT, flat)
-        return scatter
+        dim = self.views.shape[-1]
+
+        def part(start: int) -> Tensor:
+            scatter = torch.zeros(min(_COLUMNS, dim - start), dim, dtype=torch.float64)
+            for some in torch.split(which, _TOGETHER):
+                flat = self.residuals(some).flatten(0, 1)
+                scatter.addmm_(flat[:, start : start + _COLUMNS].mT, flat)
+            return scatter
+
+        return torch.cat(parallel_map(part, range(0, dim, _COLUMNS)))
 
 
 def _eigenvalues(

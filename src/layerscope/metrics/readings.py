@@ -11,15 +11,15 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.config import Normalization
-from layerscope.metrics.alpha_req import decay_of_eigenvalues
+from layerscope.metrics.alpha_req import decays
 from layerscope.metrics.anisotropy import anisotropy_of_subsets
 from layerscope.metrics.curvature import curvature_reason
-from layerscope.metrics.effective_rank import rank_of_eigenvalues, rankme_of_eigenvalues
-from layerscope.metrics.entropy import logdet_of_eigenvalues, normalizer, precision_for
+from layerscope.metrics.effective_rank import effective_ranks, rankmes
+from layerscope.metrics.entropy import entropies, logdets, normalizer, precision_for
 from layerscope.metrics.infonce import infonce_chance
-from layerscope.metrics.sink import sink_rate
+from layerscope.metrics.sink import sink_rate, top_shares
 from layerscope.metrics.sources import PooledVectors, TokenStates, ViewVectors
-from layerscope.metrics.spectrum import Variant, degenerate_reason, renyi, shares
+from layerscope.metrics.spectrum import Variant, degenerate_reason
 from layerscope.metrics.views import ViewVariant, view_reason
 
 # One value a prompt (TokenStates) or a subset of the prompts (PooledVectors, ViewVectors).
@@ -56,24 +56,23 @@ def prompt_entropy(source: TokenStates, setting: Setting) -> Values:
     if alpha == 2 and variant != "released":
         entropy = source.collision_entropy(variant)
     else:
-        entropy = renyi(shares(source.eigenvalues(variant, precision_for(alpha, source.precision))), alpha)
+        entropy = entropies(source.spectra(variant, precision_for(alpha, source.precision)), alpha)
     return entropy / normalizer(source.lengths, source.states.shape[-1], cast(Normalization, setting.normalization))
 
 
 def logdet_entropy(source: TokenStates, setting: Setting) -> Values:
     """LogDet entropy of each prompt."""
-    sides = source.lengths.clamp(max=source.states.shape[-1])
-    return logdet_of_eigenvalues(source.eigenvalues(_spectral(setting), "float64"), sides)
+    return logdets(source.spectra(_spectral(setting), "float64"))
 
 
 def effective_rank(source: TokenStates, setting: Setting) -> Values:
     """Effective rank of each prompt."""
-    return rank_of_eigenvalues(source.eigenvalues(_spectral(setting), "float64"))
+    return effective_ranks(source.spectra(_spectral(setting), "float64"))
 
 
 def top_share(source: TokenStates, setting: Setting) -> Values:
     """Largest eigenvalue share of each prompt."""
-    return shares(source.eigenvalues(_spectral(setting), source.precision)).amax(-1)
+    return top_shares(source.spectra(_spectral(setting), source.precision))
 
 
 def curvature(source: TokenStates, setting: Setting) -> Values:
@@ -105,25 +104,24 @@ def attention_to_first(source: TokenStates, setting: Setting) -> Values:  # noqa
 
 def dataset_entropy(source: PooledVectors, setting: Setting) -> Values:
     """S_alpha of each subset."""
-    entropy = renyi(shares(source.eigenvalues(_spectral(setting))), cast(float, setting.alpha))
+    entropy = entropies(source.spectra(_spectral(setting)), cast(float, setting.alpha))
     return entropy / normalizer(source.sizes, source.pooled.shape[-1], cast(Normalization, setting.normalization))
 
 
 def dataset_effective_rank(source: PooledVectors, setting: Setting) -> Values:
     """Effective rank of each subset."""
-    return rank_of_eigenvalues(source.eigenvalues(_spectral(setting)))
+    return effective_ranks(source.spectra(_spectral(setting)))
 
 
 def rankme(source: PooledVectors, setting: Setting) -> Values:
     """RankMe of each subset."""
-    sides = source.sizes.clamp(max=source.pooled.shape[-1])
-    return rankme_of_eigenvalues(source.eigenvalues(_spectral(setting)), sides)
+    return rankmes(source.spectra(_spectral(setting)))
 
 
 def alpha_req(source: PooledVectors, setting: Setting) -> Values:  # noqa: ARG001
     """Decay exponent of each subset."""
     ranks = (source.sizes - 1).clamp(max=source.pooled.shape[-1])
-    return decay_of_eigenvalues(source.eigenvalues("centered"), ranks)
+    return decays(source.spectra("centered"), ranks)
 
 
 def anisotropy(source: PooledVectors, setting: Setting) -> Values:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from layerscope.metrics.products import aligned
 from layerscope.metrics.prompts import split_prompts
-from layerscope.metrics.spectrum import Variant, eigenvalues, shares
+from layerscope.metrics.spectrum import Variant, prepare_prompts, prompt_spectra, shares, spectrum_values
 from layerscope.metrics.workers import parallel_map
 
 _SAFE = (1e-15, 1e15)
@@ -70,10 +72,10 @@ def norm_ratio_and_first(
 def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
     if not z.shape[0]:
         return math.nan, math.nan
-    norms = torch.linalg.vector_norm(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
+    norms = torch.linalg.vector_norm(aligned(z, torch.promote_types(z.dtype, torch.float32)), dim=-1)
     smallest, largest = (float(end) for end in norms.aminmax())
     if not _SAFE[0] < smallest <= largest < _SAFE[1]:  # its squares may have left float32; True for NaN too
-        exact = z.cpu().to(torch.float64)
+        exact = aligned(z.cpu(), torch.float64)
         scale = float(exact.abs().amax())
         if not math.isfinite(scale):
             return math.nan, math.nan
@@ -108,7 +110,13 @@ def top_share(
 
     Paper: arXiv 2510.06477.
     """
-    return shares(eigenvalues(states, lengths, variant=variant)).amax(-1)
+    prepared = prepare_prompts(split_prompts(states, lengths), variant, "float32")
+    return top_shares(prompt_spectra(prepared, variant)).reshape(states.shape[:-2])
+
+
+def top_shares(spectra: Sequence[Float64[Tensor, " _"]]) -> Float64[Tensor, " spectra"]:
+    """Share of the largest eigenvalue of each spectrum; NaN for an empty one."""
+    return spectrum_values(spectra, lambda own: shares(own).amax())
 
 
 def sink_rate(
@@ -131,9 +139,11 @@ def sink_rate(
 
     Paper: arXiv 2410.10781 (the importance of the first key), arXiv 2309.17453.
     """
-    to_first = attentions[..., :1].mean(-3, dtype=torch.float64)  # a slice, since there may be no first token
-    rates = [
-        float(rate.mean()) if rate.numel() and bool(rate.isfinite().all()) else math.nan
-        for rate in split_prompts(to_first, lengths)
-    ]
+    to_first = attentions[..., :1].flatten(-2).mT  # a slice, since there may be no first token
+    rates = parallel_map(_mean_rate, split_prompts(to_first, lengths))
     return torch.tensor(rates, dtype=torch.float64).reshape(attentions.shape[:-3])
+
+
+def _mean_rate(weights: Float[Tensor, "tokens heads"]) -> float:
+    rate = aligned(weights, torch.float64).mean()
+    return float(rate) if math.isfinite(rate) else math.nan

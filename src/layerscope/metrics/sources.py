@@ -11,15 +11,16 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.curvature import curvature_and_skipped, gram_bands, path_bands, paths_of_bands
+from layerscope.metrics.curvature import Bands, curvature_and_skipped, gram_bands, path_bands, paths_of_bands
 from layerscope.metrics.dime import Dime, dime_of_spectra, dime_spectra, draw_permutations
 from layerscope.metrics.infonce import infonce_of_gram
 from layerscope.metrics.lidar import lidar_of_subsets
-from layerscope.metrics.prompts import split_prompts, stack_rows
+from layerscope.metrics.prompts import split_prompts
 from layerscope.metrics.sink import norm_ratio_and_first
 from layerscope.metrics.spectrum import Prepared, Variant, prepare_prompts, prepared_collisions, prompt_spectra
-from layerscope.metrics.subsets import everything, subset_eigenvalues, subset_sizes
+from layerscope.metrics.subsets import everything, subset_sizes, subset_spectra
 from layerscope.metrics.views import ViewVariant, pair_gram
+from layerscope.metrics.workers import parallel_map
 
 Value = TypeVar("Value")
 
@@ -61,12 +62,10 @@ class TokenStates(_Once):
         self.precision: Precision = precision
         self.attentions = attentions
 
-    def eigenvalues(self, variant: Variant, precision: Precision) -> Float64[Tensor, "prompts k"]:
-        """Eigenvalues of each prompt's Gram matrix, as `spectrum.eigenvalues`."""
-        width = max(1, min(self.states.shape[-2:]))
+    def spectra(self, variant: Variant, precision: Precision) -> list[Float64[Tensor, " _"]]:
+        """Eigenvalues of each prompt's Gram matrix, as `spectrum.prompt_spectra`."""
         return self.once(
-            ("eigenvalues", variant, precision),
-            lambda: stack_rows(prompt_spectra(self._prepared(variant, precision), variant), width),
+            ("spectra", variant, precision), lambda: prompt_spectra(self._prepared(variant, precision), variant)
         )
 
     def collision_entropy(self, variant: Variant) -> Float64[Tensor, " prompts"]:
@@ -86,10 +85,7 @@ class TokenStates(_Once):
 
     def _single_steps(self) -> Float64[Tensor, "prompts two"]:
         prompts = split_prompts(self.states, self.lengths)
-        bands = [
-            gram_bands(found.gram) if found and found.scale == 1 and z.shape[0] <= z.shape[1] else path_bands(z)
-            for z, found in zip(prompts, self._prepared("paper", self.precision), strict=True)
-        ]
+        bands = parallel_map(_bands, list(zip(prompts, self._prepared("paper", self.precision), strict=True)))
         return paths_of_bands(prompts, bands)
 
     def _prepared(self, variant: Variant, precision: Precision) -> list[Prepared | None]:
@@ -101,6 +97,11 @@ class TokenStates(_Once):
     def norm_ratio_and_first(self) -> Float64[Tensor, "prompts two"]:
         """Ratio of the largest to the median token norm, and the norm of the first token."""
         return self.once("norms", lambda: norm_ratio_and_first(self.states, self.lengths))
+
+
+def _bands(prompt: tuple[Float[Tensor, "tokens dim"], Prepared | None]) -> Bands:
+    z, found = prompt
+    return gram_bands(found.gram) if found and found.scale == 1 and z.shape[0] <= z.shape[1] else path_bands(z)
 
 
 class PooledVectors(_Once):
@@ -119,11 +120,9 @@ class PooledVectors(_Once):
         self.subsets = everything(pooled) if subsets is None else subsets
         self.sizes = subset_sizes(self.subsets)
 
-    def eigenvalues(self, variant: Variant) -> Float64[Tensor, "subsets k"]:
-        """Eigenvalues of each subset's Gram matrix, as `subsets.subset_eigenvalues`."""
-        return self.once(
-            ("eigenvalues", variant), lambda: subset_eigenvalues(self.pooled, self.subsets, variant=variant)
-        )
+    def spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
+        """Eigenvalues of each subset's Gram matrix, as `subsets.subset_spectra`."""
+        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant=variant))
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class ViewVectors(_Once):
     def dime(self, variant: ViewVariant, alpha: float) -> Dime:
         """DiME of each subset and its standard error; the eigenvalues are shared by all orders."""
 
-        def spectra() -> Tensor:
+        def spectra() -> list[Tensor]:
             drawn = draw_permutations(self.views.shape[0], self.options.permutations, self.options.seed)
             return dime_spectra(self._gram(), self.subsets, drawn, variant)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from layerscope.config import Precision
+from layerscope.metrics.products import aligned
 from layerscope.metrics.prompts import split_prompts, stack_rows
 from layerscope.metrics.workers import parallel_map
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
 
 
@@ -72,16 +75,33 @@ def prepare_prompts(
 ) -> list[Prepared | None]:
     """`prepare` of prompts of different lengths."""
     placed = _place(prompts)
-    if any(z.is_cuda for z in placed):
-        return [prepare(z, variant, precision) for z in placed]
-    return parallel_map(lambda z: prepare(z, variant, precision), placed)
+    return _map_where_they_lie(lambda z: prepare(z, variant, precision), placed, [z.is_cuda for z in placed])
 
 
 def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Float64[Tensor, " _"]]:
     """`eigenvalues` of prepared prompts, each min(T_i, D) long; empty where `eigenvalues` has NaN."""
-    if any(found is not None and found.gram.is_cuda for found in prepared):
-        return [_spectrum(found, variant).cpu() for found in prepared]
-    return parallel_map(lambda found: _spectrum(found, variant), prepared)
+    on_gpu = [found is not None and found.gram.is_cuda for found in prepared]
+    return _map_where_they_lie(lambda found: _spectrum(found, variant).cpu(), prepared, on_gpu)
+
+
+def _map_where_they_lie(
+    function: Callable[[Item], Result], items: Sequence[Item], on_gpu: Sequence[bool]
+) -> list[Result]:
+    # The workers' items are computed as they would be without the others, also beside one that a GPU computes.
+    others = iter(parallel_map(function, [item for item, gpu in zip(items, on_gpu, strict=True) if not gpu]))
+    return [function(item) if gpu else next(others) for item, gpu in zip(items, on_gpu, strict=True)]
+
+
+def spectrum_values(
+    spectra: Sequence[Float64[Tensor, " _"]], value: Callable[[Float64[Tensor, " k"]], Tensor]
+) -> Float64[Tensor, " spectra"]:
+    """One number of each spectrum; NaN for an empty one.
+
+    Each is computed from its own eigenvalues alone: the order of a sum, and so its last bit, follows from the length of
+    what is summed, which zeros up to the longest spectrum of a batch would change.
+    """
+    found = parallel_map(lambda own: float(value(own)) if own.shape[0] else math.nan, spectra)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _place(prompts: list[Float[Tensor, "_ dim"]]) -> list[Float[Tensor, "_ dim"]]:
@@ -106,13 +126,15 @@ def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precisi
     if not z.shape[0]:
         return None
     dtype = torch.float64 if precision == "float64" else torch.float32
-    rows = vary(z.to(dtype), variant)  # converted BEFORE the product: a bfloat16 Gram matrix errs by up to 0.09 nats
+    rows = vary(
+        aligned(z, dtype), variant
+    )  # converted BEFORE the product: a bfloat16 Gram matrix errs by up to 0.09 nats
     gram = small_gram(rows, variant)
     energy = float(gram.trace())  # holds every number's square: no second pass over the states for their checks
     complete = not variant.endswith(("unit", "released")) or energy > z.shape[0] - 0.5
     if _PLAIN_ENERGY[0] < energy < _PLAIN_ENERGY[1] and complete:
         return Prepared(rows, gram, 1.0)
-    exact = z.to(torch.float64)
+    exact = aligned(z, torch.float64)
     peak = float(exact.abs().amax())
     if not math.isfinite(peak):
         return None

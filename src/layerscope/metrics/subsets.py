@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from layerscope.metrics.products import aligned, gram_of_many
 from layerscope.metrics.prompts import stack_rows
 from layerscope.metrics.spectrum import Variant, gram_spectrum, small_gram, vary
 from layerscope.metrics.workers import parallel_map
@@ -57,10 +58,20 @@ def subset_eigenvalues(
         `subsets k` float64, k = min(prompts, dim), descending, as exact as squared singular values; 0 past a subset's
         own min(n, D); a row of NaN where a kept vector is not finite.
     """
-    vectors = pooled.cpu().to(torch.float64)
+    return stack_rows(subset_spectra(pooled, subsets, variant=variant), max(1, min(pooled.shape)))
+
+
+def subset_spectra(
+    pooled: Float[Tensor, "prompts dim"],
+    subsets: Sequence[Int64[Tensor, " _"]],
+    *,
+    variant: Variant = "paper",
+) -> list[Float64[Tensor, " _"]]:
+    """`subset_eigenvalues`, each spectrum min(n, D) long; empty where `subset_eigenvalues` has NaN."""
+    vectors = aligned(pooled.cpu(), torch.float64)
     usable = vectors.isfinite().all(-1)
     vectors = vectors.where(usable.unsqueeze(-1), 0.0)
-    shared = vectors @ vectors.mT if pooled.shape[0] <= pooled.shape[1] else None
+    shared = gram_of_many(vectors) if pooled.shape[0] <= pooled.shape[1] else None
 
     def spectrum(kept: Tensor) -> Tensor:
         if not kept.shape[0] or not bool(usable[kept].all()):
@@ -72,4 +83,4 @@ def subset_eigenvalues(
         known_zeros = int(variant.startswith("centered") and kept.shape[0] <= pooled.shape[1])
         return gram_spectrum(gram, lambda: rows, known_zeros, refine=variant != "released")
 
-    return stack_rows(parallel_map(spectrum, list(subsets)), max(1, min(pooled.shape)))
+    return parallel_map(spectrum, list(subsets))

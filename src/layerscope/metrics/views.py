@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
+from layerscope.metrics.products import aligned, gram_of_many
+
 ViewVariant = Literal["paper", "centered", "unit", "centered-unit"]
 
 # Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
@@ -24,8 +26,8 @@ def pair_gram(views: Float[Tensor, "prompts views dim"]) -> Float64[Tensor, "two
     if views.shape[1] < 2:
         raise ValueError(f"expected 2 or more views a prompt, got {views.shape[1]}")
     count = views.shape[0]
-    rows = views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu().to(torch.float64)
-    return (rows @ rows.mT).reshape(2, count, 2, count)
+    rows = aligned(views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
+    return gram_of_many(rows).reshape(2, count, 2, count)
 
 
 def subset_cosines(

@@ -10,14 +10,15 @@ from typing import TypeVar
 
 import torch
 
+from layerscope.states.threads import use_one_thread
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @functools.cache
 def _pool(process: int, workers: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork inherits the cache, not the threads)
-    # The setting is local to the worker's own thread; the main thread keeps all its cores for the forward pass.
-    return ThreadPoolExecutor(workers, "layerscope", initializer=lambda: torch.set_num_threads(1))
+    return ThreadPoolExecutor(workers, "layerscope", initializer=use_one_thread)
 
 
 def _run(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -28,15 +29,20 @@ def _run(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Resu
 def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`[function(item) for item in items]` on the worker threads, in order, without gradients.
 
-    Every item is computed by one single-threaded worker, so the bits of a result depend neither on how many workers
-    there are nor on the other items. A calling thread that has one core to itself is that worker. `function` must not
-    call parallel_map itself.
+    Every item, also a lone one, is computed by one single-threaded worker, so the bits of a result depend neither on
+    how many workers there are nor on the other items. A calling thread that has one core to itself is that worker.
     """
-    workers = min(torch.get_num_threads(), len(items))
-    if workers <= 1:
+    threads = torch.get_num_threads()
+    if threads == 1 or not items:
         return _run(function, items)
-    pool = _pool(os.getpid(), torch.get_num_threads())
+    workers = min(threads, len(items))
+    pool = _pool(os.getpid(), threads)
     # Strided, because batches are sorted by length: contiguous shares would give one worker all the long prompts.
     futures = [pool.submit(_run, function, items[start::workers]) for start in range(workers)]
     shares = [future.result() for future in futures]
     return [shares[index % workers][index // workers] for index in range(len(items))]
+
+
+def on_one_thread(compute: Callable[[], Result]) -> Result:
+    """The result of a computation that is not cut into items, single-threaded and without gradients as theirs are."""
+    return parallel_map(lambda _: compute(), [None])[0]

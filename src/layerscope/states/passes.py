@@ -14,6 +14,7 @@ import torch
 
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.standing import SMALL_BYTES, Standing
+from layerscope.states.threads import use_one_thread
 
 Work = Callable[[LoadedModel], None]
 
@@ -97,4 +98,4 @@ def twins(model: LoadedModel, n: int) -> list[LoadedModel]:
 
 @functools.cache
 def _pool(process: int, cores: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork inherits the cache, not the threads)
-    return ThreadPoolExecutor(cores, "layerscope-pass", initializer=lambda: torch.set_num_threads(1))
+    return ThreadPoolExecutor(cores, "layerscope-pass", initializer=use_one_thread)

@@ -40,6 +40,10 @@ def pool(
 def _mean(
     states: Float[Tensor, "prompts tokens dim"], lengths: Int[Tensor, " prompts"]
 ) -> Float32[Tensor, "prompts dim"]:
+    if states.device.type == "cpu":
+        # A prompt at a time: a product's last bits would depend on how much padding the prompts beside it bring.
+        sums = [own[:length].sum(0, dtype=torch.float32) for own, length in zip(states, lengths.tolist(), strict=True)]
+        return torch.stack(sums) / lengths[:, None]
     real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
     # A product with 0/1 weights reads the states once and copies nothing, but 0 * NaN is NaN: look for that afterwards.
     total = torch.bmm(real.float()[:, None], states.float()).squeeze(1)

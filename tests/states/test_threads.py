@@ -1,0 +1,18 @@
+"""A worker of one thread stays one, whatever the main thread sets."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from tests.metrics.inputs import threads
+
+from layerscope.states.threads import use_one_thread
+
+
+def test_a_worker_that_has_not_computed_yet_does_not_take_over_what_the_main_thread_sets_later():
+    with threads(2), ThreadPoolExecutor(1, initializer=use_one_thread) as pool:
+        pool.submit(int).result()  # starts the thread, without asking torch for anything
+        torch.set_num_threads(4)
+        assert pool.submit(torch.get_num_threads).result() == 1
+        assert torch.get_num_threads() == 4
