@@ -155,7 +155,7 @@ def test_scores_stay_where_another_measurement_is_in_the_way(finished, program, 
     assert code == 2
     advice = "choose another --out, or delete run.json, layers.parquet, prompts.parquet, texts.parquet there to start"
     assert advice in errors
-    assert "(tasks.json, made by `layerscope tasks`, can stay)" in errors
+    assert "(what can stay: tasks.json of `layerscope tasks`)" in errors
 
 
 @pytest.mark.parametrize("verb", ["metrics", "models", "texts"])

@@ -25,7 +25,7 @@ def test_what_another_verb_or_the_user_made_stays(folder):
     advice = way_out(folder("run.json", "layers.parquet", "tasks.json", "tasks", "thesis.tex"), "measure")
     assert advice == (
         "choose another --out, or delete run.json, layers.parquet there to start again "
-        "(tasks, tasks.json, thesis.tex, made by `layerscope tasks`, can stay)"
+        "(what can stay: tasks, tasks.json of `layerscope tasks`; thesis.tex)"
     )
     assert "delete tasks.json, tasks there" in way_out(folder(), "tasks")
 

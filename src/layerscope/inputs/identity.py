@@ -25,7 +25,7 @@ WITH_WEIGHTS = "as the weights"
 def model_identity(spec: ModelSpec) -> dict[str, str]:
     """`model_revision`, as `load_model` gives it, and `tokenizer_revision`.
 
-    Reading the weights once is what it costs: 0.1 s for 100 MB, about 1 s a GB, and nothing for the hub's.
+    Reading the weights once is what it costs: about 0.3 s for 100 MB, and nothing for the hub's.
 
     Raises:
         UserError: the model or its adapter is not there any more, or the hub cannot be asked.

@@ -38,11 +38,11 @@ def way_out(folder: Path, verb: Verb) -> str:
     others = [name for name in there if name not in mine]
     if not others:
         return "choose another --out or delete the folder"
-    makers = [other for other, names in MADE.items() if other != verb and set(names) & set(others)]
-    made = f", made by {' and '.join(f'`layerscope {maker}`' for maker in makers)}," if makers else ""
-    return (
-        f"choose another --out, or delete {', '.join(mine)} there to start again ({', '.join(others)}{made} can stay)"
-    )
+    theirs = {other: [name for name in others if name in names] for other, names in MADE.items() if other != verb}
+    made = [f"{', '.join(names)} of `layerscope {other}`" for other, names in theirs.items() if names]
+    rest = [name for name in others if not any(name in names for names in theirs.values())]
+    staying = "; ".join([*made, *([", ".join(rest)] if rest else [])])
+    return f"choose another --out, or delete {', '.join(mine)} there to start again (what can stay: {staying})"
 
 
 def after_damage(path: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from layerscope.answering import MmluRun
 from layerscope.config import ModelSpec, RunSpec
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.measuring.progress import Report
@@ -154,7 +155,7 @@ class Results:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was found when results that were there already were opened, such as a model that has gone."""
-        opened = {key: result for key, result in self.found.items() if isinstance(result, Run | TasksRun)}
+        opened = {key: result for key, result in self.found.items() if isinstance(result, Run | TasksRun | MmluRun)}
         return tuple(f"{key}: {note}" for key, result in opened.items() for note in result.notes)
 
     def runs(self) -> dict[str, Run]:

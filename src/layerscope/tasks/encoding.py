@@ -32,8 +32,9 @@ CHUNK_TEXTS = 1024
 CHUNK_TOKENS = 65_536
 CHUNK_BYTES = 256 * 2**20
 
-FORMAT = 1
-"""Part of the cache's key: raise it when a change makes the same text's vectors come out differently."""
+FORMAT = 2
+"""Part of the cache's key: raise it when a change makes the same text's vectors come out differently. 2: what a GGUF file,
+an adapter or a class changes in the forward pass is read, so some models of version 0.1.0 had other vectors."""
 
 
 @dataclass
