@@ -205,6 +205,17 @@ BY_LENGTH: dict[str, Family] = {
 }
 """Families that compute in another way when the batch is longer."""
 
+TABLES: dict[str, Family] = {
+    "clip": Family("clip_text_model", _ROPE | {"max_position_embeddings": 77}, context=77),
+    "ibert": Family("ibert", _ROPE | {"max_position_embeddings": 66, "pad_token_id": 1}, causal=False),
+    "gpt2-100": Family("gpt2", _GPT | {"n_positions": 100}, "ln_f", context=100),
+    "xmod": Family(
+        "xmod", _ROPE | {"max_position_embeddings": 66, "pad_token_id": 1, "languages": ["en_XX"]}
+        | {"default_language": "en_XX"}, causal=False,
+    ),
+}  # fmt: skip
+"""Families with a table of positions that ends."""
+
 
 def build_model(family: Family, *, seed: int = 0, auto_class: Any = None, **options: Any) -> Any:
     """A random model of the family in eval mode. Weights are large enough for every block to change its input."""
@@ -234,6 +245,16 @@ def save_tokenizer(folder: Path, **options: Any) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"pad_token": "w0", "unk_token": "w3", "eos_token": "w2"} | options
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+
+
+def add_padding_token(folder: Path) -> None:
+    """Give the tokenizer a padding token of its own, as many do, without resizing the embeddings: its id is VOCAB."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id == VOCAB
+    tokenizer.save_pretrained(folder)
 
 
 def save_family(family: Family, folder: Path, *, seed: int = 0, **options: Any) -> Path:

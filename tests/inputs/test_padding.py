@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from tests.families import BY_LENGTH, DEPTH, VOCAB, save_tokenizer
+from tests.families import BY_LENGTH, DEPTH, DIM, VOCAB, save_tokenizer
 from torch import nn
 from transformers import AutoModel
 
@@ -15,7 +15,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.models import load_model
-from layerscope.inputs.padding import LENGTH_ERROR, Probe, check_padding, find_lengths
+from layerscope.inputs.padding import LENGTH_ERROR, Probe, check_padding, find_lengths, prove_batches
 from layerscope.inputs.parts import find_parts, probe_ids
 from layerscope.inputs.processor import in_float32
 from layerscope.inputs.quiet import quiet_libraries
@@ -78,7 +78,7 @@ def test_arithmetic_that_follows_the_length_keeps_lengths_apart(bert, dtype):
     check_padding(probe)
     lengths, (note,) = find_lengths(probe)
     assert lengths == Lengths(above=0)
-    assert note == "only equally long prompts share a batch: states depend on how long a batch is"
+    assert note == "only equally long prompts may share a batch: states depend on how long a batch is"
 
 
 @pytest.mark.parametrize(("beyond", "expected"), [(True, Lengths(above=20)), (False, Lengths((20,)))])
@@ -93,6 +93,20 @@ def test_a_window_is_tried_on_both_sides(bert, beyond, expected):
 
     layer.forward = scaled
     assert find_lengths(probe_of(bert))[0] == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_code_that_names_its_precision_is_checked_in_that(bert, dtype):
+    model = bert.to(dtype)
+    layer = model.embeddings
+    plain = layer.forward
+    layer.forward = lambda **given: plain(**given) @ torch.eye(DIM, dtype=dtype)
+    lengths, (note,) = prove_batches(probe_of(model))
+    assert lengths == ANY_LENGTHS
+    assert note.endswith("alone: the model's code does not compute in float32")
+    leaky(model, lambda ids, mask: (ids, torch.ones_like(mask)))
+    with pytest.raises(UnsupportedModelError, match="padding on the right changes the states of real tokens"):
+        prove_batches(probe_of(model))
 
 
 def test_a_window_too_dear_to_try_is_kept_apart(bert, monkeypatch):

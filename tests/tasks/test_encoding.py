@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import add_padding_token
+from transformers import AutoModel
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.models import load_model
+from layerscope.inputs.parts import block_output
+from layerscope.inputs.quiet import quiet_libraries
 from layerscope.tasks.batches import fixed_batches, padded_length
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.spec import TasksSpec
@@ -115,6 +120,42 @@ def test_in_batches_of_the_same_shapes_a_model_cut_at_the_layer_gives_the_same_b
                 means = torch.bmm(weights[:, None], states).squeeze(1) / weights.sum(1)[:, None]
             found = made.caches["normed", "all"].read([TEXTS[row] for row in batch.rows], layer)
             assert np.array_equal(found, means[: len(batch.rows)].numpy())
+
+
+@pytest.mark.parametrize("name", ["clip", "gpt2-100", "ibert", "phi3", "bigbird"])
+def test_vectors_up_to_the_context_and_across_changes_of_arithmetic_are_those_of_each_text_alone(
+    name, family_folder, family_model, cache
+) -> None:
+    model = family_model(name)
+    lengths = [length for length in range(1, 120, 4) if length <= model.context] + [model.context, 300]
+    texts = [" ".join(f"w{40 + (7 * row + place) % 50}" for place in range(n)) for row, n in enumerate(lengths)]
+    made = encoder(model, cache, readout="raw", layers=(3,))
+    with quiet_libraries():
+        made.fill(texts)
+    for text in texts:
+        ids = model.tokenizer(text, truncation=True, max_length=model.context)["input_ids"]
+        with quiet_libraries():
+            fresh = AutoModel.from_pretrained(family_folder(name)).eval()
+        blocks = next(m for m in fresh.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)
+        states: list[torch.Tensor] = []
+        blocks[2].register_forward_hook(lambda _, __, out, states=states: states.append(block_output(out)))
+        with torch.no_grad(), quiet_libraries():
+            fresh(input_ids=torch.tensor([ids]))
+        vector = states[0][0, : len(ids)].mean(0).numpy()
+        found = made.caches["raw", "all"].read([text], 3)[0]
+        assert np.linalg.norm(found - vector) <= 5e-6 * np.linalg.norm(vector)
+
+
+def test_a_padding_token_without_an_embedding_changes_nothing(family_folder, tmp_path) -> None:
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    texts = [" ".join(["w50"] * length) for length in range(1, 30)]
+    found = []
+    for change in (lambda _: None, add_padding_token):
+        change(folder)
+        made = encoder(load_model(ModelSpec(name=str(folder))), str(tmp_path / f"cache{len(found)}"))
+        made.fill(texts)
+        found.append(made.caches["normed", "all"].read(texts, 3))
+    assert np.array_equal(*found)
 
 
 def test_vectors_do_not_depend_on_order_or_company_or_an_interruption(model, tmp_path) -> None:

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
@@ -17,20 +16,24 @@ from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError,
 from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
+from layerscope.inputs.context import longest_input
 from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
-from layerscope.inputs.padding import Probe, check_padding, find_lengths
+from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
-from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
+from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.standing import Standing
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, unused_keys
 
-_POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
-"""Names of tables with a vector for each position; those of relative positions have no end."""
+_OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
 
 __all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
+
+
+class PrecisionError(UnsupportedModelError):
+    """The model's code does not compute in the half precision it was loaded in."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,17 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
     """
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
+    try:
+        return _load(spec, device, dtype, attentions=attentions)
+    except PrecisionError as error:
+        if spec.dtype != "auto":
+            raise
+        loaded = _load(spec, device, torch.float32, attentions=attentions)
+        why = str(error).partition(": ")[0]
+        return replace(loaded, warnings=(*loaded.warnings, f"auto chose float32: {why}"))
+
+
+def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentions: bool) -> LoadedModel:
     checkpoint = find_checkpoint(spec)
     warnings = list(checkpoint.warnings)
     if spec.trust_remote_code:
@@ -133,7 +147,7 @@ def ready_model(
         tokenizer=tokenizer,
         parts=parts,
         dim=parts.dim,
-        context=_context(model, parts),
+        context=longest_input(model, parts),
         revision=revision,
         device=_input_device(model),
         dtype=model.dtype,
@@ -152,8 +166,13 @@ def _loading_errors(spec: ModelSpec) -> Iterator[None]:
         raise
     except ImportError as error:
         raise missing_package(error.name or str(error).splitlines()[0], f"model {spec.name!r}") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
+        if "Padding_idx" in text:
+            raise UserError(
+                f"cannot load model {spec.name!r}: the pad_token_id of its config has no embedding: set it to null in "
+                "config.json"
+            ) from error
         if "trust_remote_code" in text or "custom code" in text:
             raise UserError(
                 f"model {spec.name!r} comes with its own code, which layerscope does not run unasked: read the code, "
@@ -176,6 +195,11 @@ def _probing_errors(model: PreTrainedModel) -> Iterator[None]:
         raise
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, RuntimeError) and model.dtype in HALF and _OTHER_PRECISION.search(text):
+            raise PrecisionError(
+                f"{type(model).__name__} does not compute in {str(model.dtype).removeprefix('torch.')} ({text}): use dtype "
+                "float32"
+            ) from error
         raise UnsupportedModelError(
             f"{type(model).__name__} is not supported: it does not run on {PROBE_TOKENS} token ids and a mask alone "
             f"(its own code says: {text})"
@@ -284,9 +308,8 @@ def _checked_parts(
         lift_causal_mask(model)
         parts = replace(parts, standing=Standing(model))
         check_bidirectional(model, parts, ids)
-    probe = Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, _context(model, parts))
-    check_padding(probe)
-    lengths, why = find_lengths(probe)
+    probe = Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, longest_input(model, parts))
+    lengths, why = prove_batches(probe)
     if attentions:
         parts = with_attentions(model, parts, ids)
     return parts, lengths, notes + why
@@ -322,37 +345,6 @@ def _input_device(model: PreTrainedModel) -> torch.device:
         return torch.device(hook.execution_device)
     device: torch.device = next(table.parameters()).device
     return device
-
-
-def _context(model: PreTrainedModel, parts: Parts) -> int | None:
-    """The longest input in tokens: what the config states, or what a table of positions outside the blocks holds.
-
-    The table need be no nn.Embedding (I-BERT's is quantised). RoBERTa and MPNet count positions from padding_idx + 1, OPT and BART from 2, so their tables hold fewer tokens than
-    the config says.
-    """
-    config = _text_config(model)
-    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
-    inside = {module for block in parts.blocks for module in block.modules()}
-    for name, module in model.named_modules():
-        if module in inside:
-            continue
-        if _POSITIONS.search(name) and (rows := _table(getattr(module, "weight", None))):
-            padding = getattr(module, "padding_idx", None)
-            limits.append(rows - (getattr(module, "offset", 0) or (0 if padding is None else padding + 1)))
-            continue
-        for leaf, tensor in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
-            if _POSITIONS.search(leaf) and (rows := _table(tensor)):
-                limits.append(rows)
-    return min(limits) if limits else None
-
-
-def _table(tensor: object) -> int | None:
-    """The rows of a table of vectors, one a position; None for anything else, such as the positions themselves."""
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-        return None
-    shape = tensor.shape[1:] if tensor.ndim == 3 and tensor.shape[0] == 1 else tensor.shape
-    return int(shape[0]) if len(shape) == 2 and shape[0] > 1 else None
 
 
 def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

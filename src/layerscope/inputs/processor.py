@@ -12,6 +12,7 @@ from layerscope.config import Dtype
 from layerscope.errors import UserError
 
 FAST_MATMUL_ERROR = 1e-5
+HALF = (torch.bfloat16, torch.float16)
 _PROBE_SIZE = 256
 
 
@@ -87,9 +88,6 @@ def fast_matmul_error(device: torch.device) -> float:
     return float((fast - exact).norm() / exact.norm())
 
 
-_HALF = (torch.bfloat16, torch.float16)
-
-
 def keeps_precision(model: nn.Module) -> bool:
     """Whether a model cannot compute in float32 for a moment: quantised, spread over devices, or on kernels for halves."""
     config = getattr(model, "config", None)
@@ -138,5 +136,5 @@ def in_float32(model: nn.Module, blocks: Sequence[nn.Module]) -> Iterator[None]:
 
 def _half_tensors(module: nn.Module) -> Iterator[Tensor]:
     for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dtype in _HALF:
+        if tensor.dtype in HALF:
             yield tensor

@@ -15,6 +15,7 @@ from layerscope.config import Pooling, Positions
 from layerscope.errors import UserError
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.identity import tokenizer_hash
+from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import tokenize
 from layerscope.measuring.progress import Report, silent
@@ -186,7 +187,7 @@ def _context(model: LoadedModel, spec: TasksSpec) -> int | None:
 
 def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
     """Everything a text's vector depends on, but the state it is read in."""
-    return {
+    facts: dict[str, object] = {
         "format": FORMAT,
         "revision": model.revision,
         "tokenizer": tokenizer_hash(model.tokenizer),
@@ -197,3 +198,7 @@ def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
         "device": model.device.type,
         "fast_matmul": model.fast_matmul,
     }
+    if model.lengths != ANY_LENGTHS:
+        # Only where it matters, so that vectors of other models stay known.
+        facts["lengths"] = repr(model.lengths)
+    return facts
