@@ -23,8 +23,7 @@ def test_by_scores(both):
     picked = ls.pick(both)
     assert (picked.by, picked.model, picked.layer) == ("scores", "m", 2)
     assert picked.answer.startswith(
-        "Use layer 2: it has the highest average of 6 tasks and is shown to lose at most 0.01 against the best (at most "
-        "0.000 at 95 %); no earlier layer is. It scores 0.9"
+        "Use layer 2: it has the highest average of 6 tasks, and at 95 % no other layer is better. It scores 0.9"
     )
     assert "6 tasks tell layer 2 from every other layer" in picked.notes
     assert "the last layer (11) 0.1" in picked.answer
@@ -115,6 +114,18 @@ def test_the_answer_says_what_may_be_lost_where_nothing_is_shown(tmp_path):
     ) in picked.answer
 
 
+def test_the_answer_says_when_the_best_observed_is_itself_shown_to_be_within_the_margin(tmp_path):
+    rng = np.random.default_rng(0)
+    values = np.array([0.4, 0.5, 0.5]) + 0.005 * rng.normal(size=(8, 3))
+    picked = ls.pick(write_scores(tmp_path, score_table(values)))
+    assert picked.layer == picked.selection.best
+    lost = picked.selection.choice.most_lost
+    assert (
+        f"shown to lose at most 0.01 against the best (at most {lost:.3f} at 95 %); no earlier layer is."
+        in picked.answer
+    )
+
+
 def test_the_answer_names_the_margin_where_an_earlier_layer_is_shown_to_be_within_it(tmp_path):
     picked = ls.pick(write_scores(tmp_path, peaked_scores()), margin=0.5)
     assert picked.layer == 1
@@ -142,6 +153,11 @@ def test_of_several_states_the_one_whose_choice_is_worth_most(tmp_path):
     assert [one.scores.readout for one in picked.selections] == ["raw", "normed"]
     assert any("normed/all/mean 0.9" in note and "raw/all/mean 0.7" in note for note in picked.notes)
     assert len(picked.table1) == 2
+
+
+def test_states_that_were_not_scored_on_the_same_tasks_cannot_be_compared(tmp_path):
+    picked = ls.pick(write_scores(tmp_path, pl.concat([peaked_scores(5, readout="raw"), peaked_scores(6)])))
+    assert any("they are not of the same tasks, so which is worth most is not known" in note for note in picked.notes)
 
 
 def test_scores_of_another_model_score_no_rule(tmp_path):

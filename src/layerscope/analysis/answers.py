@@ -80,6 +80,8 @@ def _why(scores: TaskScores, choice: Choice) -> str:
             f"Use layer {layer}: it has {highest}, and neither it nor an earlier layer is shown to {loses}. At 95 % it may "
             f"lose up to {choice.most_lost:.3f} against the {kind}."
         )
+    if layer == choice.best and choice.most_lost <= 0:
+        return f"Use layer {layer}: it has {highest}, and at 95 % no other layer is better."
     if layer == choice.best:
         return f"Use layer {layer}: it has {highest} and is shown to {loses} ({bound}); no earlier layer is."
     return (

@@ -166,7 +166,9 @@ def _best_setting(selections: Sequence[Selection]) -> tuple[Selection | None, st
         return next(iter(usable or selections), None), ""
     ranked = sorted(usable, key=lambda one: -_value(one))
     words = ", ".join(f"{_words(one)} {_value(one):.3f} (layer {one.recommended})" for one in ranked)
-    return ranked[0], f"of the settings scored, the one whose choice is worth most on left-out tasks: {words}"
+    same = len({one.scores.tasks for one in ranked}) == 1
+    caution = "" if same else "; they are not of the same tasks, so which is worth most is not known"
+    return ranked[0], f"of the settings scored, the one whose choice is worth most on left-out tasks: {words}{caution}"
 
 
 def _value(selection: Selection) -> float:

@@ -214,7 +214,8 @@ def _scores(facts: Facts, evidence: Evidence) -> list[str]:
     table = ["| " + " | ".join(row) + " |" for row in rows]
     table.insert(1, "|---|---|---|---|---|---|")
     tasks = selection.scores.tasks
-    bound = "may lose: at most so much, at one-sided 95 %, against the layer that is best for tasks like these"
+    like = "tasks like these" if len(tasks) > 1 else "this task"
+    bound = f"may lose: at most so much, at one-sided 95 %, against the layer that is best for {like}"
     about = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}: {', '.join(tasks)}; {bound}."
     return ["\n".join(table), about]
 
