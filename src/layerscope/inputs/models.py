@@ -11,10 +11,11 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
-from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, missing_package
+from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
 from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
-from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
+from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
+from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, check_padding, find_parts, probe_ids
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
@@ -40,6 +41,8 @@ class LoadedModel:
     warnings: tuple[str, ...]
     attentions: bool = False
     fast_matmul: bool = False
+    weights: str = ""
+    """sha256 of the weights without the config, to tell whether two checkpoints are one."""
     twins: list[LoadedModel] = field(default_factory=list, repr=False, compare=False)
     """The same weights under modules of their own, for passes beside each other; made when first needed."""
 
@@ -93,7 +96,8 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
     if spec.fast_matmul:
         fast, note = _probe_fast_matmul(device, dtype)
         warnings.append(note)
-    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast)
+    weights = "" if spec.adapter else weights_of(checkpoint)
+    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast, weights=weights)
 
 
 def ready_model(
@@ -134,7 +138,7 @@ def _loading_errors(spec: ModelSpec) -> Iterator[None]:
     except LayerscopeError:
         raise
     except ImportError as error:
-        raise missing_package(error.name or str(error).splitlines()[0], f"model {spec.name!r}") from error
+        raise lacking(error, f"model {spec.name!r}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in text or "custom code" in text:
@@ -189,7 +193,9 @@ def _from_pretrained(
     _text_config(model).use_cache = False
     if spec.device_map is None:
         model.to(device)
-    return model.eval().requires_grad_(False), unused_keys(model, info["unexpected_keys"])
+    stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)
+    notes = (*unused_keys(model, info["unexpected_keys"]), *unread_settings(stated, model))
+    return model.eval().requires_grad_(False), notes
 
 
 def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
