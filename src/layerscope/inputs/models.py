@@ -12,10 +12,11 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
-from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, missing_package
+from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
 from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
-from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
+from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
+from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
 from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
@@ -54,6 +55,8 @@ class LoadedModel:
     fast_matmul: bool = False
     lengths: Lengths = ANY_LENGTHS
     """Which prompts may share a batch."""
+    weights: str = ""
+    """sha256 of the weights without the config, to tell whether two checkpoints are one."""
     twins: list[LoadedModel] = field(default_factory=list, repr=False, compare=False)
     """The same weights under modules of their own, for passes beside each other; made when first needed."""
 
@@ -123,7 +126,8 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     if spec.fast_matmul:
         fast, note = _probe_fast_matmul(device, dtype)
         warnings.append(note)
-    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast)
+    weights = "" if spec.adapter else weights_of(checkpoint)
+    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast, weights=weights)
 
 
 def ready_model(
@@ -165,7 +169,7 @@ def _loading_errors(spec: ModelSpec) -> Iterator[None]:
     except LayerscopeError:
         raise
     except ImportError as error:
-        raise missing_package(error.name or str(error).splitlines()[0], f"model {spec.name!r}") from error
+        raise lacking(error, f"model {spec.name!r}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         if "Padding_idx" in text:
@@ -246,7 +250,9 @@ def _from_pretrained(
         model.layers_are_rescaled = True
     if spec.device_map is None:
         model.to(device)
-    return model.eval().requires_grad_(False), unused_keys(model, info["unexpected_keys"])
+    stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)
+    notes = (*unused_keys(model, info["unexpected_keys"]), *unread_settings(stated, model))
+    return model.eval().requires_grad_(False), notes
 
 
 def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
