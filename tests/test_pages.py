@@ -62,6 +62,10 @@ def _with(text, where, block):
         return text[:place] + block + text[place:]
     if where == "at the end":
         return f"{text}\n\n{block}"
+    if where.startswith("after "):
+        line = where.removeprefix("after ")
+        place = re.search(rf"^ *{re.escape(line)}\n", text, re.MULTILINE).end()
+        return text[:place] + block + text[place:]
     # A literal of a module ends with a bracket at the beginning of a line.
     name = where.removeprefix("in ")
     literal = re.search(rf"^{name}\b[^\n]*[({{]\n.*?^([)}}])", text, re.MULTILINE | re.DOTALL)
@@ -120,3 +124,15 @@ def test_a_model_family(copy):
     # A test of each kind at least: parts, capture, attention, passes, export.
     assert check_tests(copy, *tests, "-k", "granite or gpt-neo") >= 2 * 10
     assert check_tests(copy, *refused) == 1
+
+
+def test_a_study(copy, texts, tmp_path):
+    page = (copy / "docs" / "adding-a-study.md").read_text(encoding="utf-8")
+    assert follow("adding-a-study.md", copy) == 4
+    commands = [words.split() for words in COMMAND.findall(page)]
+    assert [check_tests(copy, *words) > 0 for words in commands] == [True, True]
+    model = save_family(FAMILIES["llama"], tmp_path / "llama")
+    words = ("--models", model, "--texts", texts, "--n", 16, "--out", tmp_path / "studies")
+    assert "The middle layers straighten" in run(copy, "layerscope", "study", "straightening", *words)
+    assert (tmp_path / "studies" / "straightening" / "findings.md").exists()
+    assert "straightening" in run(copy, "layerscope", "study", "--list")

@@ -1,10 +1,15 @@
 """Every table that the program prints, on screens of several widths and in a pipe, against the data it shows."""
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
 
 import polars as pl
 import pytest
+import typer.rich_utils  # Keeps the FORCE_COLOR of its import, so no test here may be the first to import it.
 from tests.analysis.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
 from tests.tasks.mmlu.conftest import make_rows, save_tiny
 
@@ -167,6 +172,26 @@ def test_a_pipe_is_as_wide_as_columns_says(printed, monkeypatch):
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_a_real_terminal_is_as_wide_as_it_is(width):
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (40, width))
+    environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    done = subprocess.Popen([sys.executable, "-m", "layerscope", "metrics"], stdin=its, stdout=its, env=environment)
+    os.close(its)
+    shown = b""
+    # The end of a terminal is an error on Linux.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 1024):
+            shown += part
+    os.close(ours)
+    assert done.wait(timeout=60) == 0
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in shown.decode().splitlines()]
+    assert 0.8 * width < max(map(len, lines)) <= width
+    assert sum("[0, pi]" in line for line in lines) == 1
+
+
 def test_a_query_that_does_not_fit_prints_its_rows_on_their_side(printed):
     lines, (frame,) = printed(("query", "select * from layers limit 2", "both"), 80)
     first = {name: value.strip() for name, _, value in (line.partition(" ") for line in lines[: len(frame.columns)])}
@@ -193,8 +218,6 @@ def test_the_layers_of_a_run(width, printed):
 
 @pytest.mark.parametrize("width", WIDTHS[1:])
 def test_help_cuts_no_option_and_no_word_and_shows_an_example(width, monkeypatch, capfd):
-    import typer
-
     from layerscope.cli.app import app
 
     _screen(monkeypatch, width)

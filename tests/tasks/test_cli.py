@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
+from tests.analysis.tables import score_table
 from typer.testing import CliRunner
 
 from layerscope.cli import tasks
@@ -99,3 +102,14 @@ def test_help_needs_no_heavy_import(run) -> None:
     assert result.exit_code == 0
     assert "--benchmark" in result.output
     assert "--import" in result.output
+
+
+def test_a_task_without_a_score_is_not_counted(capfd) -> None:
+    scores = score_table([[0.25, 0.75], [math.nan, math.nan]])
+    failure = SimpleNamespace(task="task1", reason="no data")
+    run = SimpleNamespace(scores=scores, record=SimpleNamespace(warnings=()), failures=(failure,), path="run")
+    with pytest.raises(typer.Exit):
+        tasks._end(run, quiet=False)
+    shown = capfd.readouterr()
+    assert "1 task, 2 layers; in run" in shown.out
+    assert "failed: task1: no data" in shown.err
