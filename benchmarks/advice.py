@@ -78,12 +78,34 @@ def earliest_near_best_observed(drawn: Draw) -> int:
     return choice.best
 
 
+def highest(read: Callable[[np.ndarray], np.ndarray]) -> Callable[[Draw], int]:
+    """The layer where the scores, read in another way than as their mean over tasks, are highest."""
+    return lambda drawn: drawn.scores.layers[int(read(drawn.scores.values).argmax())]
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """Every task's scores in standard deviations over its layers, averaged."""
+    spread = values.std(axis=1, keepdims=True)
+    return np.asarray(((values - values.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9)).mean(axis=0))
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """The average, each layer with a quarter of both its neighbours."""
+    padded = np.pad(values.mean(axis=0), 1, mode="edge")
+    return np.asarray(padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4)
+
+
 BY_SCORES: dict[str, Callable[[Draw], int]] = {
+    "median over tasks": highest(lambda values: np.median(values, axis=0)),
+    "mean rank": highest(lambda values: stats.rankdata(values, axis=1).mean(axis=0)),
+    "standardised within tasks": highest(standardised),
+    "smoothed over layers": highest(smoothed),
     "earliest not told from the best (0.1.0)": earliest_of_set,
     "earliest near the best observed": earliest_near_best_observed,
     "best observed": lambda drawn: drawn.choice.best,
     "recommended": lambda drawn: drawn.choice.recommended,
 }
+EARLIER_BY_RULE = ("earliest not told from the best (0.1.0)", "earliest near the best observed", "recommended")
 
 
 def read_models(path: Path) -> Iterator[Model]:
@@ -169,11 +191,11 @@ def measure(model: Model, k: int, given: argparse.Namespace) -> tuple[dict[str, 
         for name, way in BY_SCORES.items():
             layer = way(drawn)
             losses.setdefault(name, []).append(model.loss[layer])
-            too_much = layer < drawn.choice.best and model.loss[layer] > given.margin
-            shares.setdefault(TOO_MUCH.format(name), []).append(too_much)
+            if name in EARLIER_BY_RULE:
+                too_much = layer < drawn.choice.best and model.loss[layer] > given.margin
+                shares.setdefault(TOO_MUCH.format(name), []).append(too_much)
         shares.setdefault(EARLIER, []).append(drawn.choice.recommended < drawn.choice.best)
         shares.setdefault(BEYOND, []).append(losses["recommended"][-1] > drawn.choice.most_lost)
-    del shares[TOO_MUCH.format("best observed")]
     return _means(losses), _means(shares)
 
 

@@ -144,7 +144,7 @@ def best_set(resampling: Resampling) -> BestSet:
     The most that l may lose is max_k (mean_k − mean_l + t(n − 1) · SE_kl), Student's one-sided 95 % bound against every
     rival. That l loses at most m is the claim that it loses at most m against each of them, so each is tested at 5 % and
     no correction over k is due (Berger 1982). The bound against the observed best alone forgets that another may be
-    the best: taken for the earliest of many layers, it is wrong in up to 16 % of draws (docs/statistics.md).
+    the best, and for the earliest of many layers it is wrong too often (docs/statistics.md).
 
     Args:
         resampling: draws over at least two units.
