@@ -232,7 +232,7 @@ def test_the_runs_of_another_training_are_not_taken_for_this_ones(trainer, texts
     trainer(LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), steps=2, learning_rate=1e-2).train()
     reasons = {step["step"]: step["reason"] for step in watch_file(tmp_path / "w")["steps"]}
     assert reasons[0] == ""  # the initial weights are the same
-    assert "holds a run of other weights" in reasons[2]
+    assert "holds a run of other inputs (model_revision" in reasons[2]
 
 
 def test_training_that_goes_on_from_a_checkpoint_goes_on_being_watched(trainer, texts, tmp_path):
