@@ -188,6 +188,11 @@ def _from_pretrained(
     model, info = AutoModel.from_pretrained(checkpoint.source, **checkpoint.options, **options)
     if not callable(model) or not hasattr(model, "config"):
         raise UnsupportedModelError(f"{type(model).__name__} is not a text model: expected one with hidden states")
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"model {spec.name!r} holds an adapter beside its weights, and transformers has read the model that the adapter "
+            "names in place of it: give that model, and the adapter's folder as adapter"
+        )
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
     model.config.use_cache = False
     _text_config(model).use_cache = False
