@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import pytest
@@ -68,7 +69,7 @@ def test_an_adapter_changes_states_as_pefts_own_merge_does(head, task_type, fami
 
 HEADS = {
     "seq-cls": ("AutoModelForSequenceClassification", {"task_type": "SEQ_CLS"}, "score.weight"),
-    "token-cls": ("AutoModelForTokenClassification", {"task_type": "TOKEN_CLS"}, "score.weight"),
+    "token-cls": ("AutoModelForTokenClassification", {"task_type": "TOKEN_CLS"}, "score."),
     "lm-head": ("AutoModelForCausalLM", {"target_modules": ["q_proj", "lm_head"]}, "lm_head."),
     "saved-head": (
         "AutoModelForCausalLM",
@@ -91,6 +92,7 @@ def save_with_head(base, out, auto_class, options):
 
     with quiet_libraries(), warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
+        torch.manual_seed(0)  # peft draws what is added to below
         model = getattr(transformers, auto_class).from_pretrained(base).eval()
         given = {"target_modules": ["q_proj", "v_proj"], "r": 2, "lora_alpha": 8, "init_lora_weights": False} | options
         wrapped = get_peft_model(model, LoraConfig(**given)).eval()
@@ -100,7 +102,8 @@ def save_with_head(base, out, auto_class, options):
                 if "lora_" in name or "modules_to_save" in name:
                     tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
             wrapped.save_pretrained(out)
-            return wrapped(input_ids=torch.tensor([PROMPT]), output_hidden_states=True).hidden_states[-1]
+            # Adapters live in the model's own modules; not every class with a head hands its states on.
+            return wrapped.get_base_model().base_model(torch.tensor([PROMPT])).last_hidden_state
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -109,7 +112,8 @@ def test_an_adapters_head_is_left_out_and_the_rest_merged(kind, family_folder, t
     auto_class, options, head = HEADS[kind]
     theirs = save_with_head(family_folder("llama"), tmp_path, auto_class, options)
     model = load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
-    assert torch.allclose(model.parts.final_norm(top(model)), theirs, atol=1e-5)
+    # Merging adds up products in another order, which large random adapters amplify.
+    assert torch.allclose(model.parts.final_norm(top(model)), theirs, atol=1e-4)
     [note] = model.warnings
     assert f"such as {head}" in note
 
@@ -193,6 +197,14 @@ def test_folders_that_are_no_adapter(family_folder, tmp_path):
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"expected adapter_model\.safetensors"):
         load_model(ModelSpec(name=base, adapter=str(tmp_path)))
+
+
+def test_an_adapter_beside_a_model_is_not_taken_for_it(family_folder, tmp_path):
+    """transformers puts it on the model without a word, and the folder's hash does not know of it."""
+    other = shutil.copytree(family_folder("llama"), tmp_path / "other")
+    save_adapter(family_folder("llama"), other, head=False)
+    with pytest.raises(UserError, match="holds an adapter beside a model"):
+        load_model(ModelSpec(name=str(other)))
 
 
 def test_a_pickled_adapter_is_loaded_only_when_asked(family_folder, tmp_path):

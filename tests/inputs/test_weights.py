@@ -174,7 +174,6 @@ def test_buffers_of_old_checkpoints_are_no_weights_without_a_place(family, names
         ("llama", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
         ("llama", {"sliding_window": 4, "use_sliding_window": False}, None),
         ("llama", {"residual_multiplier": 1.0, "sliding_window": None}, None),
-        ("gpt2", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type = relative_key"),
         ("bert", {"position_embedding_type": "absolute"}, None),
         ("mistral", {"sliding_window": 8}, None),
