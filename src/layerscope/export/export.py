@@ -195,6 +195,7 @@ class _Work:
         device = self.model.device
         half = self.dtype != torch.float32
         computed = checking.open_export(folder, device, torch.float32)
+        checking.require_same_tokens(computed, self.tokenizer, self.texts, self.context)
         error = checking.require_equal(ours, checking.encode(computed, self.texts), self.texts)
         opened = checking.open_export(folder, device) if half else computed
         if half and opened.dtype != self.dtype:

@@ -20,6 +20,7 @@ from layerscope.inputs.model_classes import named_class, require_ids_alone, requ
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, check_padding, find_parts, probe_ids
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.towers import silent_modules
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, unused_keys
 
 __all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
@@ -298,7 +299,9 @@ def _context(model: PreTrainedModel, parts: Parts) -> int | None:
     config = _text_config(model)
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
     limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
-    inside = {module for block in parts.blocks for module in block.modules()}
+    ids = probe_ids(int(config.vocab_size), getattr(config, "pad_token_id", None), _input_device(model))
+    with quiet_libraries():
+        inside = {module for block in parts.blocks for module in block.modules()} | silent_modules(model, parts, ids)
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and "position" in name and module not in inside:
             offset = getattr(module, "offset", 0) or (0 if module.padding_idx is None else module.padding_idx + 1)
