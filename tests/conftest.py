@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from tests.families import FAMILIES, REFUSED, save_family
+from tests.families import BY_LENGTH, FAMILIES, REFUSED, TABLES, save_family
 
 from layerscope.config import ModelSpec
 from layerscope.inputs.models import LoadedModel, load_model
@@ -28,7 +28,9 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
     def folder(name: str) -> Path:
         if name not in folders:
-            folders[name] = save_family((FAMILIES | REFUSED)[name], tmp_path_factory.mktemp("family") / name)
+            folders[name] = save_family(
+                (FAMILIES | BY_LENGTH | TABLES | REFUSED)[name], tmp_path_factory.mktemp("family") / name
+            )
         return folders[name]
 
     return folder
@@ -41,7 +43,9 @@ def family_model(family_folder: Callable[[str], Path]) -> Callable[[str], Loaded
 
     def model(name: str) -> LoadedModel:
         if name not in models:
-            models[name] = load_model(ModelSpec(name=str(family_folder(name)), part=FAMILIES[name].part))
+            models[name] = load_model(
+                ModelSpec(name=str(family_folder(name)), part=(FAMILIES | BY_LENGTH | TABLES)[name].part)
+            )
         return models[name]
 
     return model

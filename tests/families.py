@@ -126,6 +126,47 @@ REFUSED: dict[str, Family] = {
     "xlnet": Family("xlnet", {"d_model": DIM, "n_layer": DEPTH, "n_head": 4, "d_inner": 32}),
 }
 
+BY_LENGTH: dict[str, Family] = {
+    "phi3": Family(
+        "phi3",
+        _GROUPED
+        | {"original_max_position_embeddings": 16}
+        | {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.1],
+                "long_factor": [3.0, 9.0],
+                "original_max_position_embeddings": 16,
+            }
+        },
+        "norm",
+    ),
+    "llama-dynamic": Family(
+        "llama",
+        _GROUPED
+        | {"max_position_embeddings": 24}
+        | {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}},
+        "norm",
+        context=24,
+    ),
+    "bigbird": Family(
+        "big_bird", _ROPE | {"attention_type": "block_sparse", "block_size": 2, "num_random_blocks": 1}, causal=False
+    ),
+}
+"""Families that compute in another way when the batch is longer."""
+
+TABLES: dict[str, Family] = {
+    "clip": Family("clip_text_model", _ROPE | {"max_position_embeddings": 77}, context=77),
+    "ibert": Family("ibert", _ROPE | {"max_position_embeddings": 66, "pad_token_id": 1}, causal=False),
+    "gpt2-100": Family("gpt2", _GPT | {"n_positions": 100}, "ln_f", context=100),
+    "xmod": Family(
+        "xmod", _ROPE | {"max_position_embeddings": 66, "pad_token_id": 1, "languages": ["en_XX"]}
+        | {"default_language": "en_XX"}, causal=False,
+    ),
+}  # fmt: skip
+"""Families with a table of positions that ends."""
+
 
 def build_model(family: Family, *, seed: int = 0, auto_class: Any = None, **options: Any) -> Any:
     """A random model of the family in eval mode. Weights are large enough for every block to change its input."""
@@ -155,6 +196,16 @@ def save_tokenizer(folder: Path, **options: Any) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"pad_token": "w0", "unk_token": "w3", "eos_token": "w2"} | options
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+
+
+def add_padding_token(folder: Path) -> None:
+    """Give the tokenizer a padding token of its own, as many do, without resizing the embeddings: its id is VOCAB."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id == VOCAB
+    tokenizer.save_pretrained(folder)
 
 
 def save_family(family: Family, folder: Path, *, seed: int = 0, **options: Any) -> Path:

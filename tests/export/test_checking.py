@@ -5,7 +5,7 @@ import pytest
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
-from layerscope.export.checking import MOST_ERROR, check_texts, our_vectors, relative_error, require_equal
+from layerscope.export.checking import MOST_ERROR, check_texts, encode_apart, our_vectors, relative_error, require_equal
 from layerscope.export.spec import ExportSpec
 from layerscope.inputs.models import load_model
 from layerscope.inputs.prompts import tokenize
@@ -51,3 +51,16 @@ def test_an_error_above_the_bound_is_refused_and_its_text_named():
         require_equal(ours, theirs, ["a", "b"])
     with pytest.raises(UnsupportedModelError, match="vectors of 3 numbers"):
         require_equal(ours, theirs[:, :3], ["a", "b"])
+
+
+def test_ranges_of_lengths_are_encoded_apart():
+    batches = []
+
+    class Opened:
+        def encode(self, texts, **_):
+            batches.append(list(texts))
+            return np.array([[float(len(text))] for text in texts])
+
+    found = encode_apart(Opened(), ["a", "bbbbb", "cc", "dddd"], [3, None, 3, None])
+    assert batches == [["a", "cc"], ["bbbbb", "dddd"]]
+    assert found[:, 0].tolist() == [1, 5, 2, 4]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.export.conftest import save_byte_tokenizer
-from tests.families import DEPTH, FAMILIES, build_model, save_tokenizer
+from tests.families import DEPTH, FAMILIES, add_padding_token, build_model, save_tokenizer
 from tests.inputs.test_adapters import save_adapter
 
 import layerscope
@@ -190,6 +190,30 @@ def test_a_tokenizer_without_a_padding_token(tmp_path):
     (with_pad / "tokenizer_config.json").write_text(json.dumps(config))
     made = export_layer(str(with_pad), 1, out=tmp_path / "out")
     assert open_export(made.path, CPU).tokenizer.pad_token == "</s>"
+
+
+def test_a_padding_token_without_an_embedding(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    add_padding_token(folder)
+    made = export_layer(str(folder), 2, out=tmp_path / "out")
+    opened = open_export(made.path, CPU)
+    assert opened.tokenizer.pad_token == "w2"
+    assert_equal(encode(opened, WORDS), encode(opened, WORDS, batch_size=1))
+
+
+def test_a_family_whose_arithmetic_follows_the_length(family_folder, tmp_path):
+    made = export_layer(str(family_folder("phi3")), 2, out=tmp_path / "out")
+    assert made.warnings[0].startswith("prompts of up to 16 tokens and longer ones may not share a batch")
+    assert "longer ones may not share a batch" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_family_that_changes_itself_is_refused_with_the_reason(family_folder, tmp_path):
+    with (
+        quiet_libraries(),
+        pytest.raises(UnsupportedModelError, match="changes its attention_type by the texts it has read"),
+    ):
+        export_layer(str(family_folder("bigbird")), 2, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_random_numbers_of_the_caller_are_left_alone(reader, tmp_path):

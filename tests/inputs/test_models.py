@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 import torch
-from tests.families import DEPTH, DIM, FAMILIES, VOCAB, save_family, save_tokenizer
+from tests.families import (
+    DEPTH,
+    DIM,
+    FAMILIES,
+    VOCAB,
+    Family,
+    add_padding_token,
+    build_model,
+    save_family,
+    save_tokenizer,
+)
 from transformers import PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
@@ -90,6 +101,67 @@ def test_a_tokenizer_without_a_padding_token(family_folder, tmp_path):
     assert load_model(ModelSpec(name=str(folder))).pad_id == 0
 
 
+def test_a_padding_token_that_has_no_embedding(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    plain = load_model(ModelSpec(name=str(folder)))
+    add_padding_token(folder)
+    model = load_model(ModelSpec(name=str(folder)))
+    assert model.tokenizer.pad_token_id == model.vocab == VOCAB
+    assert model.pad_id == 2
+    tokens, tops = [[5, 9, 7, 30], [8, 6]], []
+    for one in (plain, model):
+        (batch,) = make_batches(tokens, 100, one.pad_id)
+        capture(one, batch, lambda _, state: tops.append(state[1, :2].clone()), layers=[DEPTH])
+    assert torch.equal(*tops)
+
+
+def test_a_token_that_has_no_embedding_is_named(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    add_padding_token(folder)
+    model = load_model(ModelSpec(name=str(folder)))
+    (batch,) = make_batches([[5, VOCAB]], 100, model.pad_id)
+    with pytest.raises(UserError, match=r"gives the id 96 \('\[PAD\]'\).*has embeddings for ids up to 95: resize"):
+        capture(model, batch, lambda *_: None)
+
+
+@pytest.mark.parametrize("pad_id", [None, -1])
+def test_a_config_without_a_padding_id(pad_id, tmp_path):
+    folder = save_family(FAMILIES["llama"], tmp_path, pad_token_id=pad_id)
+    assert load_model(ModelSpec(name=str(folder))).pad_id == 0
+
+
+def test_a_config_whose_padding_id_has_no_embedding_is_refused_by_name(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"pad_token_id": VOCAB}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="the pad_token_id of its config has no embedding: set it to null"):
+        load_model(ModelSpec(name=str(folder)))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_family_that_does_not_compute_in_half_precision(dtype, family_folder):
+    with pytest.raises(UserError, match=f"DebertaModel does not compute in {dtype} .*: use dtype float32"):
+        load_model(ModelSpec(name=str(family_folder("deberta")), dtype=dtype))
+
+
+def test_auto_takes_float32_where_half_precision_does_not_compute(family_folder, monkeypatch):
+    monkeypatch.setattr("layerscope.inputs.processor._multiplies_bfloat16", lambda _: True)
+    model = load_model(ModelSpec(name=str(family_folder("deberta")), dtype="auto"))
+    assert model.dtype == torch.float32
+    assert model.warnings[0].startswith("auto chose float32: DebertaModel does not compute in bfloat16")
+    assert load_model(ModelSpec(name=str(family_folder("llama")), dtype="auto")).dtype == torch.bfloat16
+
+
+def test_rwkv_keeps_its_weights_and_states_as_they_were_trained(tmp_path):
+    options = {"hidden_size": DIM, "num_hidden_layers": 8, "attention_hidden_size": DIM, "intermediate_size": 32}
+    family = Family("rwkv", options)
+    folder = save_family(family, tmp_path)
+    model = load_model(ModelSpec(name=str(folder)))
+    built = build_model(family)
+    assert all(map(torch.equal, model.model.parameters(), built.parameters()))
+    assert model.n_layers == 8
+
+
 def test_a_tokenizer_that_pads_left_is_turned(family_folder, tmp_path):
     folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
     save_tokenizer(folder, padding_side="left")
@@ -106,8 +178,6 @@ def test_a_device_map(family_folder, family_model):
 
 
 def test_code_that_comes_with_a_model_runs_only_when_asked(family_folder, tmp_path):
-    import json
-
     folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}}
@@ -138,8 +208,6 @@ def test_fast_matmul_is_recorded(family_folder):
 
 
 def test_a_vision_model_is_refused(tmp_path):
-    from tests.families import Family
-
     options = {"hidden_size": DIM, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     folder = save_family(Family("vit", options | {"image_size": 32, "patch_size": 16}), tmp_path / "vit")
     with pytest.raises(UserError, match="ViTModel"):

@@ -1,19 +1,25 @@
 """Whole runs on a tiny model: against an independent computation, over batches, interruptions and bad input."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from tests.families import BY_LENGTH, add_padding_token
 from tests.metrics import reference
+from transformers import AutoModel, AutoTokenizer
 
-from layerscope.config import RunSpec
+from layerscope.config import ModelSpec, RunSpec
 from layerscope.errors import UserError
 from layerscope.inputs.models import load_model
+from layerscope.inputs.parts import block_output
+from layerscope.inputs.quiet import quiet_libraries
 from layerscope.measuring import measure as module
 from layerscope.measuring.measure import measure, measure_spec
 from layerscope.results.tables import KEY
@@ -284,3 +290,35 @@ def test_one_prompt_has_no_interval_and_no_comparison(tiny_spec, tmp_path):
     assert "2 or more" in infonce["note"]
     with pytest.raises(UserError, match="lidar compares prompts and needs at least 2, got 1"):
         measure_spec(tiny_spec(n=1, metrics="lidar"), tmp_path / "named")
+
+
+def test_a_padding_token_without_an_embedding_changes_nothing(tiny_spec, tmp_path):
+    spec = tiny_spec(metrics="prompt_entropy", layers="0,3", n=24)
+    folder = shutil.copytree(spec.model.name, tmp_path / "model")
+    add_padding_token(folder)
+    plain = measure_spec(spec, tmp_path / "plain")
+    padded = measure_spec(spec.model_copy(update={"model": ModelSpec(name=str(folder))}), tmp_path / "padded")
+    assert plain.layers["value"].equals(padded.layers["value"])
+    assert len(plain.layers) > 0
+
+
+@pytest.mark.parametrize("family", BY_LENGTH)
+def test_entropies_do_not_depend_on_batch_mates_where_arithmetic_follows_the_length(family, tiny_spec, tmp_path):
+    with quiet_libraries():
+        spec = tiny_spec(family=family, metrics="prompt_entropy", normalizations="none", readouts="raw", n=24)
+        run = measure_spec(spec, tmp_path / "run")
+    texts = Path(spec.texts.source).read_text().splitlines()
+    found = run.prompts.filter(pl.col("layer") == 3).select("prompt_id", "value").rows()
+    assert len({len(texts[int(name.rsplit("-", 1)[1]) - 1].split()) > 16 for name, _ in found}) == 2
+    for name, value in found:
+        model = AutoModel.from_pretrained(spec.model.name).eval()
+        ids = AutoTokenizer.from_pretrained(spec.model.name)(
+            texts[int(name.rsplit("-", 1)[1]) - 1], truncation=True, max_length=run.record.resolved.context
+        )["input_ids"]
+        states = []
+        blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)
+        blocks[2].register_forward_hook(lambda _, __, output, states=states: states.append(block_output(output)))
+        with torch.no_grad(), quiet_libraries():
+            model(input_ids=torch.tensor([ids]))
+        expected = reference.prompt_entropy(states[0][0, : len(ids)].double().numpy())
+        assert value == pytest.approx(expected, abs=2e-5)

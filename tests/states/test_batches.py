@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerscope.inputs.lengths import Lengths
 from layerscope.states.batches import make_batches
 
 prompts_of_any_length = st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=12), max_size=20)
@@ -65,3 +66,13 @@ def test_a_multiple_of_batches_within_the_budget(prompts, batch_tokens, multiple
 def test_prompts_of_one_length_are_cut_evenly():
     even = make_batches([[1] * 10] * 16, 100, 0, multiple=4)
     assert [len(batch.rows) for batch in even] == [4, 4, 4, 4]
+
+
+@given(prompts_of_any_length, st.integers(1, 40), st.integers(1, 5))
+def test_no_batch_holds_lengths_of_two_ranges(prompts, batch_tokens, multiple):
+    lengths = Lengths((3, 5), above=8, step=2)
+    batches = make_batches(prompts, batch_tokens, 0, multiple=multiple, lengths=lengths)
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(len(prompts)))
+    for batch in batches:
+        assert len({lengths.longest(length) for length in batch.lengths.tolist()}) == 1
+        assert batch.input_ids.numel() <= batch_tokens or len(batch.rows) == 1

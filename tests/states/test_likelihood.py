@@ -13,7 +13,7 @@ from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.language_models import load_language_model
 from layerscope.states.likelihood import token_losses
 
-PROMPTS = [[5, 9, 11, 3, 40, 7], [8], [12, 13], [70, 60, 50, 40]]
+PROMPTS = [[5, 9, 11, 3, 40, 7], [8], [12, 13], [70, 60, 50, 40], [*range(20, 50)]]
 
 
 def with_head(folder, target, kind):
@@ -26,7 +26,7 @@ def with_head(folder, target, kind):
     return ModelSpec(name=str(target))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt-neox", "mamba2"])
+@pytest.mark.parametrize("family", ["llama", "gpt-neox", "mamba2", "phi3"])
 def test_losses_are_those_of_each_prompt_alone(family, family_folder, tmp_path):
     spec = with_head(family_folder(family), tmp_path / "model", AutoModelForCausalLM)
     model = load_language_model(spec)

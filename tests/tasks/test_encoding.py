@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.families import add_padding_token
+from transformers import AutoModel
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
+from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.models import load_model
+from layerscope.inputs.parts import block_output
+from layerscope.inputs.quiet import quiet_libraries
 from layerscope.tasks.batches import fixed_batches, padded_length
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.spec import TasksSpec
@@ -41,23 +49,40 @@ def states_of(model, text):
         return states, [model.parts.final_norm(state) for state in states]
 
 
+def limited(model, context=None, lengths=ANY_LENGTHS):
+    return replace(model, context=context, lengths=lengths)
+
+
 @given(st.integers(1, 5000))
-def test_padded_lengths_are_few_and_close(length) -> None:
-    padded = padded_length(length)
+def test_padded_lengths_are_few_and_close(model, length) -> None:
+    padded = padded_length(length, limited(model))
     assert length <= padded <= max(length + 1, length * 9 / 8 + 1)
-    assert padded_length(padded) == padded
+    assert padded_length(padded, limited(model)) == padded
+
+
+@given(st.integers(1, 100))
+def test_padding_ends_at_the_context_and_within_the_range_of_a_length(model, length) -> None:
+    for context in (77, 100):
+        assert padded_length(length, limited(model, context)) <= max(context, length)
+    lengths = Lengths((11, 53), above=70)
+    padded = padded_length(length, limited(model, 100, lengths))
+    assert padded >= length
+    assert lengths.longest(padded) == lengths.longest(length)
+    assert length <= 70 or padded == length
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 128))
-def test_batches_hold_every_prompt_once_and_have_shapes_that_depend_on_length_alone(lengths, batch_tokens) -> None:
+def test_batches_hold_every_prompt_once_and_have_shapes_that_depend_on_length_alone(
+    model, lengths, batch_tokens
+) -> None:
     tokens = [[n + 1] * length for n, length in enumerate(lengths)]
     rows = []
-    for batch in fixed_batches(tokens, batch_tokens, 0):
+    for batch in fixed_batches(tokens, batch_tokens, model):
         rows += batch.rows
         size, width = batch.input_ids.shape
         assert size == max(1, batch_tokens // width)
         for position, row in enumerate(batch.rows):
-            assert width == padded_length(lengths[row])
+            assert width == padded_length(lengths[row], model)
             assert batch.input_ids[position].tolist() == [*tokens[row], *[0] * (width - lengths[row])]
             assert batch.attention_mask[position].sum() == batch.lengths[position] == lengths[row]
     assert sorted(rows) == list(range(len(tokens)))
@@ -88,13 +113,49 @@ def test_in_batches_of_the_same_shapes_a_model_cut_at_the_layer_gives_the_same_b
     tokens = [model.tokenizer(text)["input_ids"] for text in TEXTS]
     for layer in range(4):
         cut = LlamaModel.from_pretrained(tiny, num_hidden_layers=layer).eval()
-        for batch in fixed_batches(tokens, made.spec.batch_tokens, model.pad_id):
+        for batch in fixed_batches(tokens, made.spec.batch_tokens, model):
             with torch.inference_mode():
                 states = cut(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
                 weights = batch.attention_mask.float()
                 means = torch.bmm(weights[:, None], states).squeeze(1) / weights.sum(1)[:, None]
             found = made.caches["normed", "all"].read([TEXTS[row] for row in batch.rows], layer)
             assert np.array_equal(found, means[: len(batch.rows)].numpy())
+
+
+@pytest.mark.parametrize("name", ["clip", "gpt2-100", "ibert", "phi3", "bigbird"])
+def test_vectors_up_to_the_context_and_across_changes_of_arithmetic_are_those_of_each_text_alone(
+    name, family_folder, family_model, cache
+) -> None:
+    model = family_model(name)
+    lengths = [length for length in range(1, 120, 4) if length <= model.context] + [model.context, 300]
+    texts = [" ".join(f"w{40 + (7 * row + place) % 50}" for place in range(n)) for row, n in enumerate(lengths)]
+    made = encoder(model, cache, readout="raw", layers=(3,))
+    with quiet_libraries():
+        made.fill(texts)
+    for text in texts:
+        ids = model.tokenizer(text, truncation=True, max_length=model.context)["input_ids"]
+        with quiet_libraries():
+            fresh = AutoModel.from_pretrained(family_folder(name)).eval()
+        blocks = next(m for m in fresh.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)
+        states: list[torch.Tensor] = []
+        blocks[2].register_forward_hook(lambda _, __, out, states=states: states.append(block_output(out)))
+        with torch.no_grad(), quiet_libraries():
+            fresh(input_ids=torch.tensor([ids]))
+        vector = states[0][0, : len(ids)].mean(0).numpy()
+        found = made.caches["raw", "all"].read([text], 3)[0]
+        assert np.linalg.norm(found - vector) <= 5e-6 * np.linalg.norm(vector)
+
+
+def test_a_padding_token_without_an_embedding_changes_nothing(family_folder, tmp_path) -> None:
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    texts = [" ".join(["w50"] * length) for length in range(1, 30)]
+    found = []
+    for change in (lambda _: None, add_padding_token):
+        change(folder)
+        made = encoder(load_model(ModelSpec(name=str(folder))), str(tmp_path / f"cache{len(found)}"))
+        made.fill(texts)
+        found.append(made.caches["normed", "all"].read(texts, 3))
+    assert np.array_equal(*found)
 
 
 def test_vectors_do_not_depend_on_order_or_company_or_an_interruption(model, tmp_path) -> None:

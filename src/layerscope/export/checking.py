@@ -71,7 +71,7 @@ def our_vectors(
     """The vectors that `layerscope tasks` scores, of the texts behind their prompt."""
     tokens = tokenize([spec.prefix + text for text in texts], model.tokenizer, context)
     vectors = np.zeros((len(texts), model.dim), np.float32)
-    for batch in make_batches(tokens, 1024, model.pad_id):
+    for batch in make_batches(tokens, 1024, model.pad_id, lengths=model.lengths):
         ((_, _, pooled),) = pooled_states(model, batch, (layer,), ((spec.state,), spec.pooling))
         vectors[list(batch.rows)] = pooled
     if spec.normalize:
@@ -136,6 +136,26 @@ def encode(opened: Any, texts: Sequence[str], batch_size: int = BATCH) -> Float3
     return np.asarray(found, np.float32)
 
 
+def encode_apart(
+    opened: Any,  # noqa: ANN401
+    texts: Sequence[str],
+    ranges: Sequence[int | None],
+) -> Float32[np.ndarray, "texts dim"]:
+    """Vectors of an opened export where texts of two ranges of lengths are never in one batch.
+
+    Args:
+        opened: from `open_export`.
+        texts: the texts.
+        ranges: the range of each, as `Lengths.longest` gives it.
+    """
+    parts: dict[int | None, list[int]] = {}
+    for row, longest in enumerate(ranges):
+        parts.setdefault(longest, []).append(row)
+    found = {tuple(rows): encode(opened, [texts[row] for row in rows]) for rows in parts.values()}
+    order = [row for rows in found for row in rows]
+    return np.concatenate(list(found.values()))[np.argsort(order)]
+
+
 def relative_error(
     ours: Float32[np.ndarray, "texts dim"], theirs: Float32[np.ndarray, "texts dim"]
 ) -> Float32[np.ndarray, " texts"]:
@@ -145,10 +165,22 @@ def relative_error(
     return np.where(np.isfinite(error), error, np.inf).astype(np.float32)
 
 
+_UNKNOWN = "sentence-transformers runs this model or its tokenizer in another way; please report the model's name"
+
+
 def require_equal(
-    ours: Float32[np.ndarray, "texts dim"], theirs: Float32[np.ndarray, "texts dim"], texts: Sequence[str]
+    ours: Float32[np.ndarray, "texts dim"],
+    theirs: Float32[np.ndarray, "texts dim"],
+    texts: Sequence[str],
+    why: str = _UNKNOWN,
 ) -> float:
     """The largest relative error.
+
+    Args:
+        ours: the layer's vectors.
+        theirs: those of the export.
+        texts: the texts.
+        why: what is behind a difference.
 
     Raises:
         UnsupportedModelError: it is above `MOST_ERROR`; the message names the text.
@@ -163,7 +195,6 @@ def require_equal(
     if error[worst] > MOST_ERROR:
         raise UnsupportedModelError(
             f"the export does not give the layer's vectors (relative error {error[worst]:.1g} at the text "
-            f"{texts[worst][:40]!r}, at most {MOST_ERROR:g} is allowed), so it was not written: sentence-transformers "
-            "runs this model or its tokenizer in another way; please report the model's name"
+            f"{texts[worst][:40]!r}, at most {MOST_ERROR:g} is allowed), so it was not written: {why}"
         )
     return float(error[worst])

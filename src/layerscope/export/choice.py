@@ -84,7 +84,7 @@ def export_tokenizer(model: LoadedModel, context: int | None) -> PreTrainedToken
     """A copy of the tokenizer that pads, pads on the right, and cuts at the context."""
     tokenizer: PreTrainedTokenizerBase = copy.deepcopy(model.tokenizer)
     tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None or not 0 <= tokenizer.pad_token_id < model.vocab:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.pad_id)
     tokenizer.model_max_length = NO_LIMIT if context is None else context
     return tokenizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -11,8 +11,10 @@ from transformers import PreTrainedModel
 from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.checkpoints import find_checkpoint
+from layerscope.inputs.lengths import Lengths, known_lengths
 from layerscope.inputs.processor import choose_device, choose_dtype
 from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.standing import Standing
 from layerscope.inputs.weights import check_finite
 
 _SEEN = 1e-3
@@ -24,6 +26,10 @@ class LanguageModel:
 
     model: nn.Module
     device: torch.device
+    lengths: Lengths
+    """Which prompts may share a batch."""
+    standing: Standing = field(repr=False, compare=False)
+    """The model as it was loaded."""
 
 
 def load_language_model(spec: ModelSpec) -> LanguageModel:
@@ -74,17 +80,22 @@ def load_language_model(spec: ModelSpec) -> LanguageModel:
     if spec.device_map is None:
         model.to(device)
     model.eval().requires_grad_(False)
-    if _sees_later_tokens(model):
+    standing = Standing(model)
+    if _sees_later_tokens(model, standing):
         raise UnsupportedModelError(f"{spec.name!r} sees later tokens, so its head gives no next-token probabilities")
-    return LanguageModel(model, model.get_input_embeddings().weight.device)
+    lengths = known_lengths(model.config.get_text_config())
+    return LanguageModel(model, model.get_input_embeddings().weight.device, lengths, standing)
 
 
-def _sees_later_tokens(model: PreTrainedModel) -> bool:
+def _sees_later_tokens(model: PreTrainedModel, standing: Standing) -> bool:
     device = model.get_input_embeddings().weight.device
     size = model.get_input_embeddings().weight.shape[0]
     ids = torch.arange(6, device=device)[None] % size
     other = ids.clone()
     other[0, -1] = (int(ids[0, -1]) + 1) % size
-    with torch.inference_mode():
-        one, two = (model(input_ids=each).logits[0, 0].float() for each in (ids, other))
+    firsts = []
+    for each in (ids, other):
+        with torch.no_grad(), standing.one_pass():
+            firsts.append(model(input_ids=each).logits[0, 0].float())
+    one, two = firsts
     return bool((one - two).norm() > _SEEN * one.norm())

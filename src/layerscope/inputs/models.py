@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,15 +16,25 @@ from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError,
 from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
+from layerscope.inputs.context import longest_input
+from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.known_models import KnownModel, known_models
+from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
-from layerscope.inputs.parts import PROBE_TOKENS, Parts, check_padding, find_parts, probe_ids
-from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_device, choose_dtype, fast_matmul_error
+from layerscope.inputs.padding import Probe, prove_batches
+from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
+from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.towers import silent_modules
+from layerscope.inputs.standing import Standing
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, unused_keys
 
+_OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
+
 __all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
+
+
+class PrecisionError(UnsupportedModelError):
+    """The model's code does not compute in the half precision it was loaded in."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class LoadedModel:
     warnings: tuple[str, ...]
     attentions: bool = False
     fast_matmul: bool = False
+    lengths: Lengths = ANY_LENGTHS
+    """Which prompts may share a batch."""
     twins: list[LoadedModel] = field(default_factory=list, repr=False, compare=False)
     """The same weights under modules of their own, for passes beside each other; made when first needed."""
 
@@ -51,9 +64,14 @@ class LoadedModel:
         return len(self.parts.blocks)
 
     @property
+    def vocab(self) -> int:
+        """How many token ids the model has embeddings for."""
+        return table_rows(self.model)
+
+    @property
     def pad_id(self) -> int:
-        """The id to pad with. Padding is on the right and masked, so where a tokenizer has none any id does."""
-        return _pad_id(self.tokenizer)
+        """The id to pad with. Padding is on the right and masked, so any id that the model has an embedding for does."""
+        return _pad_id(self.tokenizer, self.vocab)
 
 
 def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
@@ -72,6 +90,17 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
     """
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
+    try:
+        return _load(spec, device, dtype, attentions=attentions)
+    except PrecisionError as error:
+        if spec.dtype != "auto":
+            raise
+        loaded = _load(spec, device, torch.float32, attentions=attentions)
+        why = str(error).partition(": ")[0]
+        return replace(loaded, warnings=(*loaded.warnings, f"auto chose float32: {why}"))
+
+
+def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentions: bool) -> LoadedModel:
     checkpoint = find_checkpoint(spec)
     warnings = list(checkpoint.warnings)
     if spec.trust_remote_code:
@@ -112,19 +141,20 @@ def ready_model(
         UnsupportedModelError: the one rule does not find them, or padding changes the states.
     """
     with _probing_errors(model), quiet_libraries():
-        parts, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
+        parts, lengths, context, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
     return LoadedModel(
         spec=spec,
         model=model,
         tokenizer=tokenizer,
         parts=parts,
         dim=parts.dim,
-        context=_context(model, parts),
+        context=context,
         revision=revision,
-        device=_input_device(model),
+        device=input_device(model),
         dtype=model.dtype,
         warnings=tuple(notes),
         attentions=attentions,
+        lengths=lengths,
     )
 
 
@@ -137,8 +167,13 @@ def _loading_errors(spec: ModelSpec) -> Iterator[None]:
         raise
     except ImportError as error:
         raise missing_package(error.name or str(error).splitlines()[0], f"model {spec.name!r}") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
+        if "Padding_idx" in text:
+            raise UserError(
+                f"cannot load model {spec.name!r}: the pad_token_id of its config has no embedding: set it to null in "
+                "config.json"
+            ) from error
         if "trust_remote_code" in text or "custom code" in text:
             raise UserError(
                 f"model {spec.name!r} comes with its own code, which layerscope does not run unasked: read the code, "
@@ -161,6 +196,11 @@ def _probing_errors(model: PreTrainedModel) -> Iterator[None]:
         raise
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, RuntimeError) and model.dtype in HALF and _OTHER_PRECISION.search(text):
+            raise PrecisionError(
+                f"{type(model).__name__} does not compute in {str(model.dtype).removeprefix('torch.')} ({text}): use dtype "
+                "float32"
+            ) from error
         raise UnsupportedModelError(
             f"{type(model).__name__} is not supported: it does not run on {PROBE_TOKENS} token ids and a mask alone "
             f"(its own code says: {text})"
@@ -201,6 +241,10 @@ def _from_pretrained(
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
     model.config.use_cache = False
     _text_config(model).use_cache = False
+    if hasattr(model.config, "rescale_every"):
+        # RWKV halves weights and states every so many blocks, at the first pass, to fit float16: other numbers, same model.
+        model.config.rescale_every = 0
+        model.layers_are_rescaled = True
     if spec.device_map is None:
         model.to(device)
     return model.eval().requires_grad_(False), unused_keys(model, info["unexpected_keys"])
@@ -245,11 +289,11 @@ def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
 
 def _checked_parts(
     model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
-) -> tuple[Parts, list[str]]:
+) -> tuple[Parts, Lengths, int | None, list[str]]:
     config = _text_config(model)
     require_ids_alone(model, config)
-    pad_id = _pad_id(tokenizer)
-    ids = probe_ids(int(config.vocab_size), getattr(config, "pad_token_id", None), _input_device(model))
+    vocab, device = table_rows(model), input_device(model)
+    ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
     notes: list[str] = []
     if spec.part == "decoder":
         depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
@@ -263,50 +307,20 @@ def _checked_parts(
         notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
     elif spec.bidirectional:
         lift_causal_mask(model)
+        parts = replace(parts, standing=Standing(model))
         check_bidirectional(model, parts, ids)
-    check_padding(model, parts, ids, pad_id if pad_id < config.vocab_size else 0)
+    context = longest_input(model, parts, ids)
+    lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
     if attentions:
         parts = with_attentions(model, parts, ids)
-    return parts, notes
+    return parts, lengths, context, notes + why
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
     for chosen in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if isinstance(chosen, int):
+        if isinstance(chosen, int) and 0 <= chosen < vocab:
             return chosen
     return 0
-
-
-def _input_device(model: PreTrainedModel) -> torch.device:
-    """Where the embeddings are; where accelerate keeps them off the devices, where it computes them."""
-    try:
-        table = model.get_input_embeddings()
-    except NotImplementedError:  # transformers looks for the table by its usual names
-        table = next((module for module in model.modules() if isinstance(module, nn.Embedding)), model)
-    hook = getattr(table, "_hf_hook", None)
-    if hook is not None and getattr(hook, "execution_device", None) is not None:
-        return torch.device(hook.execution_device)
-    device: torch.device = next(table.parameters()).device
-    return device
-
-
-def _context(model: PreTrainedModel, parts: Parts) -> int | None:
-    """The longest input in tokens: what the config states, or what a table of positions outside the blocks holds.
-
-    RoBERTa and MPNet count positions from padding_idx + 1, OPT and BART from 2, so their tables hold fewer tokens than
-    the config says.
-    """
-    config = _text_config(model)
-    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
-    ids = probe_ids(int(config.vocab_size), getattr(config, "pad_token_id", None), _input_device(model))
-    with quiet_libraries():
-        inside = {module for block in parts.blocks for module in block.modules()} | silent_modules(model, parts, ids)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and "position" in name and module not in inside:
-            offset = getattr(module, "offset", 0) or (0 if module.padding_idx is None else module.padding_idx + 1)
-            limits.append(module.num_embeddings - offset)
-    return min(limits) if limits else None
 
 
 def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

@@ -8,17 +8,17 @@ turns the last block's output into `last_hidden_state`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from layerscope.errors import UnsupportedModelError
+from layerscope.inputs.standing import Standing
 
 PROBE_TOKENS = 6
-PADDING_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Parts:
     """The blocks are a decoder whose encoder reads the same prompt."""
     ask_attentions: bool = False
     """The blocks return attention weights only when the forward pass asks for them."""
+    standing: Standing | None = field(default=None, repr=False, compare=False)
+    """The model as it was loaded: what a pass changes in it is put back after the pass."""
 
 
 def block_input(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
@@ -51,14 +53,25 @@ def run_model(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask:
         inputs |= {"decoder_input_ids": input_ids, "decoder_attention_mask": attention_mask}
     if parts.ask_attentions:
         inputs["output_attentions"] = True
-    return model(**inputs)
+    with nullcontext() if parts.standing is None else parts.standing.one_pass():
+        return model(**inputs)
 
 
-def probe_ids(vocab: int, pad_id: int | None, device: torch.device) -> Tensor:
-    """A few token ids, none of them the padding id, for the tiny forward passes at loading (1, tokens)."""
+def probe_ids(
+    vocab: int, pad_id: int | None, device: torch.device, tokens: int = PROBE_TOKENS, first: int = 0
+) -> Tensor:
+    """A few token ids, none of them the padding id, for the forward passes at loading (1, tokens).
+
+    Args:
+        vocab: how many ids there are.
+        pad_id: the padding id.
+        device: where the ids are wanted.
+        tokens: how many.
+        first: another number gives other ids.
+    """
     usable = [i for i in range(min(vocab, 64)) if i != pad_id] or [0]
-    start = min(5, len(usable) - 1)
-    picked = [usable[(start + 3 * k) % len(usable)] for k in range(PROBE_TOKENS)]
+    start = min(5, len(usable) - 1) + first
+    picked = [usable[(start + 3 * k) % len(usable)] for k in range(tokens)]
     return torch.tensor([picked], device=device)
 
 
@@ -86,13 +99,14 @@ def find_parts(model: nn.Module, depth: int, input_ids: Tensor, *, stack: nn.Mod
         )
     reasons: list[str] = []
     found: list[Parts] = []
+    bare = Parts((), None, 0, beside_encoder=stack is not None, standing=Standing(model))
     for blocks in candidates:
-        parts = Parts(blocks, None, 0, beside_encoder=stack is not None)
+        parts = replace(bare, blocks=blocks)
         trace = _trace(model, parts, input_ids)
         reason = _chain_fault(trace, depth, input_ids.shape[1])
         if reason is None:
             dim = cast(Tensor, trace.outputs[-1]).shape[-1]
-            found.append(Parts(blocks, _final_norm(trace, family), dim, parts.beside_encoder))
+            found.append(replace(parts, final_norm=_final_norm(trace, family), dim=dim))
         else:
             reasons.append(reason)
     if len(found) == 1:
@@ -202,25 +216,3 @@ def probe_states(model: nn.Module, parts: Parts, input_ids: Tensor, attention_ma
             hooks.enter_context(hook)
         run_model(model, parts, input_ids, attention_mask)
     return states
-
-
-def check_padding(model: nn.Module, parts: Parts, input_ids: Tensor, pad_id: int) -> None:
-    """Refuse a model whose real tokens change when padding stands on their right.
-
-    Raises:
-        UnsupportedModelError: the states of a padded prompt and of the prompt alone differ.
-    """
-    short = input_ids[:, : PROBE_TOKENS - 2]
-    alone = probe_states(model, parts, short, torch.ones_like(short))
-    padded_ids = input_ids.repeat(2, 1)
-    padded_ids[1, short.shape[1] :] = pad_id
-    mask = torch.ones_like(padded_ids)
-    mask[1, short.shape[1] :] = 0
-    padded = probe_states(model, parts, padded_ids, mask)
-    for layer, (one, both) in enumerate(zip(alone, padded, strict=True), start=1):
-        error = (both[1:, : short.shape[1]] - one).norm() / one.norm().clamp_min(torch.finfo(one.dtype).tiny)
-        if error > PADDING_ERROR:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} is not supported: padding on the right changes the states of real tokens "
-                f"(relative error {float(error):.1g} at layer {layer}), so batched numbers would be wrong"
-            )

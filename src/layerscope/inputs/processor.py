@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor, nn
 
 from layerscope.config import Dtype
 from layerscope.errors import UserError
 
 FAST_MATMUL_ERROR = 1e-5
+HALF = (torch.bfloat16, torch.float16)
 _PROBE_SIZE = 256
 
 
@@ -84,3 +86,55 @@ def fast_matmul_error(device: torch.device) -> float:
     with matmul_precision("medium"):
         fast = (a.to(device) @ b.to(device)).cpu().double()
     return float((fast - exact).norm() / exact.norm())
+
+
+def keeps_precision(model: nn.Module) -> bool:
+    """Whether a model cannot compute in float32 for a moment: quantised, spread over devices, or on kernels for halves."""
+    config = getattr(model, "config", None)
+    if getattr(config, "quantization_config", None) is not None:
+        return True
+    if "flash" in str(getattr(config, "_attn_implementation", None)):
+        return True
+    return any(tensor.is_meta for tensor in model.parameters()) or any("_hf_hook" in vars(m) for m in model.modules())
+
+
+@contextlib.contextmanager
+def in_float32(model: nn.Module, blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Compute in float32 inside the block, from the weights as they are: those of one block of the model at a time.
+
+    Weights are put back as the tensors they were, so nothing is rounded on the way.
+    """
+    inside = {id(tensor) for block in blocks for tensor in _half_tensors(block)}
+    halves: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def widen(module: nn.Module, *, of_blocks: bool) -> None:
+        for tensor in _half_tensors(module):
+            if of_blocks or id(tensor) not in inside:
+                halves[id(tensor)] = (tensor, tensor.data)
+                tensor.data = tensor.data.float()
+
+    def narrow(*_: object) -> None:
+        for key in inside & halves.keys():
+            tensor, half = halves.pop(key)
+            tensor.data = half
+
+    def enter(block: nn.Module, _: object) -> None:
+        widen(block, of_blocks=True)
+
+    leave: Callable[..., None] = narrow
+    with contextlib.ExitStack() as hooks:
+        for block in blocks:
+            hooks.enter_context(block.register_forward_pre_hook(enter))
+            hooks.enter_context(block.register_forward_hook(leave, always_call=True))
+        try:
+            widen(model, of_blocks=False)
+            yield
+        finally:
+            for tensor, half in halves.values():
+                tensor.data = half
+
+
+def _half_tensors(module: nn.Module) -> Iterator[Tensor]:
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dtype in HALF:
+            yield tensor

@@ -88,8 +88,9 @@ def measure_block(
 def plan_batches(model: LoadedModel, tokens: Sequence[Sequence[int]], batch_tokens: int) -> list[Batch]:
     """`make_batches` as the model's device likes it: one budget on an accelerator, pieces of it on a CPU."""
     if not shares_cores(model):
-        return make_batches(tokens, batch_tokens, model.pad_id)
-    return make_batches(tokens, max(1, batch_tokens // PIECES), model.pad_id, multiple=PIECES)
+        return make_batches(tokens, batch_tokens, model.pad_id, lengths=model.lengths)
+    budget = max(1, batch_tokens // PIECES)
+    return make_batches(tokens, budget, model.pad_id, multiple=PIECES, lengths=model.lengths)
 
 
 def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) -> tuple[list[tuple[int, ...]], int]:

@@ -49,7 +49,8 @@ def capture(
             with weights (prompts, heads, tokens, tokens); needs a model loaded with attentions=True.
 
     Raises:
-        UserError: a layer the model does not have, or attentions of a model loaded without them.
+        UserError: a layer the model does not have, attentions of a model loaded without them, or a token without an
+            embedding.
     """
     wanted = _wanted(model, layers)
     if not wanted:
@@ -75,6 +76,13 @@ def capture(
 
         return hook
 
+    highest = int(batch.input_ids.max())
+    if highest >= model.vocab:
+        raise UserError(
+            f"the tokenizer gives the id {highest} ({model.tokenizer.convert_ids_to_tokens(highest)!r}) and "
+            f"{model.spec.name!r} has embeddings for ids up to {model.vocab - 1}: resize its embeddings to the tokenizer, "
+            "or use the tokenizer it was trained with"
+        )
     device = model.device
     with ExitStack() as stack:
         for layer in wanted:

@@ -32,9 +32,9 @@ def token_losses(
     """
     losses = np.full(len(prompts), np.nan)
     through = 0
-    for batch in make_batches(prompts, BATCH_TOKENS, pad_id):
+    for batch in make_batches(prompts, BATCH_TOKENS, pad_id, lengths=model.lengths):
         ids = batch.input_ids.to(model.device)
-        with torch.inference_mode():
+        with torch.no_grad(), model.standing.one_pass():
             logits = model.model(input_ids=ids, attention_mask=batch.attention_mask.to(model.device)).logits
             for place, row in enumerate(batch.rows):
                 length = int(batch.lengths[place])

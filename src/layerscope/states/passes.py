@@ -9,11 +9,11 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from itertools import chain
 
 import torch
 
 from layerscope.inputs.models import LoadedModel
+from layerscope.inputs.standing import SMALL_BYTES, Standing
 
 Work = Callable[[LoadedModel], None]
 
@@ -81,12 +81,16 @@ def shares_cores(model: LoadedModel) -> bool:
 
 
 def twins(model: LoadedModel, n: int) -> list[LoadedModel]:
-    """Copies of a model's modules that share its weights; made once and kept with the model."""
+    """Copies of a model's modules that share its weights; made once and kept with the model.
+
+    Small buffers are each twin's own: rotary frequencies are written anew in a pass.
+    """
     made: list[LoadedModel] = model.twins
     while len(made) < n:
-        weights = chain(model.model.parameters(), model.model.buffers())
-        shared = {id(tensor): tensor for tensor in weights}
-        module, parts = copy.deepcopy((model.model, model.parts), memo=shared)
+        large = (buffer for buffer in model.model.buffers() if buffer.numel() * buffer.element_size() > SMALL_BYTES)
+        shared = {id(tensor): tensor for tensor in (*model.model.parameters(), *large)}
+        module, parts = copy.deepcopy((model.model, replace(model.parts, standing=None)), memo=shared)
+        parts = replace(parts, standing=Standing(module))
         made.append(replace(model, model=module, parts=parts, twins=[]))
     return made[:n]
 

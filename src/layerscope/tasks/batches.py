@@ -11,35 +11,40 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from layerscope.inputs.models import LoadedModel
 from layerscope.states.batches import Batch
 
 
-def fixed_batches(tokens: Sequence[Sequence[int]], batch_tokens: int, pad_id: int) -> Iterator[Batch]:
+def fixed_batches(tokens: Sequence[Sequence[int]], batch_tokens: int, model: LoadedModel) -> Iterator[Batch]:
     """Split prompts into right-padded batches whose shape depends on the prompts' lengths alone, longest first.
 
     Args:
         tokens: token ids of each prompt, at least one.
         batch_tokens: padded tokens of a batch; a longer prompt is a batch of its own.
-        pad_id: what stands where there is no token.
+        model: the model they are for: its context, which of them may share a batch, and what it is padded with.
 
     Yields:
         Batches whose first `len(batch.rows)` prompts are the given ones; the others are fillers.
     """
     buckets: dict[int, list[int]] = {}
     for row, ids in enumerate(tokens):
-        buckets.setdefault(padded_length(len(ids)), []).append(row)
+        buckets.setdefault(padded_length(len(ids), model), []).append(row)
     for length in sorted(buckets, reverse=True):
         size = max(1, batch_tokens // length)
         rows = buckets[length]
         for start in range(0, len(rows), size):
-            yield _pad(tokens, rows[start : start + size], (size, length), pad_id)
+            yield _pad(tokens, rows[start : start + size], (size, length), model.pad_id)
 
 
-def padded_length(length: int) -> int:
-    """The smallest allowed length that holds `length` tokens: 2, 4, ..., 32, 36, ..., 64, 72, ..., 128, 144, ..."""
+def padded_length(length: int, model: LoadedModel) -> int:
+    """The smallest of 2, 4, ..., 32, 36, ..., 64, 72, ..., 128, 144, ... that holds `length` tokens.
+
+    It is no more than the model's context, nor than what a prompt of this length may be padded to.
+    """
     # Few lengths, since each ends in a batch with fillers; eight between two powers of two, so that little is padding.
     step = 1 << max(1, (length - 1).bit_length() - 4)
-    return -(-length // step) * step
+    limits = [limit for limit in (model.context, model.lengths.longest(length)) if limit is not None]
+    return max(length, min([-(-length // step) * step, *limits]))
 
 
 def _pad(tokens: Sequence[Sequence[int]], rows: Sequence[int], shape: tuple[int, int], pad_id: int) -> Batch:

@@ -15,6 +15,7 @@ from torch import Tensor
 from layerscope.config import Pooling, Positions
 from layerscope.errors import UserError
 from layerscope.inputs.gguf_files import cache_folder
+from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import tokenize
 from layerscope.measuring.progress import Report, silent
@@ -113,7 +114,7 @@ class TextEncoder:
         vectors = {state: np.zeros((len(layers), len(texts), self.model.dim), np.float32) for state in self.caches}
         full = [row for row, ids in enumerate(tokens) if ids]
         self.n_empty += len(texts) - len(full)
-        for batch in fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model.pad_id):
+        for batch in fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model):
             rows = np.array([full[row] for row in batch.rows])
             for layer, state, pooled in pooled_states(self.model, batch, layers, (self.spec.states, self.spec.pooling)):
                 vectors[state][layers.index(layer), rows] = pooled[: len(rows)]
@@ -185,7 +186,7 @@ def _context(model: LoadedModel, spec: TasksSpec) -> int | None:
 
 def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
     """Everything a text's vector depends on, but the state it is read in."""
-    return {
+    facts: dict[str, object] = {
         "format": FORMAT,
         "revision": model.revision,
         "tokenizer": tokenizer_hash(model),
@@ -196,6 +197,10 @@ def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
         "device": model.device.type,
         "fast_matmul": model.fast_matmul,
     }
+    if model.lengths != ANY_LENGTHS:
+        # Only where it matters, so that vectors of other models stay known.
+        facts["lengths"] = repr(model.lengths)
+    return facts
 
 
 def tokenizer_hash(model: LoadedModel) -> str:

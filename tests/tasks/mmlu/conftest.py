@@ -12,10 +12,10 @@ import torch
 SUBJECTS = ("anatomy", "astronomy", "my_subject", "philosophy", "virology")
 
 
-def save_tiny(folder: Path, *, merges: bool) -> Path:
+def save_tiny(folder: Path, *, merges: bool, model_type: str = "llama", **options: object) -> Path:
     """A causal model over bytes. With merges, each letter with its space is one token; without, it is two."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     alphabet = ["<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     pairs = [("Ġ", letter) for letter in "ABCD"] if merges else []
@@ -24,11 +24,11 @@ def save_tiny(folder: Path, *, merges: bool) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
-        max_position_embeddings=512, pad_token_id=0, bos_token_id=1, eos_token_id=1,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    sizes = {
+        "vocab_size": len(words), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 32, "max_position_embeddings": 512, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1,
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes, **options))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():

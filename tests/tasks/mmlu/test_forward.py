@@ -1,11 +1,13 @@
 """Letters against a direct computation, entropies against measure, on the same prompts."""
 
 import json
+import statistics
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from tests.tasks.mmlu.conftest import save_tiny
 from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec, TextSpec
@@ -49,6 +51,28 @@ def test_letters_equal_a_direct_computation(folder, context, write, rows, reques
             assert loglikelihood == pytest.approx(float(scores[range(len(ids)), ids].sum()), abs=1e-5)
             assert greedy == (scores.argmax(-1).tolist() == list(ids))
     assert {len(ids) for one in asked for ids in one.letters} == {1 if folder.name.startswith("one") else 2}
+
+
+def test_letters_do_not_depend_on_batch_mates_where_arithmetic_follows_the_length(tmp_path, write, rows):
+    folder = save_tiny(tmp_path / "model", merges=True)
+    middle = statistics.median_low(len(one.tokens) for one in ask(folder, write, rows)[0])
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0, 1.1],
+        "long_factor": [3.0, 9.0],
+        "original_max_position_embeddings": middle,
+    }
+    options = {"num_key_value_heads": 2, "original_max_position_embeddings": middle, "rope_parameters": rope}
+    save_tiny(folder, merges=True, model_type="phi3", **options)
+    asked, _, letters = ask(folder, write, rows)
+    assert {len(one.tokens) > middle for one in asked} == {True, False}
+    for one, found in zip(asked, letters, strict=True):
+        whole = AutoModelForCausalLM.from_pretrained(folder).eval()
+        with torch.no_grad():
+            scores = whole(input_ids=torch.tensor([one.tokens])).logits[0, -1].double().log_softmax(-1)
+        expected = [float(scores[ids[0]]) for ids in one.letters]
+        assert [loglikelihood for loglikelihood, _ in found] == pytest.approx(expected, abs=1e-5)
 
 
 def test_entropies_equal_those_of_measure(one_token, write, rows, tmp_path):

@@ -1,9 +1,11 @@
 """The head of every family gives what the whole model gives, and what has no head is refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from tests.families import FAMILIES, VOCAB, build_model, save_tokenizer
+from tests.families import BY_LENGTH, DIM, FAMILIES, VOCAB, Family, build_model, save_tokenizer
 from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec
@@ -12,12 +14,32 @@ from layerscope.inputs.models import load_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.tasks.mmlu.head import load_head
 
+_SMALL = FAMILIES["llama"].options
+OTHER_HEADS = {
+    "phi3": BY_LENGTH["phi3"],
+    "falcon-h1": Family(
+        "falcon_h1",
+        _SMALL
+        | {"mamba_d_ssm": 2 * DIM, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8}
+        | {"mamba_chunk_size": 8, "head_dim": 4, "lm_head_multiplier": 0.5},
+    ),
+    "modernbert-decoder": Family(
+        "modernbert-decoder",
+        FAMILIES["bert"].options | {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 2},
+    ),
+    "llama4": Family(
+        "llama4_text",
+        _SMALL | {"num_local_experts": 2, "attention_chunk_size": 8, "head_dim": 4, "intermediate_size_mlp": 32},
+    ),
+}
+"""A factor on the model, a division by the depth, and a name that is not the prefix."""
+
 IDS = torch.tensor([[5, 8, 11, 14, 17, 20, 9]])
 
 
 def save(name, folder, **options):
     with quiet_libraries():
-        model = build_model(FAMILIES[name], auto_class=AutoModelForCausalLM, **options)
+        model = build_model((FAMILIES | OTHER_HEADS)[name], auto_class=AutoModelForCausalLM, **options)
         model.save_pretrained(folder)
     save_tokenizer(folder)
     return model
@@ -34,7 +56,9 @@ def compare(folder, whole):
     assert torch.allclose(found.exp().sum(-1), torch.ones(len(states)), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt-neox", "gpt2", "gemma2", "qwen3", "phi", "opt", "mpt", "falcon", "mamba2"])
+@pytest.mark.parametrize(
+    "name", ["gpt-neox", "gpt2", "gemma2", "qwen3", "phi", "opt", "mpt", "falcon", "mamba2", *OTHER_HEADS]
+)
 def test_it_equals_the_whole_model(name, tmp_path):
     compare(tmp_path, save(name, tmp_path))
 
@@ -48,6 +72,17 @@ def test_it_is_float32_in_a_bfloat16_model(tmp_path):
     head = load_head(load_model(ModelSpec(name=str(tmp_path), dtype="bfloat16")))
     assert {parameter.dtype for parameter in head.model.parameters()} == {torch.float32}
     assert sum(parameter.numel() for parameter in head.model.parameters()) == VOCAB * 16
+
+
+def test_a_head_that_reads_other_states_is_refused(tmp_path):
+    save("llama", tmp_path)
+    head = load_head(load_model(ModelSpec(name=str(tmp_path))))
+    other = SimpleNamespace(
+        last_hidden_state=torch.zeros(7, 1, DIM), past_key_values=None, hidden_states=None, attentions=None
+    )
+    head.model.model.forward = lambda **_: other
+    with pytest.raises(UnsupportedModelError, match="it does not read the states it is given"):
+        head.log_probabilities(torch.ones(7, DIM))
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -80,7 +80,7 @@ def _ask_in_full(
     context = plan.spec.texts.context
     whole: list[Ids] = [asked[row].tokens + asked[row].letters[place] for row, place in several]
     inputs = [ids[:-1] if context is None else ids[-(context + 1) :][:-1] for ids in whole]
-    for batch in make_batches(inputs, plan.spec.batch_tokens, model.pad_id):
+    for batch in make_batches(inputs, plan.spec.batch_tokens, model.pad_id, lengths=model.lengths):
 
         def read(_: int, raw: Float[Tensor, "prompts tokens dim"], batch: Batch = batch) -> None:
             for place, pair in enumerate(batch.rows):

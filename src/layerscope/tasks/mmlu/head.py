@@ -40,11 +40,15 @@ class Head:
             Nats in (-inf, 0]; the exponentials of a row sum to 1.
         """
         weight = next(self.model.parameters())
-        self.states.given = states.to(weight.device, torch.float32)[:, None]
+        self.states.give(states.to(weight.device, torch.float32)[:, None])
         with torch.no_grad():
             # Every class has its own scaling, capping and bias after the matrix: its own forward knows them.
             logits: Tensor = self.model(input_ids=torch.zeros(len(states), 1, dtype=torch.long)).logits
-        self.states.given = None
+        if not self.states.taken:
+            raise UnsupportedModelError(
+                f"answers need the head of {type(self.model).__name__}, and it does not read the states it is given: "
+                "measure this family without questions"
+            )
         return logits[:, -1].float().log_softmax(-1)
 
 
@@ -68,18 +72,32 @@ def load_head(model: LoadedModel) -> Head:
                 f"answers need a language model's head, and the checkpoint of {spec.name!r} holds none: give the "
                 "checkpoint that the model was published as"
             )
-    given = _Given()
-    setattr(whole, whole.base_model_prefix, given)
+    name = _headless_name(whole, model)
+    given = _Given(whole.get_submodule(name))
+    whole.set_submodule(name, given)
     check_finite(whole, f"{spec.name}'s head")
     return Head(whole.to(model.device).eval().requires_grad_(False), given)
 
 
 class _Given(nn.Module):
-    """Stands where a model's blocks were and returns the states it was given."""
+    """Stands where a model's blocks were and returns the states it was given, once."""
 
-    def __init__(self) -> None:
+    def __init__(self, headless: nn.Module) -> None:
         super().__init__()
-        self.given: Tensor | None = None
+        self._given: Tensor | None = None
+        # Some heads read a factor off the model (Falcon-H1's lm_head_multiplier).
+        for name, value in vars(headless).items():
+            if not name.startswith("_") and isinstance(value, (bool, int, float, str, PreTrainedConfig)):
+                setattr(self, name, value)
+
+    def give(self, states: Tensor) -> None:
+        """The states that the next pass returns."""
+        self._given = states
+
+    @property
+    def taken(self) -> bool:
+        """Whether a pass asked for them."""
+        return self._given is None
 
     @property
     def decoder(self) -> _Given:
@@ -88,7 +106,8 @@ class _Given(nn.Module):
 
     def forward(self, *_: object, **__: object) -> _Output:
         """The states given, whatever the input."""
-        return _Output(self.given)
+        given, self._given = self._given, None
+        return _Output(given)
 
 
 class _Output:
@@ -106,8 +125,7 @@ class _Output:
 
 
 def _check_causal(model: LoadedModel) -> None:
-    vocabulary = int(model.model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-    ids = probe_ids(vocabulary, None, model.device)
+    ids = probe_ids(model.vocab, None, model.device)
     if first_token_sees_last(model.model, model.parts, ids):
         raise UnsupportedModelError(
             f"answers need a causal language model, and in {model.spec.name!r} the first token sees the last one: give "
@@ -117,6 +135,14 @@ def _check_causal(model: LoadedModel) -> None:
 
 def _without_blocks(model: LoadedModel) -> Any | None:  # noqa: ANN401
     """The class with the head, of a config without blocks, so that no weights are loaded twice; None without a head."""
+    try:
+        return _with_head(model, 0)
+    except (ZeroDivisionError, IndexError):
+        # Some classes divide by their depth, or look at their first block.
+        return _with_head(model, 1)
+
+
+def _with_head(model: LoadedModel, blocks: int) -> Any | None:  # noqa: ANN401
     from transformers import AutoModelForCausalLM
 
     spec, checkpoint = model.spec, find_checkpoint(model.spec)
@@ -127,10 +153,10 @@ def _without_blocks(model: LoadedModel) -> Any | None:  # noqa: ANN401
         "use_safetensors": None if spec.allow_pickle else True,
         "output_loading_info": True,
     }
-    config = _empty_config(model.model.config)
+    config = _shallow_config(model.model.config, blocks)
     try:
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
-        if not _head_keys(whole) & set(info["missing_keys"]):
+        if not _head_keys(whole, model) & set(info["missing_keys"]):
             return whole
         file = _gguf_file(spec)
         if file is None:
@@ -142,22 +168,35 @@ def _without_blocks(model: LoadedModel) -> Any | None:  # noqa: ANN401
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnsupportedModelError(f"{spec.name!r} does not load as a causal language model: {text}") from error
-    return None if _head_keys(whole) & set(info["missing_keys"]) else whole
+    return None if _head_keys(whole, model) & set(info["missing_keys"]) else whole
 
 
-def _empty_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    empty = copy.deepcopy(config)
-    depth = empty.num_hidden_layers
+def _shallow_config(config: PreTrainedConfig, blocks: int) -> PreTrainedConfig:
+    shallow = copy.deepcopy(config)
+    depth = shallow.num_hidden_layers
     for name, value in config.to_dict().items():
         # Lists with an entry a block are checked against the number of blocks.
         if isinstance(value, (list, tuple)) and len(value) == depth:
-            setattr(empty, name, [])
-    empty.num_hidden_layers = 0
-    return empty
+            setattr(shallow, name, list(value[:blocks]))
+    shallow.num_hidden_layers = blocks
+    return shallow
 
 
-def _head_keys(whole: Any) -> set[str]:  # noqa: ANN401
-    return {name for name, _ in whole.named_parameters() if not name.startswith(f"{whole.base_model_prefix}.")}
+def _headless_name(whole: nn.Module, model: LoadedModel) -> str:
+    """Where the headless model is in the model with the head; its prefix does not always say (Llama 4)."""
+    names = (name for name, module in whole.named_modules() if type(module) is type(model.model))
+    name: str | None = next(names, None)
+    if not name:
+        raise UnsupportedModelError(
+            f"answers need a model with a head over a {type(model.model).__name__}, got {type(whole).__name__}: measure "
+            "this family without questions"
+        )
+    return name
+
+
+def _head_keys(whole: nn.Module, model: LoadedModel) -> set[str]:
+    inside = f"{_headless_name(whole, model)}."
+    return {name for name, _ in whole.named_parameters() if not name.startswith(inside)}
 
 
 def _gguf_file(spec: ModelSpec) -> Path | None:
