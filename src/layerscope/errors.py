@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -46,3 +47,27 @@ def missing_package(package: str, needed_for: str, *, no_deps: bool = False) -> 
     """The error for a package that is not installed; it holds the pip command."""
     flag = "--no-deps " if no_deps else ""
     return UserError(f"{needed_for} needs the package {package!r}: run `pip install {flag}{package}`")
+
+
+def lacking(error: ImportError, needed_for: str) -> UserError:
+    """The error for an import that failed somewhere in a library, whose message may be a name or a whole sentence.
+
+    A sentence that holds a pip command is right about it; a module's name is nearly always its package's.
+    """
+    text = " ".join(str(error).split())
+    command = re.search(r"pip install (?:-U |--upgrade )?([^`;)]+?)(?=[`;)]|\.?$|, | and )", text)
+    if command:
+        package = command.group(1).strip().strip("'\"")
+        quoted = package if re.fullmatch(r"[\w.\- ]+", package) else f"'{package}'"
+        return UserError(
+            f"{needed_for} needs a package that is not installed ({_short(text)}): run `pip install {quoted}`"
+        )
+    if error.name:
+        return missing_package(error.name.partition(".")[0], needed_for)
+    if re.fullmatch(r"[\w.\-]+", text):
+        return missing_package(text, needed_for)
+    return UserError(f"{needed_for} needs a package that is not installed: {_short(text) or type(error).__name__}")
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text.rstrip(".") if len(text) <= most else f"{text[: most - 3]}..."

@@ -80,7 +80,7 @@ def test_a_config_that_is_read_as_another_one_is_named(tiny_type):
     """Gemma 4 sets the kind of its last layer itself; with one block more, layer 2 is no longer the last."""
     model = tiny_type("gemma4_text")
     assert model.model.config.layer_types == ["sliding_attention", "sliding_attention", "full_attention"]
-    with pytest.raises(UnsupportedModelError, match="loads its config with another layer_types.*Export another layer"):
+    with pytest.raises(UnsupportedModelError, match=r"loads its config with another layer_types.*Export another layer"):
         cut_model(model, 2, "normed")
     assert cut_model(model, 2, "raw").blocks == 3
 

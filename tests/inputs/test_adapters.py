@@ -66,6 +66,76 @@ def test_an_adapter_changes_states_as_pefts_own_merge_does(head, task_type, fami
     assert model.revision.startswith(family_model("llama").revision + "+adapter:sha256:")
 
 
+HEADS = {
+    "seq-cls": ("AutoModelForSequenceClassification", {"task_type": "SEQ_CLS"}, "score.weight"),
+    "token-cls": ("AutoModelForTokenClassification", {"task_type": "TOKEN_CLS"}, "score.weight"),
+    "lm-head": ("AutoModelForCausalLM", {"target_modules": ["q_proj", "lm_head"]}, "lm_head."),
+    "saved-head": (
+        "AutoModelForCausalLM",
+        {"modules_to_save": ["lm_head"], "task_type": "CAUSAL_LM"},
+        "lm_head.weight",
+    ),
+    "saved-embedding": ("AutoModelForCausalLM", {"modules_to_save": ["embed_tokens", "lm_head"]}, "lm_head.weight"),
+    "all-linear": (
+        "AutoModelForSequenceClassification",
+        {"target_modules": "all-linear", "task_type": "SEQ_CLS"},
+        "score",
+    ),
+}
+
+
+def save_with_head(base, out, auto_class, options):
+    """An adapter of a class with a head, saved by peft; its own top state, with the adapter beside the weights."""
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    with quiet_libraries(), warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        model = getattr(transformers, auto_class).from_pretrained(base).eval()
+        given = {"target_modules": ["q_proj", "v_proj"], "r": 2, "lora_alpha": 8, "init_lora_weights": False} | options
+        wrapped = get_peft_model(model, LoraConfig(**given)).eval()
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for name, tensor in wrapped.named_parameters():
+                if "lora_" in name or "modules_to_save" in name:
+                    tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
+            wrapped.save_pretrained(out)
+            return wrapped(input_ids=torch.tensor([PROMPT]), output_hidden_states=True).hidden_states[-1]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", HEADS)
+def test_an_adapters_head_is_left_out_and_the_rest_merged(kind, family_folder, tmp_path):
+    auto_class, options, head = HEADS[kind]
+    theirs = save_with_head(family_folder("llama"), tmp_path, auto_class, options)
+    model = load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
+    assert torch.allclose(model.parts.final_norm(top(model)), theirs, atol=1e-5)
+    [note] = model.warnings
+    assert f"such as {head}" in note
+
+
+def test_an_encoders_classifier(family_folder, tmp_path):
+    options = {"target_modules": ["query", "value"], "task_type": "SEQ_CLS"}
+    theirs = save_with_head(family_folder("bert"), tmp_path, "AutoModelForSequenceClassification", options)
+    model = load_model(ModelSpec(name=str(family_folder("bert")), adapter=str(tmp_path)))
+    assert torch.allclose(top(model), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning"])
+def test_learned_prompts_are_refused_with_the_true_reason(kind, family_folder, tmp_path):
+    from peft import get_peft_model
+    from tests.inputs.test_in_memory import peft_config
+    from transformers import AutoModelForCausalLM
+
+    with quiet_libraries(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        get_peft_model(AutoModelForCausalLM.from_pretrained(family_folder("llama")), peft_config(kind)).save_pretrained(
+            tmp_path
+        )
+    with pytest.raises(UserError, match=rf"is {kind}: it gives the model 3 learned positions .* nothing to merge"):
+        load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
+
+
 def test_an_adapter_and_full_attention_together(family_folder, tmp_path):
     base = family_folder("llama")
     save_adapter(base, tmp_path, head=True, task_type="CAUSAL_LM")

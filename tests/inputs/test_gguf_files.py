@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 
-import numpy as np
 import pytest
 import torch
-from tests.families import DEPTH, DIM, VOCAB
+from tests.families import DEPTH, FAMILIES, build_model
+from tests.inputs.gguf_writing import write_gguf
+from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError, UserError
@@ -18,19 +19,6 @@ from layerscope.inputs.models import load_model
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
 
-HEADS, KV_HEADS = 4, 2
-_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -38,54 +26,9 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "gguf"
 
 
-def interleaved(weight, heads):
-    """llama.cpp stores the two halves of each head's rotary dimensions next to each other."""
-    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
-
-
-def write_gguf(file, state, architecture="llama"):
-    import gguf
-
-    writer = gguf.GGUFWriter(file, architecture)
-    writer.add_name("tiny")
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_block_count(DEPTH)
-    writer.add_context_length(64)
-    writer.add_embedding_length(DIM)
-    writer.add_feed_forward_length(32)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_dimension_count(DIM // HEADS)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(VOCAB)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(["w", "1", "w1", *(f"x{i}" for i in range(3, VOCAB))])
-    writer.add_token_types([1] * VOCAB)
-    writer.add_token_merges(["w 1"])
-    writer.add_eos_token_id(2)
-    for key, tensor in state.items():
-        value = tensor.numpy().astype(np.float32)
-        if key.startswith("layers."):
-            _, index, *middle, kind = key.split(".")
-            name = _NAMES[".".join(middle)]
-            heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(name)
-            value = value if heads is None else interleaved(value, heads)
-            writer.add_tensor(f"blk.{index}.{name}.{kind}", value)
-        else:
-            writer.add_tensor(
-                {"embed_tokens.weight": "token_embd.weight", "norm.weight": "output_norm.weight"}[key], value
-            )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
-
-
 @pytest.fixture
 def gguf_file(family_model, tmp_path):
-    return write_gguf(tmp_path / "tiny.gguf", family_model("llama").model.state_dict())
+    return write_gguf(tmp_path / "tiny.gguf", build_model(FAMILIES["llama"], auto_class=AutoModelForCausalLM))
 
 
 def states(model):
@@ -115,9 +58,18 @@ def test_the_second_load_converts_nothing(gguf_file, cache, monkeypatch):
 def test_quantised_files_say_so(gguf_file):
     folder = convert_gguf(gguf_file).folder
     note = json.loads((folder / "gguf.json").read_text())
-    assert note == {"file": "tiny.gguf", "quantisation": "ALL_F32"}
+    assert note == {"file": "tiny.gguf", "quantisation": "ALL_F32", "warnings": [], "reading": 2}
     (folder / "gguf.json").write_text(json.dumps(note | {"quantisation": "Q4_1"}))
     assert load_model(ModelSpec(name=str(gguf_file))).warnings == ("de-quantised Q4_1 weights",)
+
+
+def test_what_an_older_version_converted_is_converted_again(gguf_file):
+    folder = convert_gguf(gguf_file).folder
+    note = json.loads((folder / "gguf.json").read_text())
+    del note["reading"], note["warnings"]  # as 0.1.0 wrote it, which left settings unread
+    (folder / "gguf.json").write_text(json.dumps(note))
+    (folder / "config.json").write_text("{}")
+    assert load_model(ModelSpec(name=str(gguf_file))).n_layers == DEPTH
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone"])
@@ -153,7 +105,8 @@ def test_files_that_are_no_gguf(tmp_path, gguf_file):
 
 
 def test_an_architecture_transformers_cannot_read(tmp_path, family_model):
-    file = write_gguf(tmp_path / "odd.gguf", family_model("llama").model.state_dict(), architecture="jina-bert-v2")
+    model = build_model(FAMILIES["llama"], auto_class=AutoModelForCausalLM)
+    file = write_gguf(tmp_path / "odd.gguf", model, architecture="jina-bert-v2")
     with pytest.raises(UnsupportedModelError, match=r"transformers cannot read odd\.gguf"):
         convert_gguf(file)
 

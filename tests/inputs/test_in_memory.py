@@ -86,6 +86,83 @@ def test_the_model_is_found_inside_its_wrappers(tokenizer):
         assert not torch.equal(states(loaded)[-1], tuned[-1])  # the adapter took part
 
 
+def peft_config(kind):
+    import peft
+
+    targets = {"target_modules": ["q_proj", "v_proj"]}
+    return {
+        "lora": lambda: peft.LoraConfig(**targets, r=2, init_lora_weights=False),
+        "dora": lambda: peft.LoraConfig(**targets, r=2, use_dora=True, init_lora_weights=False),
+        "vera": lambda: peft.VeraConfig(target_modules=["q_proj"], r=2, init_weights=False),
+        "ia3": lambda: peft.IA3Config(**targets, feedforward_modules=[], init_ia3_weights=False),
+        "adaption": lambda: peft.AdaptionPromptConfig(adapter_len=2, adapter_layers=2, task_type="CAUSAL_LM"),
+        "prompt tuning": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+        "prefix tuning": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+        "p tuning": lambda: peft.PromptEncoderConfig(
+            num_virtual_tokens=3, encoder_hidden_size=8, task_type="CAUSAL_LM"
+        ),
+    }[kind]()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["lora", "dora", "vera", "ia3", "adaption"])
+def test_adapters_inside_the_model_take_part(kind, tokenizer):
+    from peft import get_peft_model
+
+    torch.manual_seed(0)
+    bare = with_head("llama")
+    wrapped = get_peft_model(with_head("llama"), peft_config(kind)).train()
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "adaption_gate" in name or "vera_lambda" in name:
+                parameter.fill_(0.5)  # both begin at nothing
+    with reading(wrapped, tokenizer, SPEC) as loaded:
+        norm = loaded.model.norm
+        read = norm(states(loaded)[3])
+    assert wrapped.training
+    wrapped.eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        right = wrapped(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+        plain = bare(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+    assert torch.allclose(read, right, atol=1e-5)
+    assert not torch.allclose(read, plain, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning"])
+def test_what_is_learned_outside_the_model_is_refused_with_the_reason(kind, tokenizer):
+    from peft import get_peft_model
+
+    wrapped = get_peft_model(with_head("llama"), peft_config(kind)).train()
+    with (
+        pytest.raises(UserError, match=r"PeftModelForCausalLM changes what LlamaForCausalLM computes \(p"),
+        reading(nn.DataParallel(wrapped), tokenizer, SPEC),
+    ):
+        pass
+    assert wrapped.training
+
+
+def test_a_wrapper_of_ones_own_is_tried(tokenizer):
+    class Own(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.model, self.scale = with_head("llama"), scale
+
+        def forward(self, input_ids, attention_mask):
+            embeds = self.model.get_input_embeddings()(input_ids) * self.scale
+            return self.model(inputs_embeds=embeds, attention_mask=attention_mask)
+
+    with reading(Own(1.0), tokenizer, SPEC) as loaded:
+        assert len(states(loaded)) == 4
+    with pytest.raises(UserError, match="Own changes what"), reading(Own(2.0), tokenizer, SPEC):
+        pass
+    odd, message = Own(1.0), r"cannot be tried .*give the transformers model inside it"
+    odd.forward = lambda pixels: None
+    with pytest.raises(UserError, match=message), reading(odd, tokenizer, SPEC):
+        pass
+
+
 def test_what_is_no_transformers_model_is_refused(tokenizer):
     with (
         pytest.raises(UserError, match="expected a transformers model, got Linear"),

@@ -78,3 +78,40 @@ def test_a_copy_of_a_hub_model_without_checkpoints_leaves_revisions_to_the_hub(f
         find_checkpoint(ModelSpec(name="org/model@step3"))
     with pytest.raises(UserError, match="no revisions: expected model folders such as step0"):
         find_checkpoint(ModelSpec(name=f"{tmp_path}/org/model@step3"))
+
+
+def test_a_revision_may_hold_slashes(family_folder, tmp_path, monkeypatch):
+    commit, asked = "0123456789abcdef0123456789abcdef01234567", []
+
+    def download(name, file, *, revision):
+        asked.append((name, revision))
+        return f"/cache/models--org--name/snapshots/{commit}/config.json"
+
+    monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert find_checkpoint(ModelSpec(name="org/name@refs/pr/3")).revision == commit
+    assert asked == [("org/name", "refs/pr/3")]
+    monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    stored = tmp_path / "models--org--name"
+    (stored / "snapshots").mkdir(parents=True)
+    (stored / "snapshots" / commit).symlink_to(family_folder("gpt-neox"))
+    (stored / "refs" / "refs" / "pr").mkdir(parents=True)
+    (stored / "refs" / "refs" / "pr" / "3").write_text(commit)
+    found = find_checkpoint(ModelSpec(name="org/name@refs/pr/3"))
+    assert (found.revision, found.source) == (commit, str(stored / "snapshots" / commit))
+    with pytest.raises(UserError, match="no model at a/b/c"):
+        find_checkpoint(ModelSpec(name="a/b/c@refs/pr/3"))
+
+
+def test_the_parts_of_an_old_sentence_transformers_model_are_no_checkpoints(family_folder, tmp_path):
+    (tmp_path / "0_Transformer").symlink_to(family_folder("bert"))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 16}')
+    (tmp_path / "modules.json").write_text("[]")
+    assert revisions(tmp_path) == {}
+    found = find_checkpoint(ModelSpec(name=str(tmp_path)))
+    assert (found.source, found.warnings) == (str(tmp_path / "0_Transformer"), ())
+    (tmp_path / "0_Transformer").unlink()
+    with pytest.raises(UserError, match=r"expected a model folder with a config\.json"):
+        find_checkpoint(ModelSpec(name=str(tmp_path)))

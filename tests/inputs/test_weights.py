@@ -147,6 +147,58 @@ def test_a_config_shallower_than_the_checkpoint_is_reported(folder):
     assert any("layers.2." in warning for warning in model.warnings)
 
 
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("gpt2", ["h.0.attn.bias", "h.0.attn.masked_bias"]),
+        ("llama", ["layers.0.self_attn.rotary_emb.inv_freq"]),
+        ("gpt-neox", ["layers.1.attention.masked_bias", "layers.1.attention.rotary_emb.inv_freq"]),
+        ("bert", ["embeddings.position_ids"]),
+        ("falcon", ["h.0.self_attention.rotary_emb.inv_freq"]),
+    ],
+)
+def test_buffers_of_old_checkpoints_are_no_weights_without_a_place(family, names, family_folder, tmp_path):
+    folder = shutil.copytree(family_folder(family), tmp_path / "old")
+    change_weights(folder, lambda state: state.update({name: torch.ones(1) for name in names}))
+    assert load(folder).warnings == ()
+    # A bias is a weight: only a module's own masks are not.
+    first = names[0].partition(".0.")[0] if ".0." in names[0] else names[0].split(".")[0]
+    change_weights(folder, lambda state: state.update({f"{first}.0.odd.bias": torch.ones(1)}))
+    assert "first" in load(folder).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "setting", "named"),
+    [
+        ("llama", {"sliding_window": 4}, "sliding_window = 4"),
+        ("llama", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
+        ("llama", {"sliding_window": 4, "use_sliding_window": False}, None),
+        ("llama", {"residual_multiplier": 1.0, "sliding_window": None}, None),
+        ("gpt2", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
+        ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type = relative_key"),
+        ("bert", {"position_embedding_type": "absolute"}, None),
+        ("mistral", {"sliding_window": 8}, None),
+        ("gpt-neox", {"rotary_pct": 0.5}, None),
+        ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "swirl": 3}}, "swirl"),
+    ],
+)
+def test_a_setting_that_the_class_does_not_read_is_named(family, setting, named, family_folder, tmp_path):
+    folder = shutil.copytree(family_folder(family), tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    (folder / "config.json").write_text(json.dumps(config | setting))
+    warnings = load(folder).warnings
+    assert (warnings == ()) if named is None else (len(warnings) == 1 and named in warnings[0])
+
+
+def test_a_scaling_of_positions_nobody_knows_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "spiral", "factor": 2.0, "rope_theta": 1e4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="spiral"):
+        load(folder)
+
+
 @pytest.mark.parametrize("name", ["bert", "roberta", "mpnet"])
 def test_a_missing_pooler_is_legitimate(name, tmp_path, family_model):
     from transformers import AutoModelForMaskedLM

@@ -132,7 +132,9 @@ def _without_later_blocks(model: LoadedModel, source: PreTrainedModel, way: _Way
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             cut, named = _classes(source, config)[0]
     except Exception as error:
-        raise UnsupportedModelError(f"transformers does not build {type(source).__name__} with {_n_blocks(way)}") from error
+        raise UnsupportedModelError(
+            f"transformers does not build {type(source).__name__} with {_n_blocks(way)}"
+        ) from error
     state = source.state_dict()
     wanted = {key: (named(key), tuple(tensor.shape)) for key, tensor in cut.state_dict().items()}
     lost = _left_behind(model, way.blocks, {name for name, _ in wanted.values()})

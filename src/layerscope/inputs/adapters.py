@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerscope.errors import UserError, missing_package
+from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_safetensors, content_hash
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
 _PREFIX = "base_model.model."
+# Merging rounds in the model's precision: bfloat16 has 8 bits.
+_MOST_MERGED = 0.03
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,10 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
 
     Adapters trained on a class with a head name their weights below that class's prefix ("model."). Loaded onto the
     headless class as they are, they would do nothing and peft would only warn; here a key without a place, and a place
-    without a key, are errors.
+    without a key, are errors. Weights of the head itself are left out.
 
     Raises:
-        UserError: the folder is no adapter, holds only pickled weights, or does not fit the model.
+        UserError: the folder is no adapter, holds only pickled weights, does not fit the model, or cannot be merged.
     """
     folder = Path(adapter).expanduser()
     files, notes = _adapter_files(folder, allow_pickle=allow_pickle)
@@ -54,20 +61,31 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
         from peft import PeftConfig, PeftModel
     except ImportError as error:
         raise missing_package("peft", f"adapter {adapter!r}") from error
-    prefix = _prefix(model, files[0])
+    keys = _keys(files[0])
+    prefix = _prefix(model, keys)
     holder = _LanguageModel(prefix, model) if prefix else model
+    heads = [key for key in keys if prefix and not key.startswith(f"{prefix}.")]
+    if heads:
+        notes += (f"the adapter's weights of its head, such as {heads[0]}, were left out: no state depends on them",)
     try:
         with quiet_libraries(), _no_traces():
             config = PeftConfig.from_pretrained(str(folder))
+            _check_kind(config, folder)
+            _leave_out_heads(config, holder)
             # Task types only wrap heads and generation around the tuner; without one the plain class takes any model.
             config.task_type = None
             config.inference_mode = True
             wrapped = PeftModel(holder, config, autocast_adapter_dtype=False)
             device = str(next(model.parameters()).device)
             loaded = wrapped.load_adapter(str(folder), "default", torch_device=device, autocast_adapter_dtype=False)
-            lost, unused = sorted(loaded.missing_keys), sorted(loaded.unexpected_keys)
+            lost = sorted(loaded.missing_keys)
+            unused = sorted(key for key in loaded.unexpected_keys if _plain(key) not in heads)
             if not (lost or unused):
+                before = _last_state(wrapped, model)
                 merged = wrapped.merge_and_unload()
+                _check_merged(before, _last_state(merged, model), folder)
+    except LayerscopeError:
+        raise
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError) as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}") from error
@@ -109,11 +127,73 @@ def _adapter_files(folder: Path, *, allow_pickle: bool) -> tuple[tuple[Path, ...
     return (pickled, config), ("the adapter's weights were loaded from a pickle",)
 
 
-def _prefix(model: PreTrainedModel, file: Path) -> str:
-    """The attribute under which the adapter's own class held this model, or "" if it was trained on this class."""
+def _keys(file: Path) -> tuple[str, ...]:
+    """The names of an adapter's weights as its own class had them, without what peft puts before and into them."""
+    names = torch.load(file, weights_only=True) if file.suffix == ".bin" else check_safetensors(file)
+    return tuple(_plain(str(key)) for key in names)
+
+
+def _plain(key: str) -> str:
+    return key.removeprefix(_PREFIX).replace(".default.", ".").replace(".modules_to_save.", ".")
+
+
+def _prefix(model: PreTrainedModel, keys: Iterable[str]) -> str:
+    """The attribute under which the adapter's own class held this model, or "" if it was trained on this class.
+
+    A head has weights beside that attribute.
+    """
     prefix = str(getattr(model, "base_model_prefix", "") or "")
     if not prefix or hasattr(model, prefix):
         return ""
-    names = torch.load(file, weights_only=True) if file.suffix == ".bin" else check_safetensors(file)
-    keys = [str(key).removeprefix(_PREFIX) for key in names]
-    return prefix if all(key.startswith(f"{prefix}.") for key in keys) else ""
+    return prefix if any(key.startswith(f"{prefix}.") for key in keys) else ""
+
+
+def _check_kind(config: PeftConfig, folder: Path) -> None:
+    """Refuse what cannot be merged into weights because it is not about weights."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type)).lower().replace("_", " ")
+    if config.is_prompt_learning:
+        raise UserError(
+            f"adapter {folder} is {kind}: it gives the model {config.num_virtual_tokens} learned positions before every "
+            "text and leaves its weights as they are, so there is nothing to merge; measure the model without it"
+        )
+    if config.is_adaption_prompt:
+        raise UserError(
+            f"adapter {folder} is an {kind}: it adds parts to the model's attention, which cannot be merged into its "
+            "weights; load it yourself and use layerscope.measure_model"
+        )
+
+
+def _leave_out_heads(config: PeftConfig, holder: nn.Module) -> None:
+    """Take out of an adapter's settings what is a part of its head, which the headless model does not have."""
+    there = {part for name, _ in holder.named_modules() for part in name.split(".")}
+    for setting in ("modules_to_save", "target_modules"):
+        names = getattr(config, setting, None)
+        if isinstance(names, (list, set, tuple)):
+            kept = [name for name in names if name.split(".")[-1] in there]
+            if kept or setting == "modules_to_save":  # an adapter of another model stays one, for peft to say so
+                setattr(config, setting, (set(kept) if setting == "target_modules" else kept) or None)
+
+
+@torch.no_grad()
+def _last_state(outer: nn.Module, model: PreTrainedModel) -> torch.Tensor | None:
+    """The last state of a few tokens with the adapter in place; None where the model takes more than ids."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        return None
+    outer.eval()
+    table = model.get_input_embeddings()
+    ids = torch.arange(PROBE_TOKENS, device=table.weight.device)[None] % table.num_embeddings
+    # peft has replaced modules inside the model, not the model.
+    state: torch.Tensor = model(input_ids=ids)[0]
+    return state.float()
+
+
+def _check_merged(before: torch.Tensor | None, after: torch.Tensor | None, folder: Path) -> None:
+    """Prove that merging left what the model computes as it was with the adapter beside its weights."""
+    if before is None or after is None:
+        return
+    error = float((before - after).norm() / before.norm().clamp_min(1e-30))
+    if not error < _MOST_MERGED:
+        raise UserError(
+            f"adapter {folder} merged into the weights is not what it was beside them (relative error {error:.1e} of the "
+            "last state): load it yourself and use layerscope.measure_model"
+        )

@@ -15,8 +15,8 @@ from layerscope.errors import UserError, unknown
 from layerscope.inputs.gguf_files import convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
 from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.revisions import find_revision, revisions, split_revision
-from layerscope.inputs.weights import content_hash, weight_files
+from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
+from layerscope.inputs.weights import content_hash, content_hashes, weight_files
 from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -31,6 +31,8 @@ class Checkpoint:
     revision: str
     hub: bool = False
     warnings: tuple[str, ...] = ()
+    weights: str = ""
+    """sha256 of the weight files alone: two checkpoints with equal ones are one model. "" where they are not here yet."""
 
     @property
     def options(self) -> dict[str, object]:
@@ -53,13 +55,16 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
         return _from_revision(ZOO_MODELS[name].locate(name, revision), spec, asked=revision)
     path = Path(spec.name).expanduser()
     if path.exists():
+        part = transformer_part(path)
+        if part is not None:
+            return _from_disk(part, spec)
         inside = path.is_dir() and not (path / "config.json").is_file() and revisions(path)
         return _from_revision(find_revision(path, spec.name, None), spec) if inside else _from_disk(path, spec)
     base = Path(name).expanduser()
     # A local folder without checkpoints may be a copy of a hub model, whose revisions are on the hub.
     if revision and base.is_dir() and (revisions(base) or not _HUB_ID.fullmatch(name)):
         return _from_revision(find_revision(base, name, revision), spec, asked=revision)
-    if path.suffix == ".gguf" or spec.name.startswith((".", "/", "~")) or spec.name.count("/") > 1:
+    if path.suffix == ".gguf" or spec.name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"no model at {path}: give a folder with a config.json, a .gguf file, or a hub id (org/name)")
     if not _HUB_ID.fullmatch(name):
         raise _unknown_name(spec.name)
@@ -84,14 +89,17 @@ def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:
                 f"{path} is an adapter, not a model: name the model it was trained on and pass this as adapter"
             )
         files = weight_files(path, allow_pickle=spec.allow_pickle)
-        warnings = () if files[0].suffix == ".safetensors" else ("the weights were loaded from a pickle",)
-        return Checkpoint(str(path), _named(content_hash([path / "config.json", *files])), warnings=warnings)
+        pickled = () if files[0].suffix == ".safetensors" else ("the weights were loaded from a pickle",)
+        both, weights = content_hashes(path / "config.json", files)
+        return Checkpoint(str(path), _named(both), warnings=pickled, weights=_named(weights))
     if path.suffix != ".gguf":
         raise UserError(f"expected a model folder or a .gguf file, got {path}: give the folder that holds config.json")
     converted = convert_gguf(path)
     level = converted.quantisation
     stated = note or (f"de-quantised {level} weights" if level not in {"ALL_F32", "F16", "BF16"} else "")
-    return Checkpoint(str(converted.folder), _named(converted.sha256), warnings=(stated,) if stated else ())
+    warnings = ((stated,) if stated else ()) + converted.warnings
+    named = _named(converted.sha256)
+    return Checkpoint(str(converted.folder), named, warnings=warnings, weights=named)
 
 
 def _named(digest: str) -> str:
@@ -125,6 +133,24 @@ def _from_hub(name: str, revision: str, spec: ModelSpec) -> Checkpoint:
             "and log in with `hf auth login` if the model is gated"
         ) from error
     return Checkpoint(name, config.parent.name, hub=True)
+
+
+def weights_of(checkpoint: Checkpoint) -> str:
+    """The hash of a checkpoint's weight files; of a hub's, once they have been loaded and lie in the cache.
+
+    "" where they are not found there: the hash says no more than whether two checkpoints are the same.
+    """
+    if not checkpoint.hub:
+        return checkpoint.weights
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(checkpoint.source, "config.json", revision=checkpoint.revision)
+    if not isinstance(config, str):
+        return ""
+    try:
+        return _named(content_hash(weight_files(Path(config).parent, allow_pickle=True)))
+    except (UserError, OSError):
+        return ""
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
+from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.weights import check_finite
 
 _HASH_DIGITS = 16
@@ -31,22 +34,25 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
         spec: what the model is called, and which part of an encoder-decoder to read.
 
     Raises:
-        UserError: not a transformers model.
+        UserError: not a transformers model, or inside a wrapper that changes what it computes.
         UnsupportedModelError: the one rule does not find its parts.
         RunFailedError: the weights hold NaN or infinity.
     """
     core = stack_to_run(headless(model), spec)
     check_finite(core, spec.name)
-    modes = {module: module.training for module in core.modules()}
+    modes = {module: module.training for module in (*model.modules(), *core.modules())}
     configs = {id(config): config for config in (core.config, core.config.get_text_config())}.values()
     caches = [(config, config.use_cache) for config in configs if hasattr(config, "use_cache")]
     try:
+        model.eval()
         core.eval()
         for config, _ in caches:
             config.use_cache = False
         # Mixed precision in training is the loop's business: numbers are those of the weights as they are.
         with torch.autocast(core.device.type, enabled=False):
-            yield ready_model(core, tokenizer, spec, f"sha256:{state_hash(core)[:_HASH_DIGITS]}")
+            check_wrapper(model)
+            named = f"sha256:{state_hash(core)[:_HASH_DIGITS]}"
+            yield replace(ready_model(core, tokenizer, spec, named), weights=named)
     finally:
         for module, training in modes.items():
             module.training = training
@@ -60,16 +66,73 @@ def headless(model: nn.Module) -> PreTrainedModel:
     Raises:
         UserError: there is none.
     """
+    core: PreTrainedModel = _transformers_model(model).base_model
+    return core
+
+
+def _transformers_model(model: nn.Module) -> PreTrainedModel:
     inner: nn.Module = model
     # DataParallel and DistributedDataParallel, torch.compile, PEFT: each hides the model behind a name of its own.
     while not isinstance(inner, PreTrainedModel):
         names = ("module", "_orig_mod", "base_model", "model")
-        found = next((child for name in names if isinstance(child := getattr(inner, name, None), nn.Module)), None)
+        # Its own parts, not its attributes: PEFT's wrappers pass those of the model inside on as theirs.
+        found = next((child for name in names if (child := inner._modules.get(name)) is not None), None)
         if found is None:
             raise UserError(f"expected a transformers model, got {type(model).__name__}: give one, or a folder's name")
         inner = found
-    core: PreTrainedModel = inner.base_model
-    return core
+    return inner
+
+
+@torch.no_grad()
+def check_wrapper(model: nn.Module) -> None:
+    """Prove by two tiny forward passes that what is around a transformers model leaves what it computes as it is.
+
+    LoRA and its kin live in the model's own modules and pass; learned prompts and prefixes are given to it from outside.
+
+    Raises:
+        UserError: the wrapper changes it, or cannot be tried.
+    """
+    outer = model
+    # What torch puts around a model only spreads or compiles it; to try that here would take its time or its processes.
+    while isinstance(outer, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(outer, "_orig_mod"):
+        outer = cast(nn.Module, outer._orig_mod if hasattr(outer, "_orig_mod") else outer.module)
+    inner = _transformers_model(outer)
+    if inner is outer:
+        return
+    embeddings = inner.get_input_embeddings()
+    device = embeddings.weight.device
+    # Different ids, so that the head of a classifier finds no padding behind them.
+    ids = torch.arange(PROBE_TOKENS, device=device)[None] % embeddings.num_embeddings
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if getattr(inner.config, "is_encoder_decoder", False) and inner.get_decoder() is not inner:
+        given["decoder_input_ids"] = ids
+    plain = _first(inner(**given))
+    try:
+        wrapped = _first(outer(**given))
+    except Exception as error:  # a wrapper may raise whatever it likes
+        text = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"{type(outer).__name__} around {type(inner).__name__} cannot be tried on {PROBE_TOKENS} tokens ({text}): give "
+            "the transformers model inside it"
+        ) from error
+    if wrapped.shape != plain.shape or not torch.allclose(wrapped, plain, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise UserError(
+            f"{type(outer).__name__} changes what {type(inner).__name__} computes{_how(outer)}: the model inside it would "
+            "be measured without that, so it is not measured"
+        )
+
+
+def _first(output: Any) -> torch.Tensor:  # noqa: ANN401
+    """The first tensor that a forward pass returned: logits, or states."""
+    found: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+    return found
+
+
+def _how(outer: nn.Module) -> str:
+    """What PEFT calls it, where it is PEFT's."""
+    config = getattr(outer, "peft_config", None)
+    kinds = {str(getattr(one.peft_type, "value", one.peft_type)) for one in config.values()} if config else set()
+    return f" ({', '.join(sorted(kinds)).lower().replace('_', ' ')})" if kinds else ""
 
 
 def state_hash(model: nn.Module) -> str:

@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
-from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, missing_package
+from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
 from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
-from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint
+from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
+from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
 from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.known_models import KnownModel, known_models
@@ -55,6 +57,8 @@ class LoadedModel:
     fast_matmul: bool = False
     lengths: Lengths = ANY_LENGTHS
     """Which prompts may share a batch."""
+    weights: str = ""
+    """sha256 of the weights without the config, to tell whether two checkpoints are one."""
     twins: list[LoadedModel] = field(default_factory=list, repr=False, compare=False)
     """The same weights under modules of their own, for passes beside each other; made when first needed."""
 
@@ -124,7 +128,8 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     if spec.fast_matmul:
         fast, note = _probe_fast_matmul(device, dtype)
         warnings.append(note)
-    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast)
+    weights = "" if spec.adapter else weights_of(checkpoint)
+    return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast, weights=weights)
 
 
 def ready_model(
@@ -166,7 +171,7 @@ def _loading_errors(spec: ModelSpec) -> Iterator[None]:
     except LayerscopeError:
         raise
     except ImportError as error:
-        raise missing_package(error.name or str(error).splitlines()[0], f"model {spec.name!r}") from error
+        raise lacking(error, f"model {spec.name!r}") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         if "Padding_idx" in text:
@@ -213,7 +218,9 @@ def _from_pretrained(
     from transformers import AutoConfig, AutoModel
 
     code = {"trust_remote_code": spec.trust_remote_code}
-    config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
+    with catch_warnings():
+        simplefilter("ignore")  # reading it for the model warns of the same
+        config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
     if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
         require_text_class(config, spec.name)
     options: dict[str, object] = {
@@ -247,7 +254,9 @@ def _from_pretrained(
         model.layers_are_rescaled = True
     if spec.device_map is None:
         model.to(device)
-    return model.eval().requires_grad_(False), unused_keys(model, info["unexpected_keys"])
+    stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)
+    notes = (*unused_keys(model, info["unexpected_keys"]), *unread_settings(stated, model))
+    return model.eval().requires_grad_(False), notes
 
 
 def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:

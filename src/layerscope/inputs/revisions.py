@@ -8,6 +8,8 @@ from pathlib import Path
 from layerscope.errors import UserError, nearest
 
 _NUMBER = re.compile(r"(\d+)$")
+# How sentence-transformers names the folders of one model's parts: 0_Transformer, 1_Pooling.
+_PART = re.compile(r"\d+_[A-Z]\w*")
 _MOST_NAMED = 20
 
 
@@ -22,9 +24,24 @@ def revisions(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = [
-        child for child in folder.iterdir() if not child.name.startswith(".") and (child / "config.json").is_file()
+        child
+        for child in folder.iterdir()
+        if not child.name.startswith(".") and not _PART.fullmatch(child.name) and (child / "config.json").is_file()
     ]
     return {child.name: child for child in sorted(found, key=lambda child: (step_of(child.name), child.name))}
+
+
+def transformer_part(folder: Path) -> Path | None:
+    """Where sentence-transformers of old put a model's weights: in a folder of their own beside the pooling's.
+
+    None where `folder` holds a model itself, or no such model.
+    """
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return None
+    parts = [child for child in sorted(folder.iterdir()) if _PART.fullmatch(child.name)]
+    return next(
+        (part for part in parts if part.name.endswith("_Transformer") and (part / "config.json").is_file()), None
+    )
 
 
 def step_of(revision: str) -> int:

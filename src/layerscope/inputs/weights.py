@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from transformers import PreTrainedModel
 from layerscope.errors import RunFailedError, UserError
 
 _CHUNK = 1 << 22
+# Masks, positions and rotary frequencies that older versions of transformers saved with the weights. They follow from the
+# config, and today's classes make them anew.
+_BUFFERS = re.compile(
+    r"(^|\.)(attn|attention|self_attn|self_attention|self)\.(bias|masked_bias)$"
+    r"|(^|\.)(rotary_emb|rotary|rope)\.(inv_freq|cos_cached|sin_cached)$"
+    r"|(^|\.)(position_ids|token_type_ids)$"
+)
 
 
 def weight_files(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
@@ -89,6 +97,17 @@ def content_hash(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def content_hashes(config: Path, weights: Iterable[Path]) -> tuple[str, str]:
+    """sha256 over config and weights, and over the weights alone, as hex; the files are read once."""
+    both, alone = hashlib.sha256(config.read_bytes()), hashlib.sha256()
+    for file in weights:
+        with file.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                both.update(chunk)
+                alone.update(chunk)
+    return both.hexdigest(), alone.hexdigest()
+
+
 def check_finite(model: nn.Module, name: str) -> None:
     """Refuse weights that hold NaN or infinity.
 
@@ -154,11 +173,14 @@ def _follows_from_config(model: PreTrainedModel, key: str) -> bool:
 def unused_keys(model: nn.Module, unexpected: Iterable[str]) -> tuple[str, ...]:
     """A warning about weights in the checkpoint that the model left out though they lie among its own parts.
 
-    Heads are left out on purpose: what counts is a name that starts like one of the model's own ("layers.30...").
+    Heads are left out on purpose: what counts is a name that starts like one of the model's own ("layers.30..."). So are
+    buffers that follow from the config.
     """
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     own = {name for name, _ in model.named_children()}
-    left = sorted(key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own)
+    left = sorted(
+        key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own and not _BUFFERS.search(key)
+    )
     if not left:
         return ()
     return (
