@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import pytest
@@ -193,6 +194,14 @@ def test_folders_that_are_no_adapter(family_folder, tmp_path):
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"expected adapter_model\.safetensors"):
         load_model(ModelSpec(name=base, adapter=str(tmp_path)))
+
+
+def test_an_adapter_beside_a_model_is_not_taken_for_it(family_folder, tmp_path):
+    """transformers puts it on the model without a word, and the folder's hash does not know of it."""
+    other = shutil.copytree(family_folder("llama"), tmp_path / "other")
+    save_adapter(family_folder("llama"), other, head=False)
+    with pytest.raises(UserError, match="holds an adapter beside a model"):
+        load_model(ModelSpec(name=str(other)))
 
 
 def test_a_pickled_adapter_is_loaded_only_when_asked(family_folder, tmp_path):

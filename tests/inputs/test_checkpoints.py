@@ -11,7 +11,7 @@ import pytest
 
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
-from layerscope.inputs.checkpoints import find_checkpoint, hub_reachable
+from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, hub_reachable, weights_of
 from layerscope.inputs.known_models import KNOWN_MODELS, KnownModel, known_models
 from layerscope.inputs.models import load_model
 
@@ -129,3 +129,16 @@ def test_a_hub_model_in_the_local_cache_loads_offline_with_its_commit(family_fol
         pickled.rename(pickled.with_name("pytorch_model.bin"))
     with pytest.raises(UserError, match="holds only pickled weights"):
         load_model(ModelSpec(name="some-org/tiny@step3"))
+
+
+def test_two_revisions_of_the_hub_with_the_same_weights_have_one_hash(family_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    stored = tmp_path / "models--some-org--tiny" / "snapshots"
+    for commit, family in (("a" * 40, "llama"), ("b" * 40, "llama"), ("c" * 40, "gpt2")):
+        shutil.copytree(family_folder(family), stored / commit)
+    config = stored / ("b" * 40) / "config.json"
+    config.write_text(config.read_text() + "\n")  # another commit, the same weights
+    one, same, other = (weights_of(Checkpoint("some-org/tiny", letter * 40, hub=True)) for letter in "abc")
+    assert one == same != other
+    assert one == find_checkpoint(ModelSpec(name=str(family_folder("llama")))).weights
+    assert weights_of(Checkpoint("some-org/tiny", "d" * 40, hub=True)) == ""

@@ -46,6 +46,7 @@ def trainer(family_folder, tmp_path):
                 | arguments
             ),
             train_dataset=[{"input_ids": row, "labels": row} for row in ids],
+            eval_dataset=[{"input_ids": row, "labels": row} for row in ids.flip(1)],
             processing_class=AutoTokenizer.from_pretrained(family_folder("gpt-neox")) if tokenizer else None,
             callbacks=list(callbacks),
         )
@@ -109,6 +110,95 @@ class StopAfter(TrainerCallback):
 def test_training_that_ends_before_its_time_is_measured_at_its_end(trainer, texts, tmp_path):
     trainer(LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), StopAfter(), logging_steps=3).train()
     assert [step["step"] for step in watch_file(tmp_path / "w")["steps"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("order", ["before", "behind", "attached", "by epoch"])
+def test_a_last_step_is_never_labelled_with_the_best_ones_weights(trainer, texts, tmp_path, order):
+    from transformers import EarlyStoppingCallback
+
+    watching, stopping = LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), EarlyStoppingCallback(2)
+    callbacks = {"before": (watching, stopping), "behind": (stopping, watching)}.get(order, (stopping,))
+    often = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 3, "save_steps": 3}
+    if order == "by epoch":  # 16 rows in batches of 2: 8 steps
+        often = {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    training = trainer(
+        *callbacks,
+        **often,
+        steps=80,
+        learning_rate=0.05,  # far too large, so that the first evaluation is the best
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+    )
+    if order in {"attached", "by epoch"}:
+        watching.attach(training)
+    saved = {}
+
+    class Keep(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **given):
+            saved[state.global_step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    training.add_callback(Keep())
+    training.train()
+    last, best = training.state.global_step, int(training.state.best_model_checkpoint.rpartition("-")[2])
+    assert best < last < 80
+    assert all(torch.equal(tensor, saved[best][name]) for name, tensor in training.model.state_dict().items())
+    said = {step["step"]: step for step in watch_file(tmp_path / "w")["steps"]}
+    assert said[last]["reason"] == ""
+    # The right value: the weights of that step, measured from a folder.
+    training.model.load_state_dict(saved[last])
+    training.model.save_pretrained(tmp_path / "saved")
+    training.processing_class.save_pretrained(tmp_path / "saved")
+    right = layerscope.measure(str(tmp_path / "saved"), texts, metrics=["curvature"]).layers["value"].to_list()
+    assert layerscope.load_run(tmp_path / "w" / f"step{last}").layers["value"].to_list() == right
+
+
+def test_a_last_step_whose_weights_are_gone_is_not_measured(trainer, texts, tmp_path, caplog):
+    class Forgets(LayerscopeCallback):
+        """Stands for a Trainer that stops without a word."""
+
+        def _look_if_stopped(self, *_):
+            pass
+
+    watching = Forgets(texts, "curvature", every=50, out=tmp_path / "w")
+    training = trainer(
+        watching,
+        StopAfter(),
+        steps=80,
+        learning_rate=0.05,
+        logging_steps=7,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=3,
+        save_steps=3,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+    )
+    watching.on_step_end = lambda *_, **__: None
+    training.train()
+    [first, last] = watch_file(tmp_path / "w")["steps"]
+    assert first["step"] == 0
+    assert "the Trainer had put the weights of its best checkpoint" in last["reason"]
+    assert "was not measured: the Trainer had put" in caplog.text
+    assert not (tmp_path / "w" / last["folder"]).exists()
+
+
+def test_a_step_that_changed_nothing_is_named(trainer, texts, tmp_path):
+    trainer(LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), steps=2, learning_rate=0.0).train()
+    assert [step["same_as"] for step in watch_file(tmp_path / "w")["steps"]] == [None, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning")
+def test_prompt_tuning_is_not_measured_as_the_model_without_it(trainer, texts, tmp_path):
+    from peft import PromptTuningConfig, get_peft_model
+
+    training = trainer(LayerscopeCallback(texts, "curvature", out=tmp_path / "w"), steps=1)
+    wrapped = get_peft_model(training.model, PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"))
+    training.model = training.model_wrapped = wrapped
+    training.train()
+    for step in watch_file(tmp_path / "w")["steps"]:
+        assert "PeftModelForCausalLM changes what GPTNeoXForCausalLM computes (prompt tuning)" in step["reason"]
 
 
 class Recorder(TrainerCallback):

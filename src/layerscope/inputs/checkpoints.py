@@ -84,9 +84,14 @@ def _from_revision(path: Path, spec: ModelSpec, *, asked: str | None = None) -> 
 
 def _from_disk(path: Path, spec: ModelSpec, *, note: str = "") -> Checkpoint:
     if path.is_dir():
-        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            if not (path / "config.json").is_file():
+                raise UserError(
+                    f"{path} is an adapter, not a model: name the model it was trained on and pass this as adapter"
+                )
             raise UserError(
-                f"{path} is an adapter, not a model: name the model it was trained on and pass this as adapter"
+                f"{path} holds an adapter beside a model, and transformers would put the one on the other unasked: move the "
+                "adapter to a folder of its own, and pass that as adapter if you want it"
             )
         files = weight_files(path, allow_pickle=spec.allow_pickle)
         pickled = () if files[0].suffix == ".safetensors" else ("the weights were loaded from a pickle",)

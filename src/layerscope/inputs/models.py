@@ -238,6 +238,11 @@ def _from_pretrained(
     model, info = AutoModel.from_pretrained(checkpoint.source, **checkpoint.options, **options)
     if not callable(model) or not hasattr(model, "config"):
         raise UnsupportedModelError(f"{type(model).__name__} is not a text model: expected one with hidden states")
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UserError(
+            f"model {spec.name!r} holds an adapter beside its weights, and transformers has read the model that the adapter "
+            "names in place of it: give that model, and the adapter's folder as adapter"
+        )
     info["missing_keys"] = drawn_keys(model, info["missing_keys"])
     named = named_class(config)
     if info["missing_keys"] and named is not None and named is not type(model):

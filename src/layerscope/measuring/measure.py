@@ -115,6 +115,7 @@ def _measure_locked(
         status="running",
         spec=plan.spec,
         resolved=_resolve(plan, model, prompts, len(blocks)),
+        weights=model.weights,
         counts=dict(prompts.counts),
         filters=prompts.filters,
         skipped=tuple(Skipped(prompt_id=s.id, n_tokens=s.n_tokens, reason=s.reason) for s in prompts.skipped),

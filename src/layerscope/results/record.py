@@ -58,6 +58,8 @@ class RunRecord(BaseModel):
     reason: str = ""
     spec: RunSpec
     resolved: Resolved
+    weights: str = ""
+    """sha256 of the weights without the config; equal ones are one model, whatever their names are."""
     counts: dict[str, int] = {}
     filters: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()

@@ -11,6 +11,7 @@ from layerscope.curves import title
 from layerscope.errors import UserError
 from layerscope.figures import FacetLook, plot_facets
 from layerscope.results.run import Run
+from layerscope.results.same_weights import same_weights
 from layerscope.studies.estimates import mean_estimate, weaker
 from layerscope.studies.findings import Claim, Test
 from layerscope.studies.grid import PAIR, checkpoint_names, curves_run, short
@@ -66,10 +67,13 @@ def jobs(spec: StudySpec) -> Sequence[Job]:
 
 def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Movement and trends of the same prompts over the checkpoints that are there."""
-    series = {model: by_step(model, results) for model in spec.models}
+    series, copies = {}, []
+    for model in spec.models:
+        series[model], said = distinct(by_step(model, results))
+        copies += said
     series = {model: runs for model, runs in series.items() if len(runs) >= 2}
     if not series:
-        raise UserError("no model has two checkpoints that can be read: give more --steps")
+        raise UserError(" ".join(["no model has two checkpoints that can be read: give more --steps.", *copies]))
     tests = [test for model, runs in series.items() for test in _tests(short(model), runs, spec.seed)]
     data = pl.concat([part for model, runs in series.items() for part in _curves(short(model), runs)])
     look = FacetLook(
@@ -95,7 +99,8 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         + "; ".join(f"{short(m)}: {', '.join(map(str, sorted(r)))}" for m, r in series.items())
         + ".",
     ]
-    return Outcome(tests, [Drawing("checkpoints", plot_facets(data, look), data)], {"movement": _moved(series)}, notes)
+    moved = {"movement": _moved(series)}
+    return Outcome(tests, [Drawing("checkpoints", plot_facets(data, look), data)], moved, [*notes, *copies])
 
 
 def by_step(model: str, results: Results) -> dict[int, Run]:
@@ -106,6 +111,27 @@ def by_step(model: str, results: Results) -> dict[int, Run]:
         if name == model and step.isdigit():
             found[int(step)] = run
     return dict(sorted(found.items()))
+
+
+def distinct(runs: Mapping[int, Run]) -> tuple[dict[int, Run], list[str]]:
+    """The runs without those of a checkpoint that is another one under a second name, and a sentence about each.
+
+    Of neighbours the first is kept: nothing may have changed between them. Where other weights lie between two equal
+    ones, a label is wrong, nobody knows whose, and neither is kept.
+    """
+    kept, notes = dict(runs), []
+    order = list(runs)
+    by_name = {run.record.spec.model.name: step for step, run in runs.items()}
+    for names in same_weights({run.record.spec.model.name: run for run in runs.values()}):
+        places = [order.index(by_name[name]) for name in names]
+        together = places == list(range(places[0], places[-1] + 1))
+        left = names[1:] if together else names
+        for name in left:
+            del kept[by_name[name]]
+        which = f"{', '.join(left)} {'is' if len(left) == 1 else 'are'} left out"
+        why = "" if together else ", because other weights lie between them and a label must be wrong"
+        notes.append(f"{', '.join(names[:-1])} and {names[-1]} have the same weights: {which}{why}.")
+    return kept, notes
 
 
 def _counts(series: Mapping[str, Mapping[int, Run]]) -> str:

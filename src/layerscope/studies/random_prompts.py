@@ -8,7 +8,7 @@ import polars as pl
 
 from layerscope.errors import UserError
 from layerscope.figures import FacetLook, plot_facets
-from layerscope.studies.checkpoints import PYTHIA_STEPS, by_step
+from layerscope.studies.checkpoints import PYTHIA_STEPS, by_step, distinct
 from layerscope.studies.estimates import mean_estimate, weaker
 from layerscope.studies.findings import Claim, Test
 from layerscope.studies.grid import PAIR, checkpoint_names, entropy_run, short, text_spec
@@ -60,8 +60,10 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Movement and trends of the same random prompts over the checkpoints that are there."""
     tests: list[Test] = []
     parts: list[pl.DataFrame] = []
+    copies: list[str] = []
     for model in spec.models:
-        runs = by_step(model, results)
+        runs, said = distinct(by_step(model, results))
+        copies += said
         if len(runs) < 2:
             continue
         for positions in ("all", "no-sink"):
@@ -81,7 +83,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
                 row = "all tokens" if positions == "all" else "without massive tokens"
                 parts.append(facet(curve, (row, short(model), f"step {step}"), step=float(step)))
     if not parts:
-        raise UserError("no model has two checkpoints that can be read: give more --steps")
+        raise UserError(" ".join(["no model has two checkpoints that can be read: give more --steps.", *copies]))
     data = pl.concat(parts)
     look = FacetLook(
         title=f"Random prompts of {spec.tokens[0]} tokens over training",
@@ -99,7 +101,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         "The text of the paper says little on its figure 8; the claims are what its main text says of training, put to "
         "random prompts.",
     ]
-    return Outcome(tests, [Drawing("random-prompts", plot_facets(data, look), data)], {}, notes)
+    return Outcome(tests, [Drawing("random-prompts", plot_facets(data, look), data)], {}, [*notes, *copies])
 
 
 STUDY = Study(

@@ -74,6 +74,7 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
         self.out = None if out is None else Path(out)
         self.name = name
         self.watch = Watch()
+        self._steps: dict[str, int] = {}
         self._trainer: Trainer | None = None
         self._started = time.perf_counter()
 
@@ -94,6 +95,7 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, _: TrainerControl, **given: object) -> None:
         """Measure the initial weights; training that goes on from a checkpoint was measured there already."""
         self._started = time.perf_counter()
+        self._steps = {}
         if args.report_to and self._trainer is None and state.is_world_process_zero:
             logger.warning(
                 "layerscope: values go to the run folders and the Trainer's history; with callback.attach(trainer) also to %s",
@@ -111,10 +113,42 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
         if self.due(state.global_step) or state.global_step >= state.max_steps or control.should_training_stop:
             self._look(args, state, given, trainer=self._trainer)
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
+        """Measure the last step of a training that ends before its time, while the weights are still its own."""
+        self._look_if_stopped(args, state, control, given)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
+        """The same for what an evaluation ends, as early stopping does."""
+        self._look_if_stopped(args, state, control, given)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object) -> None:
+        """The same where the callback that ends training comes behind this one: saving follows the evaluation."""
+        self._look_if_stopped(args, state, control, given)
+
+    def _look_if_stopped(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, given: dict[str, object]
+    ) -> None:
+        if control.should_training_stop and state.global_step not in self.watch.measured:
+            self._look(args, state, given, trainer=self._trainer)
+
     def on_train_end(self, args: TrainingArguments, state: TrainerState, _: TrainerControl, **given: object) -> None:
-        """Measure the last step, where training ended before its time."""
-        if state.global_step not in self.watch.measured:
+        """Measure the last step, where training ended before its time and nothing said so earlier."""
+        if state.global_step in self.watch.measured or not state.is_world_process_zero:
+            return
+        if not (args.load_best_model_at_end and state.best_model_checkpoint):
             self._look(args, state, given)
+            return
+        # A Trainer loads its best checkpoint before it says that training has ended.
+        step, best = state.global_step, Path(state.best_model_checkpoint).name
+        reason = (
+            f"was not measured: the Trainer had put the weights of its best checkpoint, {best}, in place of the last"
+        )
+        logger.warning("layerscope: step %d %s", step, reason)
+        self._note(WatchedStep(step=step, folder=f"step{step}", reason=reason))
 
     def _look(
         self,
@@ -134,13 +168,21 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
             run = self._measure(args, given, step, folder)
         done = done.after(time.perf_counter() - start, start - self._started)
         if not trouble:
+            first = self._steps.setdefault(run.record.resolved.model_revision, step)
+            if first != step:
+                done = done.model_copy(update={"same_as": first})
+                logger.warning("layerscope: the weights at step %d are those of step %d", step, first)
             logs = scalars(run.layers) | {"layerscope/seconds": done.seconds}
             state.log_history.append({**logs, "epoch": state.epoch, "step": step})
             with _never_breaking_training(step, "was measured but not reported") as trouble:
                 if trainer is not None:
                     log_to_reporters(trainer, logs)
-        self.watch = self.watch.adding(done.model_copy(update={"reason": "; ".join(trouble)}))
-        with _never_breaking_training(step, "is not in watch.json"):
+        self._note(done.model_copy(update={"reason": "; ".join(trouble)}))
+
+    def _note(self, step: WatchedStep) -> None:
+        assert self.out is not None
+        self.watch = self.watch.adding(step)
+        with _never_breaking_training(step.step, "is not in watch.json"):
             self.watch.write(self.out)
 
     def _measure(self, args: TrainingArguments, given: dict[str, object], step: int, folder: Path) -> Run:

@@ -24,6 +24,8 @@ class WatchedStep(BaseModel):
     """Since training began, at the start of this look."""
     reason: str = ""
     """What went wrong; "" where nothing did."""
+    same_as: int | None = None
+    """An earlier step with the same weights: training changed nothing in between, or the weights are not this step's."""
 
     def after(self, seconds: float, training_seconds: float) -> WatchedStep:
         """The same with its times."""

@@ -1,0 +1,41 @@
+"""Checkpoints that are one under two names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from tests.families import FAMILIES, save_family
+
+import layerscope
+from layerscope.results.run import Run
+from layerscope.results.same_weights import same_weights
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of four checkpoints by step; those of step 2 are step 0's with another config.json, those of 4 are 3's."""
+    root = tmp_path_factory.mktemp("steps")
+    (root / "texts.txt").write_text("w5 w6 w7 w8 w9\nw9 w8 w7 w6 w5\n")
+    for step, seed in ((0, 0), (1, 1), (2, 0), (3, 3)):
+        save_family(FAMILIES["gpt-neox"], root / f"step{step}", seed=seed)
+    shutil.copytree(root / "step3", root / "step4")
+    config = root / "step2" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_note": "of another version"}))
+    return {
+        step: layerscope.measure(f"{root}@step{step}", str(root / "texts.txt"), metrics=["curvature"])
+        for step in range(5)
+    }
+
+
+def test_runs_with_equal_weights_are_found_whatever_their_configs_say(runs):
+    names = {f"step{step}": run for step, run in runs.items()}
+    assert same_weights(names) == (("step0", "step2"), ("step3", "step4"))
+    assert runs[0].record.weights.startswith("sha256:")
+    assert same_weights({"a": runs[0], "b": runs[1]}) == ()
+
+
+def test_runs_of_an_older_version_are_told_apart_by_their_revision(runs):
+    old = {str(step): Run(run.path, run.record.model_copy(update={"weights": ""})) for step, run in runs.items()}
+    assert same_weights(old) == (("3", "4"),)
