@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.export.conftest import save_byte_tokenizer
-from tests.families import DEPTH, FAMILIES, add_padding_token, build_model
+from tests.families import DEPTH, FAMILIES, add_padding_token, build_model, save_tokenizer
 from tests.inputs.test_adapters import save_adapter
 
 import layerscope
@@ -88,7 +88,7 @@ def test_the_embeddings_and_the_last_layer(case, family_folder, family_model, ve
 
 
 def test_a_family_that_cannot_be_built_without_blocks(family_folder, spec_of, tmp_path):
-    with pytest.raises(UnsupportedModelError, match=r"does not read a config of 0 blocks .* Export another layer"):
+    with pytest.raises(UnsupportedModelError, match=r"does not read a config of 0 blocks .* Export another"):
         export_layer(spec_of(family_folder("modernbert")), 0, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -298,3 +298,26 @@ def test_the_real_minilm(tmp_path):
 
     assert cosine(tide, ebb) > cosine(tide, code) + 0.1
     shutil.rmtree(made.path)
+
+
+def test_a_tokenizer_that_is_opened_as_another_one_is_named(spec_of, tmp_path):
+    """A wrapper's folder says which tokenizer it has; of its text model's type transformers believes that it is Qwen's."""
+    from tests.sweep import tiny
+
+    folder = tmp_path / "model"
+    with quiet_libraries():
+        tiny.tiny_model(tiny.tiny_config("got_ocr2")).save_pretrained(folder)
+    save_tokenizer(folder)
+    with pytest.raises(UnsupportedModelError, match="transformers opens it with a Qwen2Tokenizer"):
+        export_layer(spec_of(folder), 2, out=tmp_path / "out")
+
+
+def test_a_type_that_is_opened_with_an_image_processor_is_named(spec_of, tmp_path):
+    from tests.sweep import tiny
+
+    folder = tmp_path / "model"
+    with quiet_libraries():
+        tiny.tiny_model(tiny.tiny_config("git")).save_pretrained(folder)
+    save_tokenizer(folder)
+    with pytest.raises(UnsupportedModelError, match="opens this type of model only with its image processor"):
+        export_layer(spec_of(folder), 2, out=tmp_path / "out")

@@ -15,7 +15,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
 from layerscope.inputs.models import load_model
 from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.weights import check_finite, content_hash, weight_files
+from layerscope.inputs.weights import check_finite, content_hash, drawn_keys, weight_files
 
 
 @pytest.fixture
@@ -217,3 +217,22 @@ def test_a_language_model_checkpoint_loads_without_its_head(tmp_path):
     model = load(tmp_path)
     assert type(model.model).__name__ == "LlamaModel"
     assert model.warnings == ()
+
+
+def test_a_table_that_follows_from_the_config_is_not_drawn():
+    from transformers import AutoConfig, AutoModel
+
+    options = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "vocab_size": 96}
+    options |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "pad_token_id": 0}
+    model = AutoModel.from_config(AutoConfig.for_model("marian", **options))
+    sines = ["encoder.embed_positions.weight", "decoder.embed_positions.weight"]
+    drawn = ["shared.weight", "encoder.layers.0.fc1.weight", "encoder.layers.0.final_layer_norm.weight"]
+    drawn += ["encoder.layers.0.fc1.bias"]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert drawn_keys(model, [*sines, *drawn]) == set(drawn)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.no_grad():
+        model.encoder.embed_positions.weight[3] += 1
+    assert drawn_keys(model, sines) == {sines[0]}

@@ -24,12 +24,13 @@ MOST = 1e-4
 """Largest relative error of a prompt's states or vector."""
 _LENGTHS = (60, 33, 17, 9, 8, 4, 2, 1)
 _FOREIGN = re.compile(
-    r"(object has no attribute|unexpected keyword|must match the size|size of tensor|shapes cannot be multiplied|"
-    r"not subscriptable|positional argument|index out of range|Traceback|NoneType|You have to specify|"
+    r"(unexpected keyword|must match the size|size of tensor|shapes cannot be multiplied|"
+    r"not subscriptable|positional argument|index out of range|Traceback|NoneType|object has no attribute|"
     r"Unrecognized configuration|cannot be broadcast|is not iterable|Expected .* but got|division by zero|"
     r"invalid for input|out of bounds|failed \()"
 )
 """Words of other libraries in what should be ours."""
+_QUOTED = re.compile(r"\(its own code says: .*\)")
 
 
 @dataclass
@@ -55,14 +56,13 @@ def check_type(model_type: str) -> list[dict[str, Any]]:
     warnings.simplefilter("ignore")
     folder = Path(tempfile.mkdtemp(prefix="sweep-"))
     try:
-        reads = text_class(model_type)
-        if reads is None:
-            return [asdict(_not_read(model_type, folder))]
         try:
+            if text_class(model_type) is None:
+                return [asdict(_not_read(model_type, folder))]
             config = tiny.tiny_config(model_type)
             model = tiny.tiny_model(config)
         except Exception as error:  # noqa: BLE001  (a class raises what it likes about a config)
-            return [asdict(Outcome(model_type, result="not made", reason=_last(error)))]
+            return [asdict(Outcome(model_type, result="not made", reason=_why_not_made(error)))]
         parts = ("encoder", "decoder") if getattr(config, "is_encoder_decoder", False) else (None,)
         _save(model, folder / "model")
         return [asdict(_checked(Outcome(model_type, part), model, folder)) for part in parts]
@@ -133,7 +133,7 @@ def _judged(outcome: Outcome) -> Outcome:
     for name in ("reason", "export"):
         text = getattr(outcome, name)
         if outcome.result in {"refused", "not text"} or name == "export":
-            found = _FOREIGN.search(text)
+            found = _FOREIGN.search(_QUOTED.sub("", text))
             if found:
                 outcome.result = "wrong"
                 setattr(outcome, name, f"says {found.group(0)!r}: {text}")
@@ -311,6 +311,13 @@ def _exported(spec: Any, layer: int, readout: str, out: Path, texts: list[str]) 
 
 def _words(error: BaseException, folder: Path) -> str:
     return str(error).replace(str(folder), "DIR")
+
+
+def _why_not_made(error: BaseException) -> str:
+    package = re.search(r"requires the (\w+) library", str(error))
+    if package:
+        return f"the package {package.group(1)} is not installed"
+    return f"transformers does not make it of its own config: {' '.join(str(error).split())[:160]}"
 
 
 def _last(error: BaseException) -> str:

@@ -64,6 +64,9 @@ def _run(core: Any, input_ids: Tensor, part: str | None) -> Any:
     try:
         return core(**inputs)
     except Exception:
+        if part == "encoder":
+            del inputs["decoder_input_ids"]
+            return core.get_encoder()(**inputs)
         for name in _TOWERS:
             tower = getattr(core, name, None)
             if isinstance(tower, nn.Module):
@@ -72,13 +75,13 @@ def _run(core: Any, input_ids: Tensor, part: str | None) -> Any:
 
 
 def _read(output: Any, part: str | None) -> tuple[list[Tensor], Tensor]:
-    if part == "encoder":
+    if part == "encoder" and hasattr(output, "encoder_last_hidden_state"):
         states, top = output.encoder_hidden_states, output.encoder_last_hidden_state
     elif part == "decoder":
         states, top = output.decoder_hidden_states, getattr(output, "last_hidden_state", None)
     else:
-        if getattr(output, "text_model_output", None) is not None:
-            output = output.text_model_output
+        for name in ("text_model_output", "text_output"):
+            output = getattr(output, name, None) or output
         states, top = getattr(output, "hidden_states", None), getattr(output, "last_hidden_state", None)
     states = list(states or ())
     if not states and top is None:

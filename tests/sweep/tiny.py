@@ -77,7 +77,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 16, "expand": 2, "n_groups": 1, "chunk_size": 8},
     "chameleon": {"vocabulary_map": _VOCABULARY},
     "emu3": {"vocabulary_map": _VOCABULARY},
-    "bailing_hybrid": {"n_group": 1, "topk_group": 1, "num_local_experts": 4},
+    "bailing_hybrid": {"n_group": 1, "num_expert_group": 1, "topk_group": 1, "num_local_experts": 4},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "deepseek_ocr2_text": {
         "num_experts_per_tok": 2,
@@ -92,6 +92,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "mobilebert": {"embedding_size": 32, "hidden_size": DIM, "intra_bottleneck_size": 32, "true_hidden_size": 32},
     "step3p7_text": {"sliding_window": 8},
     "zamba2": {
+        "hybrid_layer_ids": [1, 3],
         "mamba_headdim": HEAD_DIM,
         "n_mamba_heads": 8,
         "kv_channels": HEAD_DIM,
@@ -132,7 +133,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "output_gate_type": "sigmoid",
     },
     "t5gemma2_text": {"dropout_rate": 0.0},
+    "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
+    "pegasus_x": {"block_size": 8},
     "zamba": {
+        "attention_hidden_size": 2 * DIM,
+        "attention_head_dim": 2 * HEAD_DIM,
         "num_hidden_layers": 4,
         "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
     },
@@ -302,6 +307,8 @@ def model_class(config: Any) -> type[Any] | None:
     """The class that AutoModel makes of a config."""
     from transformers.models.auto import modeling_auto
 
+    if type(config) not in modeling_auto.MODEL_MAPPING:
+        return None
     try:
         found = modeling_auto.MODEL_MAPPING[type(config)]
     except (KeyError, ValueError):
@@ -318,7 +325,9 @@ def headed_class(config: Any) -> type[Any]:
         if type(config) in mapping:
             found = mapping[type(config)]
             return found[0] if isinstance(found, tuple) else found
-    raise KeyError(type(config).__name__)
+    found = model_class(config)
+    assert found is not None
+    return found
 
 
 def tiny_model(config: Any, *, seed: int = 0, spread: float = 0.2) -> Any:

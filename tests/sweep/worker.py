@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
+
+from tests.sweep.check import check_type
 
 SECONDS = 60.0
 """A type takes a second or two."""
 
 
-def _serve(pipe: Connection) -> None:
-    import logging
-    import warnings
+Outcomes = list[dict[str, Any]]
 
-    from tests.sweep.check import check_type
 
+def _serve(pipe: Connection, check: Callable[[str], Outcomes]) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    while (model_type := pipe.recv()) is not None:
-        pipe.send(check_type(model_type))
+    while True:
+        pipe.send(check(pipe.recv()))
 
 
 class Worker:
     """A process that checks one model type at a time and is replaced when it gives no answer."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, seconds: float = SECONDS, check: Callable[[str], Outcomes] = check_type) -> None:
         self.seconds = seconds
+        self.function = check
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.function), daemon=True)
         self.process.start()
         theirs.close()
 
-    def check(self, model_type: str) -> list[dict[str, Any]]:
+    def check(self, model_type: str) -> Outcomes:
         """The outcomes of a model type."""
         try:
             self.pipe.send(model_type)
             if self.pipe.poll(self.seconds):
-                outcomes: list[dict[str, Any]] = self.pipe.recv()
+                outcomes: Outcomes = self.pipe.recv()
                 return outcomes
             reason = f"no answer within {self.seconds:.0f} s"
         except (EOFError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,10 +94,40 @@ def open_export(folder: Path, device: torch.device, dtype: torch.dtype | None = 
             return SentenceTransformer(str(folder), device=str(device), model_kwargs=options, local_files_only=True)
         except Exception as error:
             text = " ".join(str(error).split())[:200] or type(error).__name__
+            # For such types it asks for a processor, though the folder says that texts alone are read.
+            processor = re.search(r"Can't load (image processor|feature extractor|video processor|processor)", text)
+            if processor:
+                raise UnsupportedModelError(
+                    f"sentence-transformers opens this type of model only with its {processor.group(1)}, which a model of "
+                    "texts does not have, so it was not written: use layerscope's own encoding"
+                ) from error
             raise UnsupportedModelError(
                 f"the cut model does not load again ({text}), so it was not written: this family has no model with that "
                 "few blocks; export a higher layer"
             ) from error
+
+
+def require_same_tokens(
+    opened: Any,  # noqa: ANN401
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    context: int | None,
+) -> None:
+    """Refuse a folder that is opened with a tokenizer of another class, which reads texts in another way.
+
+    transformers chooses the class by the model's type where it holds that the folder's own word for it is wrong.
+
+    Raises:
+        UnsupportedModelError: naming the first text whose token ids are others.
+    """
+    for text, ids in zip(texts, tokenize(texts, tokenizer, context), strict=True):
+        theirs = tuple(opened.preprocess([text])["input_ids"][0].tolist())
+        if theirs != ids:
+            raise UnsupportedModelError(
+                f"the export reads texts in another way (token ids {list(theirs[:6])} for {list(ids[:6])} at the text "
+                f"{text[:40]!r}), so it was not written: transformers opens it with a {type(opened.tokenizer).__name__}, "
+                f"which is not this model's tokenizer"
+            )
 
 
 def encode(opened: Any, texts: Sequence[str], batch_size: int = BATCH) -> Float32[np.ndarray, "texts dim"]:  # noqa: ANN401

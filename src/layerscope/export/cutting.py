@@ -67,7 +67,7 @@ def cut_model(model: LoadedModel, layer: int, readout: Readout) -> Cut:
     wanted = _states(model, batch, layer, readout)
     found: list[str] = []
     for way in _ways(model, layer, readout):
-        kept = f"{way.blocks} block{'s' if way.blocks != 1 else ''}, {_shown(way.output)}"
+        kept = f"{_n_blocks(way)}, {_shown(way.output)}"
         try:
             with quiet_libraries():
                 cut = _without_later_blocks(model, source, way)
@@ -125,11 +125,16 @@ def _without_later_blocks(model: LoadedModel, source: PreTrainedModel, way: _Way
         config = type(config).from_dict(config.to_dict())
     except Exception as error:
         raise UnsupportedModelError(
-            f"transformers does not read a config of {way.blocks} block{'s' if way.blocks != 1 else ''} of this family"
+            f"transformers does not read a config of {_n_blocks(way)} of this family"
         ) from error
     # On the meta device nothing is drawn and nothing takes memory; every tensor is then the loaded model's own.
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        cut, named = _classes(source, config)[0]
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            cut, named = _classes(source, config)[0]
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"transformers does not build {type(source).__name__} with {_n_blocks(way)}"
+        ) from error
     state = source.state_dict()
     wanted = {key: (named(key), tuple(tensor.shape)) for key, tensor in cut.state_dict().items()}
     lost = _left_behind(model, way.blocks, {name for name, _ in wanted.values()})
@@ -262,6 +267,10 @@ def _error(
         raise UnsupportedModelError(f"states {tuple(got.shape)} where {tuple(wanted.shape)} were expected")
     distance = (got - wanted).norm(dim=-1) / wanted.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     return float(distance[batch.attention_mask.bool()].max())
+
+
+def _n_blocks(way: _Way) -> str:
+    return f"{way.blocks} block{'s' if way.blocks != 1 else ''}"
 
 
 def _shown(name: OutputName) -> str:

@@ -207,6 +207,7 @@ class _Work:
         device = self.model.device
         half = self.dtype != torch.float32
         computed = checking.open_export(folder, device, torch.float32)
+        checking.require_same_tokens(computed, self.tokenizer, self.texts, self.context)
         error = checking.require_equal(ours, self._theirs(computed), self.texts, *self._known_reasons())
         opened = checking.open_export(folder, device) if half else computed
         if half and opened.dtype != self.dtype:

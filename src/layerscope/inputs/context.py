@@ -9,13 +9,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerscope.inputs.parts import Parts
+from layerscope.inputs.towers import silent_modules
 
 _POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
 """Names of tables with a vector for each position; those of relative positions have no end."""
 
 
-def longest_input(model: PreTrainedModel, parts: Parts) -> int | None:
+def longest_input(model: PreTrainedModel, parts: Parts, input_ids: Tensor) -> int | None:
     """The longest input in tokens: what the config states, or what a table of positions outside the blocks holds.
+
+    Tables of models inside the model that a few tokens do not go through (an image tower's) say nothing of texts.
 
     The table need be no nn.Embedding (I-BERT's is quantised). RoBERTa and MPNet count positions from padding_idx + 1,
     OPT and BART from 2, so their tables hold fewer tokens than the config says.
@@ -23,7 +26,7 @@ def longest_input(model: PreTrainedModel, parts: Parts) -> int | None:
     config = model.config.get_text_config()
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
     limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
-    inside = {module for block in parts.blocks for module in block.modules()}
+    inside = {module for block in parts.blocks for module in block.modules()} | silent_modules(model, parts, input_ids)
     for name, module in model.named_modules():
         if module in inside:
             continue

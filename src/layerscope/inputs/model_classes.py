@@ -13,6 +13,8 @@ from layerscope.errors import UnsupportedModelError
 
 def headless_class(config: PreTrainedConfig) -> type | None:
     """The class that `AutoModel` makes of a config; None where there is none."""
+    if type(config) not in MODEL_MAPPING:
+        return None
     try:
         found = MODEL_MAPPING[type(config)]
     except (KeyError, ValueError):  # ValueError: transformers names a class that it does not have

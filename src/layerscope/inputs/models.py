@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from layerscope.inputs.attention import check_bidirectional, first_token_sees_la
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
 from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
+from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
@@ -68,7 +70,7 @@ class LoadedModel:
     @property
     def vocab(self) -> int:
         """How many token ids the model has embeddings for."""
-        return _table_rows(self.model)
+        return table_rows(self.model)
 
     @property
     def pad_id(self) -> int:
@@ -144,16 +146,16 @@ def ready_model(
         UnsupportedModelError: the one rule does not find them, or padding changes the states.
     """
     with _probing_errors(model), quiet_libraries():
-        parts, lengths, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
+        parts, lengths, context, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
     return LoadedModel(
         spec=spec,
         model=model,
         tokenizer=tokenizer,
         parts=parts,
         dim=parts.dim,
-        context=longest_input(model, parts),
+        context=context,
         revision=revision,
-        device=_input_device(model),
+        device=input_device(model),
         dtype=model.dtype,
         warnings=tuple(notes),
         attentions=attentions,
@@ -216,7 +218,9 @@ def _from_pretrained(
     from transformers import AutoConfig, AutoModel
 
     code = {"trust_remote_code": spec.trust_remote_code}
-    config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
+    with catch_warnings():
+        simplefilter("ignore")  # reading it for the model warns of the same
+        config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
     if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
         require_text_class(config, spec.name)
     options: dict[str, object] = {
@@ -299,10 +303,10 @@ def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
 
 def _checked_parts(
     model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
-) -> tuple[Parts, Lengths, list[str]]:
+) -> tuple[Parts, Lengths, int | None, list[str]]:
     config = _text_config(model)
     require_ids_alone(model, config)
-    vocab, device = _table_rows(model), _input_device(model)
+    vocab, device = table_rows(model), input_device(model)
     ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
     notes: list[str] = []
     if spec.part == "decoder":
@@ -319,26 +323,11 @@ def _checked_parts(
         lift_causal_mask(model)
         parts = replace(parts, standing=Standing(model))
         check_bidirectional(model, parts, ids)
-    probe = Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, longest_input(model, parts))
-    lengths, why = prove_batches(probe)
+    context = longest_input(model, parts, ids)
+    lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
     if attentions:
         parts = with_attentions(model, parts, ids)
-    return parts, lengths, notes + why
-
-
-def _embedding(model: PreTrainedModel) -> nn.Module:
-    try:
-        table: nn.Module = model.get_input_embeddings()
-    except NotImplementedError:  # transformers looks for the table by its usual names
-        table = next((module for module in model.modules() if isinstance(module, nn.Embedding)), model)
-    return table
-
-
-def _table_rows(model: PreTrainedModel) -> int:
-    """How many ids have an embedding: the table's rows, which the config's vocab_size may not equal."""
-    table = _embedding(model)
-    rows = getattr(table, "num_embeddings", None) or next(table.parameters()).shape[0]
-    return int(rows)
+    return parts, lengths, context, notes + why
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
@@ -346,16 +335,6 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
         if isinstance(chosen, int) and 0 <= chosen < vocab:
             return chosen
     return 0
-
-
-def _input_device(model: PreTrainedModel) -> torch.device:
-    """Where the embeddings are; where accelerate keeps them off the devices, where it computes them."""
-    table = _embedding(model)
-    hook = getattr(table, "_hf_hook", None)
-    if hook is not None and getattr(hook, "execution_device", None) is not None:
-        return torch.device(hook.execution_device)
-    device: torch.device = next(table.parameters()).device
-    return device
 
 
 def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

@@ -142,8 +142,6 @@ def check_finite(model: nn.Module, name: str) -> None:
 def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: Iterable[str]) -> None:
     """Refuse a model in which a weight that states depend on was not in the checkpoint and so drawn at random.
 
-    A pooler sits behind the last block: models saved with a language model head have none and need none.
-
     Raises:
         UserError: naming the first such weight.
     """
@@ -153,7 +151,7 @@ def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: 
             f"{wrong_shape[0]} in the checkpoint of {name} has another shape than its config.json says "
             f"({len(wrong_shape)} such weights): the two do not belong together"
         )
-    lost = sorted(key for key in missing if key.split(".")[0] != "pooler")
+    lost = sorted(missing)
     if lost:
         raise UserError(
             f"the checkpoint of {name} does not hold {lost[0]} ({len(lost)} weights of {type(model).__name__} are "
@@ -162,12 +160,12 @@ def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: 
 
 
 def drawn_keys(model: PreTrainedModel, missing: Iterable[str]) -> set[str]:
-    """Those of the missing weights that were drawn at random or set to a constant.
+    """Those of the missing weights that were drawn at random or set to a constant, and that states depend on.
 
-    The others follow from the config, as tables of sines do, and some classes do not save them: a second copy of their
+    A pooler sits behind the last block: models saved with a language model head have none and need none. The others follow from the config, as tables of sines do, and some classes do not save them: a second copy of their
     module, initialised from another place of the generator, holds the same numbers, and not one number throughout.
     """
-    return {key for key in missing if not _follows_from_config(model, key)}
+    return {key for key in missing if key.split(".")[0] != "pooler" and not _follows_from_config(model, key)}
 
 
 def _follows_from_config(model: PreTrainedModel, key: str) -> bool:
