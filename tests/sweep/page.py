@@ -62,9 +62,17 @@ def _short(reason: str) -> str:
     """A reason without what differs from type to type or from machine to machine."""
     reason = re.sub(r" ?\((relative error|at most)[^)]*\)", "", reason)
     reason = re.sub(r"^\w+ is not supported: ", "", reason)
-    reason = re.sub(r"\w+ cannot be (exported|written down as a model that ends with the \w+ states of layer \d+): ", "", reason)
-    reason = re.sub(r" ?(Export|export|use|please report) (the readout|another|a higher|layerscope's|part=|the model's)[^;]*", "", reason)
-    reason = re.sub(r"the decoder of (?=sentence)|, so it was not written|\d+ blocks?, last_hidden_state: |\.(?=;|$)", "", reason)
+    reason = re.sub(
+        r"\w+ cannot be (exported|written down as a model that ends with the \w+ states of layer \d+): ", "", reason
+    )
+    reason = re.sub(
+        r" ?(Export|export|use|please report) (the readout|another|a higher|layerscope's|part=|the model's)[^;]*",
+        "",
+        reason,
+    )
+    reason = re.sub(
+        r"the decoder of (?=sentence)|, so it was not written|\d+ blocks?, last_hidden_state: |\.(?=;|$)", "", reason
+    )
     reason = re.sub(r", so (no number per layer|batched numbers) would be (right|wrong)", "", reason)
     reason = re.sub(r"^normed refused: (.*); raw refused: \1$", r"\1", reason)
     return " ".join(reason.split()).strip(" ,:;").replace("|", "/").replace("`", "'")

@@ -20,7 +20,7 @@ def embedding_table(model: nn.Module) -> nn.Module:
 def table_rows(model: nn.Module) -> int:
     """How many ids have an embedding: the table's rows, which the config's vocab_size may not equal."""
     table = embedding_table(model)
-    rows = getattr(table, "num_embeddings", None) or table.weight.shape[0]
+    rows = getattr(table, "num_embeddings", None) or next(table.parameters()).shape[0]
     return int(rows)
 
 
