@@ -260,7 +260,7 @@ def _check_tasks(outcome: Outcome, loaded: Any, folder: Path, texts: list[str], 
     from layerscope.tasks.spec import TasksSpec
 
     last = loaded.n_layers
-    spec = TasksSpec(tasks=("x",), cache=str(folder / f"cache-{outcome.part}"))
+    spec = TasksSpec(tasks=("x",), cache=str(folder / f"cache-{outcome.part}"), batch_tokens=128)
     encoder = TextEncoder(loaded, spec, (last,))
     encoder.fill(texts)
     found = encoder.caches["normed", "all"].read(texts, last)
