@@ -30,7 +30,7 @@ portable: setup
 quick: setup
 	$(BIN)/python -m pytest -m "not slow and not sweep"
 
-# Every model type that transformers knows, tiny, against plain transformers: 5 minutes on 2 cores. docs/families.md holds
+# Every model type that transformers knows, tiny, against plain transformers: some 10 minutes on 2 cores. docs/families.md holds
 # how each comes out; `make families` writes it again.
 sweep: setup
 	$(BIN)/python -m pytest tests/sweep -m sweep -n 2

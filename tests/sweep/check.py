@@ -145,7 +145,7 @@ def _check(outcome: Outcome, model: Any, folder: Path) -> None:
 
     from layerscope.config import ModelSpec
     from layerscope.inputs.models import load_model
-    from layerscope.states.batches import make_batches
+    from layerscope.states.batches import Batch, make_batches
     from layerscope.states.capture import capture
 
     spec = ModelSpec(name=str(folder / "model"), part=outcome.part)  # type: ignore[arg-type]
@@ -154,13 +154,13 @@ def _check(outcome: Outcome, model: Any, folder: Path) -> None:
     plain = [plain_states(model, ids, outcome.part) for ids in prompts]
 
     states: list[list[torch.Tensor]] = [[] for _ in prompts]
-    (batch,) = make_batches(prompts, 100_000, loaded.pad_id)
+    for batch in make_batches(prompts, 100_000, loaded.pad_id, lengths=loaded.lengths):
 
-    def read(_: int, layer: torch.Tensor) -> None:
-        for place, row in enumerate(batch.rows):
-            states[row].append(layer[place, : len(prompts[row])].clone())
+        def read(_: int, layer: torch.Tensor, batch: Batch = batch) -> None:
+            for place, row in enumerate(batch.rows):
+                states[row].append(layer[place, : len(prompts[row])].clone())
 
-    capture(loaded, batch, read)
+        capture(loaded, batch, read)
     expected = []
     for ours, theirs in zip(states, plain, strict=True):
         wanted, how = expected_layers(theirs, ours)
@@ -260,7 +260,7 @@ def _check_tasks(outcome: Outcome, loaded: Any, folder: Path, texts: list[str], 
     from layerscope.tasks.spec import TasksSpec
 
     last = loaded.n_layers
-    spec = TasksSpec(tasks=("x",), cache=str(folder / f"cache-{outcome.part}"))
+    spec = TasksSpec(tasks=("x",), cache=str(folder / f"cache-{outcome.part}"), batch_tokens=128)
     encoder = TextEncoder(loaded, spec, (last,))
     encoder.fill(texts)
     found = encoder.caches["normed", "all"].read(texts, last)

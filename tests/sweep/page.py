@@ -31,7 +31,7 @@ _WORDS = {
     RIGHT: "States of every layer, measured vectors and entropies, encoded vectors, and exports at the layer before the "
     "last (normed and raw) agree with plain transformers.",
     RIGHT_ALONE: "The same, but `layerscope export` refuses, or refuses one of its readouts.",
-    REFUSED: "`layerscope` says so instead of giving numbers.",
+    REFUSED: "No number is given; the reason is.",
     NOT_MADE: "No tiny model could be made, so nothing is known.",
     NOT_TEXT: "They take no token ids, and are refused by their config alone.",
     PARTS: "Parts and wrappers for which transformers has no model without a head (`AutoModel` does not know them); "

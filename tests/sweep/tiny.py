@@ -133,7 +133,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "output_gate_type": "sigmoid",
     },
     "t5gemma2_text": {"dropout_rate": 0.0},
-    "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
+    "layoutlmv3": {"coordinate_size": 12, "shape_size": 8, "visual_embed": False},
     "pegasus_x": {"block_size": 8},
     "zamba": {
         "attention_hidden_size": 2 * DIM,
