@@ -38,7 +38,6 @@ from layerscope.tasks.run import import_mteb, score_spec
 from layerscope.tasks.spec import TasksSpec
 from layerscope.tasks.threads import threads
 
-CORES = torch.get_num_threads()
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 
@@ -59,11 +58,10 @@ def in_shapes_alike(model: LoadedModel, batch_tokens: int) -> Encode:
     def encode(texts: Sequence[str]) -> np.ndarray:
         tokens = tokenize(list(texts), model.tokenizer, model.context)
         found = np.zeros((len(texts), model.dim), np.float32)
-        for batch in fixed_batches(tokens, batch_tokens, model.pad_id):
+        for batch in fixed_batches(tokens, batch_tokens, model):
             states = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-            weights = batch.attention_mask.float()
-            means = torch.bmm(weights[:, None], states).squeeze(1) / weights.sum(1)[:, None]
-            found[list(batch.rows)] = means[: len(batch.rows)].numpy()
+            for row, own, length in zip(batch.rows, states, batch.lengths, strict=False):
+                found[row] = (own[:length].sum(0) / length).numpy()
         return found
 
     return encode
@@ -100,7 +98,7 @@ def remembering(model: LoadedModel, layer: int, encode: Encode) -> Any:  # noqa:
             texts = loader_texts(inputs)
             new = [text for text in dict.fromkeys(texts) if text not in self.known]
             if new:
-                with threads(CORES), cut_after(model, layer), torch.inference_mode():
+                with threads(1), cut_after(model, layer), torch.inference_mode():
                     self.known.update(zip(new, encode(new), strict=True))
             return np.stack([self.known[text] for text in texts]).astype(self.dtype)
 

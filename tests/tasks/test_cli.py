@@ -107,7 +107,7 @@ def test_help_needs_no_heavy_import(run) -> None:
 def test_a_task_without_a_score_is_not_counted(capfd) -> None:
     scores = score_table([[0.25, 0.75], [math.nan, math.nan]])
     failure = SimpleNamespace(task="task1", reason="no data")
-    run = SimpleNamespace(scores=scores, record=SimpleNamespace(warnings=()), failures=(failure,), path="run")
+    run = SimpleNamespace(scores=scores, record=SimpleNamespace(warnings=()), failures=(failure,), path="run", notes=())
     with pytest.raises(typer.Exit):
         tasks._end(run, quiet=False)
     shown = capfd.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from layerscope.inputs.prompts import tokenize
 from layerscope.measuring.progress import Report, silent
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
+from layerscope.states.passes import run_passes
 from layerscope.states.pooling import pool
 from layerscope.states.positions import select_positions
 from layerscope.states.readout import final_normed
@@ -35,7 +37,8 @@ CHUNK_BYTES = 256 * 2**20
 
 FORMAT = 2
 """Part of the cache's key: raise it when a change makes the same text's vectors come out differently. 2: what a GGUF file,
-an adapter or a class changes in the forward pass is read, so some models of version 0.1.0 had other vectors."""
+an adapter or a class changes in the forward pass is read, so some models of version 0.1.0 had other vectors; and a text's
+vectors no longer depend on the number of cores in their last digits."""
 
 
 @dataclass
@@ -115,11 +118,15 @@ class TextEncoder:
         vectors = {state: np.zeros((len(layers), len(texts), self.model.dim), np.float32) for state in self.caches}
         full = [row for row, ids in enumerate(tokens) if ids]
         self.n_empty += len(texts) - len(full)
-        for batch in fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model):
-            rows = np.array([full[row] for row in batch.rows])
-            for layer, state, pooled in pooled_states(self.model, batch, layers, (self.spec.states, self.spec.pooling)):
+        batches = list(fixed_batches([tokens[row] for row in full], self.spec.batch_tokens, self.model))
+
+        def encode(batch: Batch, model: LoadedModel) -> None:
+            rows = [full[row] for row in batch.rows]
+            for layer, state, pooled in pooled_states(model, batch, layers, (self.spec.states, self.spec.pooling)):
                 vectors[state][layers.index(layer), rows] = pooled[: len(rows)]
-            done += sum(len(tokens[row]) for row in rows)
+
+        for index in run_passes(self.model, [partial(encode, batch) for batch in batches]):
+            done += int(batches[index].lengths[: len(batches[index].rows)].sum())
             self.report(stage, done, total)
         for state, cache in self.caches.items():
             lacking = cache.missing(texts, layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from layerscope.measuring.forward import measure_block
 from layerscope.measuring.plan import Plan
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
+from layerscope.states.passes import run_passes
 from layerscope.states.readout import final_normed
 from layerscope.tasks.mmlu.harness import Asked, Ids
 from layerscope.tasks.mmlu.head import Head
@@ -80,15 +82,19 @@ def _ask_in_full(
     context = plan.spec.texts.context
     whole: list[Ids] = [asked[row].tokens + asked[row].letters[place] for row, place in several]
     inputs = [ids[:-1] if context is None else ids[-(context + 1) :][:-1] for ids in whole]
-    for batch in make_batches(inputs, plan.spec.batch_tokens, model.pad_id, lengths=model.lengths):
+    batches = make_batches(inputs, plan.spec.batch_tokens, model.pad_id, lengths=model.lengths)
 
-        def read(_: int, raw: Float[Tensor, "prompts tokens dim"], batch: Batch = batch) -> None:
+    def ask(batch: Batch, mine: LoadedModel) -> None:
+        def read(_: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
             for place, pair in enumerate(batch.rows):
                 row, letter = several[pair]
                 ids, end = asked[row].letters[letter], int(batch.lengths[place])
-                letters[row, letter] = _of_tokens(_scores(model, head, raw[place, end - len(ids) : end]), ids)
+                letters[row, letter] = _of_tokens(_scores(mine, head, raw[place, end - len(ids) : end]), ids)
 
-        capture(model, batch, read, layers=[model.n_layers])
+        capture(mine, batch, read, layers=[mine.n_layers])
+
+    for _ in run_passes(model, [partial(ask, batch) for batch in batches]):
+        pass
 
 
 def _scores(model: LoadedModel, head: Head, raw: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows vocabulary"]:
