@@ -38,7 +38,6 @@ from layerscope.tasks.run import import_mteb, score_spec
 from layerscope.tasks.spec import TasksSpec
 from layerscope.tasks.threads import threads
 
-
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from tests.families import BY_LENGTH, DIM, FAMILIES, VOCAB, Family, build_model, save_tokenizer
