@@ -90,7 +90,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "fun_asr_nano": {"adaptor_config.intermediate_size": DIM // 4},
     "lilt": {"hidden_size": 48, "intermediate_size": 96},
     "mobilebert": {"embedding_size": 32, "hidden_size": DIM, "intra_bottleneck_size": 32, "true_hidden_size": 32},
-    "step3p7_text": {"sliding_window": 8},
+    "step3p7": {"text_config.sliding_window": 8},
     "zamba2": {
         "hybrid_layer_ids": [1, 3],
         "mamba_headdim": HEAD_DIM,
@@ -118,7 +118,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "granite4_vision": {"downsample_rate": "1/2", "deepstack_layer_map": [[-1, 0]], "spatial_target_layers": [1]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1},
     "markuplm": {"max_xpath_tag_unit_embeddings": 256, "max_xpath_subs_unit_embeddings": 1024},
-    "mistral4": {"rope_parameters.partial_rotary_factor": 0.5},
+    "mistral4": {"rope_parameters.partial_rotary_factor": 1.0},
     "molmo2_adapter": {"vision_feature_layer": [2, 1]},
     "molmo2": {"adapter_config.vision_feature_layer": [2, 1]},
     "musicgen": {"dropout": 0.0},
