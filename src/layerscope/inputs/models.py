@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -257,6 +258,9 @@ def _from_pretrained(
         # RWKV halves weights and states every so many blocks, at the first pass, to fit float16: other numbers, same model.
         model.config.rescale_every = 0
         model.layers_are_rescaled = True
+    if hasattr(model.config, "max_inference_chunksize"):
+        # xLSTM runs its blocks over one piece of a longer prompt after the other, which hooks would take for the whole.
+        model.config.max_inference_chunksize = sys.maxsize
     if spec.device_map is None:
         model.to(device)
     stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)
