@@ -99,7 +99,7 @@ def save_with_head(base, out, auto_class, options):
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for name, tensor in wrapped.named_parameters():
-                if "lora_" in name or "modules_to_save" in name:
+                if any(part in name for part in ("lora_", "modules_to_save", "trainable_tokens")):
                     tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
             wrapped.save_pretrained(out)
             # Adapters live in the model's own modules; not every class with a head hands its states on.
@@ -116,6 +116,13 @@ def test_an_adapters_head_is_left_out_and_the_rest_merged(kind, family_folder, t
     assert torch.allclose(model.parts.final_norm(top(model)), theirs, atol=1e-4)
     [note] = model.warnings
     assert f"such as {head}" in note
+
+
+def test_an_adapter_that_trained_rows_of_the_table(family_folder, tmp_path):
+    options = {"trainable_token_indices": {"embed_tokens": PROMPT[:2]}}
+    theirs = save_with_head(family_folder("llama"), tmp_path, "AutoModelForCausalLM", options)
+    model = load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
+    assert torch.allclose(model.parts.final_norm(top(model)), theirs, atol=1e-4)
 
 
 def test_an_encoders_classifier(family_folder, tmp_path):

@@ -92,6 +92,9 @@ def peft_config(kind):
     targets = {"target_modules": ["q_proj", "v_proj"]}
     return {
         "lora": lambda: peft.LoraConfig(**targets, r=2, init_lora_weights=False),
+        "rows of the table": lambda: peft.LoraConfig(
+            **targets, r=2, init_lora_weights=False, trainable_token_indices={"embed_tokens": [6, 7]}
+        ),
         "dora": lambda: peft.LoraConfig(**targets, r=2, use_dora=True, init_lora_weights=False),
         "vera": lambda: peft.VeraConfig(target_modules=["q_proj"], r=2, init_weights=False),
         "ia3": lambda: peft.IA3Config(**targets, feedforward_modules=[], init_ia3_weights=False),
@@ -105,7 +108,7 @@ def peft_config(kind):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("kind", ["lora", "dora", "vera", "ia3", "adaption"])
+@pytest.mark.parametrize("kind", ["lora", "rows of the table", "dora", "vera", "ia3", "adaption"])
 def test_adapters_inside_the_model_take_part(kind, tokenizer):
     from peft import get_peft_model
 
@@ -114,8 +117,8 @@ def test_adapters_inside_the_model_take_part(kind, tokenizer):
     wrapped = get_peft_model(with_head("llama"), peft_config(kind)).train()
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
-            if "adaption_gate" in name or "vera_lambda" in name:
-                parameter.fill_(0.5)  # both begin at nothing
+            if "trainable_tokens" in name or "adaption_gate" in name or "vera_lambda" in name:
+                parameter.fill_(0.5)  # as they begin, these are what was there
     with reading(wrapped, tokenizer, SPEC) as loaded:
         norm = loaded.model.norm
         read = norm(states(loaded)[3])
