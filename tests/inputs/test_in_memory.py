@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.families import FAMILIES, build_model
+from tests.families import FAMILIES, Family, build_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UnsupportedModelError, UserError
 from layerscope.inputs.in_memory import headless, reading, state_hash
+from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
 
@@ -67,6 +68,20 @@ def test_everything_is_as_it_was_afterwards(tokenizer):
     model(
         torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])
     ).loss.backward()  # nothing cached stands in the way
+
+
+@pytest.mark.parametrize("kind", ["rwkv", "xlstm"])
+def test_a_family_that_changes_or_cuts_itself_in_a_pass(kind, tokenizer):
+    options = {"hidden_size": 32, "num_hidden_layers": 8}
+    options |= {"attention_hidden_size": 32} if kind == "rwkv" else {"num_heads": 4, "max_inference_chunksize": 2}
+    model = build_model(Family(kind, options), auto_class=AutoModelForCausalLM).train()
+    before = (model.config.to_dict(), {name: tensor.clone() for name, tensor in model.state_dict().items()})
+    with reading(model, tokenizer, SPEC) as loaded:
+        assert loaded.lengths == ANY_LENGTHS
+        assert [state.shape[1] for state in states(loaded)] == [4] * 9
+    assert model.config.to_dict() == before[0]
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in model.state_dict().items())
+    assert not getattr(model.base_model, "layers_are_rescaled", False)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it

@@ -17,6 +17,7 @@ from layerscope.errors import UserError
 from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS
+from layerscope.inputs.plain_pass import Before, put_back, set_plain_pass
 from layerscope.inputs.weights import check_finite
 
 _HASH_DIGITS = 16
@@ -42,13 +43,11 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
     core = stack_to_run(headless(model), spec)
     check_finite(core, spec.name)
     modes = {module: module.training for module in (*model.modules(), *core.modules())}
-    configs = {id(config): config for config in (core.config, core.config.get_text_config())}.values()
-    caches = [(config, config.use_cache) for config in configs if hasattr(config, "use_cache")]
+    settings: Before = []
     try:
         model.eval()
         core.eval()
-        for config, _ in caches:
-            config.use_cache = False
+        settings = set_plain_pass(core)
         # Mixed precision in training is the loop's business: numbers are those of the weights as they are.
         with torch.autocast(core.device.type, enabled=False):
             check_wrapper(model)
@@ -57,8 +56,7 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
     finally:
         for module, training in modes.items():
             module.training = training
-        for config, use_cache in caches:
-            config.use_cache = use_cache
+        put_back(settings)
 
 
 def headless(model: nn.Module) -> PreTrainedModel:
