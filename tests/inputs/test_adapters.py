@@ -132,8 +132,16 @@ def test_an_encoders_classifier(family_folder, tmp_path):
     assert torch.allclose(top(model), theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning"])
-def test_learned_prompts_are_refused_with_the_true_reason(kind, family_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("prompt tuning", "gives the model 3 learned positions .* nothing to merge"),
+        ("prefix tuning", "gives the model 3 learned positions .* nothing to merge"),
+        ("p tuning", "gives the model 3 learned positions .* nothing to merge"),
+        ("activated lora", "changes the model's weights behind its invocation tokens alone"),
+    ],
+)
+def test_what_is_no_change_of_weights_is_refused_with_the_true_reason(kind, reason, family_folder, tmp_path):
     from peft import get_peft_model
     from tests.inputs.test_in_memory import peft_config
     from transformers import AutoModelForCausalLM
@@ -143,7 +151,7 @@ def test_learned_prompts_are_refused_with_the_true_reason(kind, family_folder, t
         get_peft_model(AutoModelForCausalLM.from_pretrained(family_folder("llama")), peft_config(kind)).save_pretrained(
             tmp_path
         )
-    with pytest.raises(UserError, match=rf"is {kind}: it gives the model 3 learned positions .* nothing to merge"):
+    with pytest.raises(UserError, match=rf"is (an )?{kind}: it {reason}"):
         load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
 
 

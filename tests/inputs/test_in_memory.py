@@ -110,6 +110,9 @@ def peft_config(kind):
         "rows of the table": lambda: peft.LoraConfig(
             **targets, r=2, init_lora_weights=False, trainable_token_indices={"embed_tokens": [6, 7]}
         ),
+        "activated lora": lambda: peft.LoraConfig(
+            **targets, r=2, init_lora_weights=False, task_type="CAUSAL_LM", alora_invocation_tokens=[50, 60]
+        ),
         "dora": lambda: peft.LoraConfig(**targets, r=2, use_dora=True, init_lora_weights=False),
         "vera": lambda: peft.VeraConfig(target_modules=["q_proj"], r=2, init_weights=False),
         "ia3": lambda: peft.IA3Config(**targets, feedforward_modules=[], init_ia3_weights=False),
@@ -148,13 +151,13 @@ def test_adapters_inside_the_model_take_part(kind, tokenizer):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning"])
+@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning", "activated lora"])
 def test_what_is_learned_outside_the_model_is_refused_with_the_reason(kind, tokenizer):
     from peft import get_peft_model
 
     wrapped = get_peft_model(with_head("llama"), peft_config(kind)).train()
     with (
-        pytest.raises(UserError, match=r"PeftModelForCausalLM changes what LlamaForCausalLM computes \(p"),
+        pytest.raises(UserError, match=r"PeftModelForCausalLM changes what LlamaForCausalLM computes \((p|activated)"),
         reading(nn.DataParallel(wrapped), tokenizer, SPEC),
     ):
         pass

@@ -167,6 +167,11 @@ def _check_kind(config: PeftConfig, folder: Path) -> None:
             f"adapter {folder} is {kind}: it gives the model {config.num_virtual_tokens} learned positions before every "
             "text and leaves its weights as they are, so there is nothing to merge; measure the model without it"
         )
+    if getattr(config, "alora_invocation_tokens", None):
+        raise UserError(
+            f"adapter {folder} is an activated lora: it changes the model's weights behind its invocation tokens alone, so "
+            "it cannot be merged into them; measure the model without it"
+        )
     if config.is_adaption_prompt:
         raise UserError(
             f"adapter {folder} is an {kind}: it adds parts to the model's attention, which cannot be merged into its "

@@ -100,7 +100,7 @@ def check_wrapper(model: nn.Module) -> None:
         return
     device = input_device(inner)
     # Different ids, so that the head of a classifier finds no padding behind them.
-    ids = torch.arange(PROBE_TOKENS, device=device)[None] % table_rows(inner)
+    ids = torch.tensor([[*range(PROBE_TOKENS), *_invocation(outer)]], device=device) % table_rows(inner)
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if getattr(inner.config, "is_encoder_decoder", False) and inner.get_decoder() is not inner:
         given["decoder_input_ids"] = ids
@@ -126,10 +126,17 @@ def _first(output: Any) -> torch.Tensor:  # noqa: ANN401
     return found
 
 
+def _invocation(outer: nn.Module) -> list[int]:
+    """The ids behind which PEFT's activated LoRA begins to do something."""
+    config = getattr(outer, "peft_config", None) or {}
+    return [token for one in config.values() for token in getattr(one, "alora_invocation_tokens", None) or ()]
+
+
 def _how(outer: nn.Module) -> str:
     """What PEFT calls it, where it is PEFT's."""
     config = getattr(outer, "peft_config", None)
     kinds = {str(getattr(one.peft_type, "value", one.peft_type)) for one in config.values()} if config else set()
+    kinds = {f"activated {kind}" for kind in kinds} if _invocation(outer) else kinds
     return f" ({', '.join(sorted(kinds)).lower().replace('_', ' ')})" if kinds else ""
 
 
