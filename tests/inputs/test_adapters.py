@@ -99,7 +99,7 @@ def save_with_head(base, out, auto_class, options):
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for name, tensor in wrapped.named_parameters():
-                if "lora_" in name or "modules_to_save" in name:
+                if any(part in name for part in ("lora_", "modules_to_save", "trainable_tokens")):
                     tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
             wrapped.save_pretrained(out)
             # Adapters live in the model's own modules; not every class with a head hands its states on.
@@ -118,6 +118,13 @@ def test_an_adapters_head_is_left_out_and_the_rest_merged(kind, family_folder, t
     assert f"such as {head}" in note
 
 
+def test_an_adapter_that_trained_rows_of_the_table(family_folder, tmp_path):
+    options = {"trainable_token_indices": {"embed_tokens": PROMPT[:2]}}
+    theirs = save_with_head(family_folder("llama"), tmp_path, "AutoModelForCausalLM", options)
+    model = load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
+    assert torch.allclose(model.parts.final_norm(top(model)), theirs, atol=1e-4)
+
+
 def test_an_encoders_classifier(family_folder, tmp_path):
     options = {"target_modules": ["query", "value"], "task_type": "SEQ_CLS"}
     theirs = save_with_head(family_folder("bert"), tmp_path, "AutoModelForSequenceClassification", options)
@@ -125,8 +132,16 @@ def test_an_encoders_classifier(family_folder, tmp_path):
     assert torch.allclose(top(model), theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning"])
-def test_learned_prompts_are_refused_with_the_true_reason(kind, family_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("prompt tuning", "gives the model 3 learned positions .* nothing to merge"),
+        ("prefix tuning", "gives the model 3 learned positions .* nothing to merge"),
+        ("p tuning", "gives the model 3 learned positions .* nothing to merge"),
+        ("activated lora", "changes the model's weights behind its invocation tokens alone"),
+    ],
+)
+def test_what_is_no_change_of_weights_is_refused_with_the_true_reason(kind, reason, family_folder, tmp_path):
     from peft import get_peft_model
     from tests.inputs.test_in_memory import peft_config
     from transformers import AutoModelForCausalLM
@@ -136,7 +151,7 @@ def test_learned_prompts_are_refused_with_the_true_reason(kind, family_folder, t
         get_peft_model(AutoModelForCausalLM.from_pretrained(family_folder("llama")), peft_config(kind)).save_pretrained(
             tmp_path
         )
-    with pytest.raises(UserError, match=rf"is {kind}: it gives the model 3 learned positions .* nothing to merge"):
+    with pytest.raises(UserError, match=rf"is (an )?{kind}: it {reason}"):
         load_model(ModelSpec(name=str(family_folder("llama")), adapter=str(tmp_path)))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.families import FAMILIES, build_model
+from tests.families import FAMILIES, Family, build_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UnsupportedModelError, UserError
 from layerscope.inputs.in_memory import headless, reading, state_hash
+from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
 
@@ -69,6 +70,20 @@ def test_everything_is_as_it_was_afterwards(tokenizer):
     ).loss.backward()  # nothing cached stands in the way
 
 
+@pytest.mark.parametrize("kind", ["rwkv", "xlstm"])
+def test_a_family_that_changes_or_cuts_itself_in_a_pass(kind, tokenizer):
+    options = {"hidden_size": 32, "num_hidden_layers": 8}
+    options |= {"attention_hidden_size": 32} if kind == "rwkv" else {"num_heads": 4, "max_inference_chunksize": 2}
+    model = build_model(Family(kind, options), auto_class=AutoModelForCausalLM).train()
+    before = (model.config.to_dict(), {name: tensor.clone() for name, tensor in model.state_dict().items()})
+    with reading(model, tokenizer, SPEC) as loaded:
+        assert loaded.lengths == ANY_LENGTHS
+        assert [state.shape[1] for state in states(loaded)] == [4] * 9
+    assert model.config.to_dict() == before[0]
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in model.state_dict().items())
+    assert not getattr(model.base_model, "layers_are_rescaled", False)
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
 def test_the_model_is_found_inside_its_wrappers(tokenizer):
     from peft import LoraConfig, get_peft_model
@@ -92,6 +107,12 @@ def peft_config(kind):
     targets = {"target_modules": ["q_proj", "v_proj"]}
     return {
         "lora": lambda: peft.LoraConfig(**targets, r=2, init_lora_weights=False),
+        "rows of the table": lambda: peft.LoraConfig(
+            **targets, r=2, init_lora_weights=False, trainable_token_indices={"embed_tokens": [6, 7]}
+        ),
+        "activated lora": lambda: peft.LoraConfig(
+            **targets, r=2, init_lora_weights=False, task_type="CAUSAL_LM", alora_invocation_tokens=[50, 60]
+        ),
         "dora": lambda: peft.LoraConfig(**targets, r=2, use_dora=True, init_lora_weights=False),
         "vera": lambda: peft.VeraConfig(target_modules=["q_proj"], r=2, init_weights=False),
         "ia3": lambda: peft.IA3Config(**targets, feedforward_modules=[], init_ia3_weights=False),
@@ -105,7 +126,7 @@ def peft_config(kind):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("kind", ["lora", "dora", "vera", "ia3", "adaption"])
+@pytest.mark.parametrize("kind", ["lora", "rows of the table", "dora", "vera", "ia3", "adaption"])
 def test_adapters_inside_the_model_take_part(kind, tokenizer):
     from peft import get_peft_model
 
@@ -114,8 +135,8 @@ def test_adapters_inside_the_model_take_part(kind, tokenizer):
     wrapped = get_peft_model(with_head("llama"), peft_config(kind)).train()
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
-            if "adaption_gate" in name or "vera_lambda" in name:
-                parameter.fill_(0.5)  # both begin at nothing
+            if "trainable_tokens" in name or "adaption_gate" in name or "vera_lambda" in name:
+                parameter.fill_(0.5)  # as they begin, these are what was there
     with reading(wrapped, tokenizer, SPEC) as loaded:
         norm = loaded.model.norm
         read = norm(states(loaded)[3])
@@ -130,13 +151,13 @@ def test_adapters_inside_the_model_take_part(kind, tokenizer):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning"])
+@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning", "p tuning", "activated lora"])
 def test_what_is_learned_outside_the_model_is_refused_with_the_reason(kind, tokenizer):
     from peft import get_peft_model
 
     wrapped = get_peft_model(with_head("llama"), peft_config(kind)).train()
     with (
-        pytest.raises(UserError, match=r"PeftModelForCausalLM changes what LlamaForCausalLM computes \(p"),
+        pytest.raises(UserError, match=r"PeftModelForCausalLM changes what LlamaForCausalLM computes \((p|activated)"),
         reading(nn.DataParallel(wrapped), tokenizer, SPEC),
     ):
         pass

@@ -18,10 +18,11 @@ from tests.families import (
     save_family,
     save_tokenizer,
 )
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
+from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import known_models, load_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
@@ -160,6 +161,25 @@ def test_rwkv_keeps_its_weights_and_states_as_they_were_trained(tmp_path):
     built = build_model(family)
     assert all(map(torch.equal, model.model.parameters(), built.parameters()))
     assert model.n_layers == 8
+
+
+def test_xlstm_reads_prompts_longer_than_what_it_takes_at_once(tmp_path):
+    options = {"hidden_size": 32, "num_heads": 4, "num_hidden_layers": 3, "chunk_size": 8, "max_inference_chunksize": 8}
+    folder = save_family(Family("xlstm", options), tmp_path / "xlstm")
+    loaded = load_model(ModelSpec(name=str(folder), dtype="float32"))
+    assert loaded.lengths == ANY_LENGTHS
+    plain = AutoModel.from_pretrained(folder)
+    prompts = [list(range(3, 3 + n)) for n in (5, 8, 9, 16, 30)]
+    for batch in make_batches(prompts, 999, loaded.pad_id, lengths=loaded.lengths):
+        read = {}
+        capture(loaded, batch, lambda layer, states: read.__setitem__(layer, states.clone()))  # noqa: B023
+        for row, (place, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
+            with torch.no_grad():
+                expected = plain(
+                    torch.tensor([prompts[place]]), use_cache=False, output_hidden_states=True
+                ).hidden_states
+            for layer in (0, 1, 2):
+                torch.testing.assert_close(read[layer][row, :length], expected[layer][0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_tokenizer_that_pads_left_is_turned(family_folder, tmp_path):

@@ -5,6 +5,9 @@ import re
 import shutil
 
 import pytest
+from tests.families import FAMILIES, build_model
+from tests.inputs.gguf_writing import write_gguf
+from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
@@ -121,6 +124,25 @@ def test_nothing_is_loaded_or_converted_to_compare(own_run, monkeypatch):
     for name in ("load_model", "load_texts", "select_prompts"):
         monkeypatch.setattr(module, name, None)
     assert measure_spec(*own_run).notes == ()
+
+
+def test_a_finished_run_of_a_gguf_file_that_an_older_version_read_says_so(texts_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "cache"))
+    file = write_gguf(tmp_path / "tiny.gguf", build_model(FAMILIES["llama"], auto_class=AutoModelForCausalLM))
+    texts = TextSpec(source=str(texts_file), n=6)
+    own = RunSpec(model=ModelSpec(name=str(file)), texts=texts, metrics="curvature", resamples=100), tmp_path / "run"
+    run = measure_spec(*own)
+    assert measure_spec(*own).notes == ()
+    revision = run.record.resolved.model_revision.removesuffix("+reading:2")
+    old = run.record.resolved.model_copy(update={"model_revision": revision})
+    record = run.record.model_copy(update={"resolved": old})
+    write_record(record, run.path)
+    (note,) = measure_spec(*own).notes
+    assert note.startswith("the model is a GGUF file that was read by an older version, which left settings of some")
+    with pytest.raises(
+        UserError, match=rf"started with other inputs \(model_revision: {revision} -> {revision}.reading:2"
+    ):
+        refuse_changed_inputs(run.path, record, run.record.resolved)
 
 
 def test_a_run_that_did_not_record_its_tokenizer_is_compared_without(own_run, tmp_path):

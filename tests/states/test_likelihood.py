@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from tests.families import DIM, Family, build_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from layerscope.config import ModelSpec
@@ -42,6 +43,17 @@ def test_losses_are_those_of_each_prompt_alone(family, family_folder, tmp_path):
         alone = -np.mean([float(logp[t, tokens[t + 1]]) for t in range(len(tokens) - 1)])
         assert loss == pytest.approx(alone, abs=1e-5)
     assert shares[-1] == 1.0
+
+
+def test_rwkv_keeps_its_weights_as_they_were_trained(tmp_path):
+    family = Family("rwkv", {"hidden_size": DIM, "num_hidden_layers": 8, "attention_hidden_size": DIM})
+    whole = build_model(family, auto_class=AutoModelForCausalLM)
+    whole.save_pretrained(tmp_path)
+    model = load_language_model(ModelSpec(name=str(tmp_path)))
+    [loss] = token_losses(model, PROMPTS[:1], 0)
+    with torch.no_grad():
+        logp = whole(input_ids=torch.tensor(PROMPTS[:1])).logits[0].double().log_softmax(-1)
+    assert loss == pytest.approx(-float(logp[range(5), PROMPTS[0][1:]].mean()), abs=1e-5)
 
 
 def test_a_masked_model_has_no_next_token(family_folder, tmp_path):

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_safetensors, content_hash
@@ -166,6 +167,11 @@ def _check_kind(config: PeftConfig, folder: Path) -> None:
             f"adapter {folder} is {kind}: it gives the model {config.num_virtual_tokens} learned positions before every "
             "text and leaves its weights as they are, so there is nothing to merge; measure the model without it"
         )
+    if getattr(config, "alora_invocation_tokens", None):
+        raise UserError(
+            f"adapter {folder} is an activated lora: it changes the model's weights behind its invocation tokens alone, so "
+            "it cannot be merged into them; measure the model without it"
+        )
     if config.is_adaption_prompt:
         raise UserError(
             f"adapter {folder} is an {kind}: it adds parts to the model's attention, which cannot be merged into its "
@@ -190,8 +196,7 @@ def _last_state(outer: nn.Module, model: PreTrainedModel) -> torch.Tensor | None
     if getattr(model.config, "is_encoder_decoder", False):
         return None
     outer.eval()
-    table = model.get_input_embeddings()
-    ids = torch.arange(PROBE_TOKENS, device=table.weight.device)[None] % table.num_embeddings
+    ids = torch.arange(PROBE_TOKENS, device=input_device(model))[None] % table_rows(model)
     # peft has replaced modules inside the model, not the model.
     state: torch.Tensor = model(input_ids=ids)[0]
     return state.float()

@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError, unknown
-from layerscope.inputs.gguf_files import convert_gguf
+from layerscope.inputs.gguf_files import READING, convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
@@ -21,6 +21,7 @@ from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HASH_DIGITS = 16
+_READ_AS = re.compile(r"\+reading:\d+")
 
 OnDisk = Callable[[Path, ModelSpec, str], "Checkpoint"]
 """What is made of a folder or .gguf file on disk, and of what is to be said about it."""
@@ -122,13 +123,13 @@ def _from_disk(path: Path, spec: ModelSpec, note: str) -> Checkpoint:
     stated = note or (f"de-quantised {level} weights" if level not in {"ALL_F32", "F16", "BF16"} else "")
     warnings = ((stated,) if stated else ()) + converted.warnings
     named = _named(converted.sha256)
-    return Checkpoint(str(converted.folder), named, warnings=warnings, weights=named)
+    return Checkpoint(str(converted.folder), _read_as(named), warnings=warnings, weights=named)
 
 
 def _identified(path: Path, spec: ModelSpec, _: str) -> Checkpoint:
     if path.suffix == ".gguf" and path.is_file():
         named = _named(content_hash([path]))
-        return Checkpoint(str(path), named, weights=named)
+        return Checkpoint(str(path), _read_as(named), weights=named)
     config = path / "config.json"
     if not config.is_file():
         raise UserError(f"expected a model folder with a config.json or a .gguf file, {path} is neither")
@@ -138,6 +139,16 @@ def _identified(path: Path, spec: ModelSpec, _: str) -> Checkpoint:
     if code:
         revision = f"{revision}+code:{_named(content_hash(code))}"
     return Checkpoint(str(path), revision, weights=_named(weights))
+
+
+def _read_as(named: str) -> str:
+    """A GGUF file's revision: the same file read in another way may be another model."""
+    return f"{named}+reading:{READING}"
+
+
+def without_reading(revision: str) -> str:
+    """The revision without the way a GGUF file was read."""
+    return _READ_AS.sub("", revision)
 
 
 def _named(digest: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from itertools import chain
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerscope.inputs.parts import Parts
+from layerscope.inputs.parts import Parts, probe_states
 from layerscope.inputs.towers import silent_modules
 
 _POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
@@ -18,31 +21,57 @@ _POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
 def longest_input(model: PreTrainedModel, parts: Parts, input_ids: Tensor) -> int | None:
     """The longest input in tokens: what the config states, or what a table of positions outside the blocks holds.
 
-    Tables of models inside the model that a few tokens do not go through (an image tower's) say nothing of texts.
+    Tables that a few tokens are not read with (an image's) say nothing of texts, in a tower of their own or not.
 
     The table need be no nn.Embedding (I-BERT's is quantised). RoBERTa and MPNet count positions from padding_idx + 1,
     OPT and BART from 2, so their tables hold fewer tokens than the config says.
     """
     config = model.config.get_text_config()
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    limits = [int(value) for name in names if (value := getattr(config, name, None))][:1]
+    stated = next((int(value) for name in names if (value := getattr(config, name, None))), math.inf)
+    for limit, table in sorted(_tables(model, parts, input_ids), key=lambda found: found[0]):
+        if limit >= stated:
+            break
+        if _is_read(table, model, parts, input_ids):
+            return limit
+    return None if stated == math.inf else int(stated)
+
+
+def _tables(model: PreTrainedModel, parts: Parts, input_ids: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Tables of positions outside the blocks, each with how many tokens it has positions for."""
     inside = {module for block in parts.blocks for module in block.modules()} | silent_modules(model, parts, input_ids)
     for name, module in model.named_modules():
         if module in inside:
             continue
-        if _POSITIONS.search(name) and (rows := _table(getattr(module, "weight", None))):
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and _POSITIONS.search(name) and (rows := _rows(weight)):
             padding = getattr(module, "padding_idx", None)
-            limits.append(rows - (getattr(module, "offset", 0) or (0 if padding is None else padding + 1)))
+            yield rows - (getattr(module, "offset", 0) or (0 if padding is None else padding + 1)), weight
             continue
         for leaf, tensor in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
-            if _POSITIONS.search(leaf) and (rows := _table(tensor)):
-                limits.append(rows)
-    return min(limits) if limits else None
+            if _POSITIONS.search(leaf) and (rows := _rows(tensor)):
+                yield rows, tensor
 
 
-def _table(tensor: object) -> int | None:
+def _rows(tensor: Tensor) -> int | None:
     """The rows of a table of vectors, one a position; None for anything else, such as the positions themselves."""
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+    if not tensor.is_floating_point():
         return None
     shape = tensor.shape[1:] if tensor.ndim == 3 and tensor.shape[0] == 1 else tensor.shape
     return int(shape[0]) if len(shape) == 2 and shape[0] > 1 else None
+
+
+def _is_read(table: Tensor, model: PreTrainedModel, parts: Parts, input_ids: Tensor) -> bool:
+    """Whether NaN in a table reaches the states of a few tokens. One that cannot be tried counts as read."""
+    if table.is_meta:
+        return True
+    before = table.detach().clone()
+    # In place, so that it holds whichever module reads it; through `data`, which counts as no change of the weight.
+    table.data.fill_(math.nan)
+    try:
+        states = probe_states(model, parts, input_ids, torch.ones_like(input_ids))
+        return any(bool(state.isnan().any()) for state in states)
+    except (RuntimeError, ValueError, IndexError):
+        return True
+    finally:
+        table.data.copy_(before)

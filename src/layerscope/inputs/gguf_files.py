@@ -25,8 +25,10 @@ from layerscope.inputs.weights import check_keys, content_hash, weight_files
 
 _MAGIC = b"GGUF"
 _NOTE = "gguf.json"
-# Of the way files are read; folders that were converted another way are converted again.
-_READING = 2
+READING = 2
+"""Of the way files are read: part of a model's revision, and folders that were converted another way are made again.
+
+1, which no revision names, left settings unread."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _converted(folder: Path, sha256: str) -> GgufFolder | None:
     try:
         weight_files(folder, allow_pickle=False)
         note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
-        if note["reading"] == _READING:
+        if note["reading"] == READING:
             return GgufFolder(folder, sha256, note["quantisation"], tuple(note["warnings"]))
     except (UserError, OSError, ValueError, KeyError, TypeError):
         pass  # as if it were not there: it is only a copy of the file
@@ -133,7 +135,7 @@ def _dequantise(file: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    note = {"file": file.name, "quantisation": quantisation(metadata), "warnings": warnings, "reading": _READING}
+    note = {"file": file.name, "quantisation": quantisation(metadata), "warnings": warnings, "reading": READING}
     (folder / _NOTE).write_text(json.dumps(note), encoding="utf-8")
 
 

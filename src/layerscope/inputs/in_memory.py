@@ -14,8 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
+from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS
+from layerscope.inputs.plain_pass import Before, put_back, set_plain_pass
 from layerscope.inputs.weights import check_finite
 
 _HASH_DIGITS = 16
@@ -41,13 +43,11 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
     core = stack_to_run(headless(model), spec)
     check_finite(core, spec.name)
     modes = {module: module.training for module in (*model.modules(), *core.modules())}
-    configs = {id(config): config for config in (core.config, core.config.get_text_config())}.values()
-    caches = [(config, config.use_cache) for config in configs if hasattr(config, "use_cache")]
+    settings: Before = []
     try:
         model.eval()
         core.eval()
-        for config, _ in caches:
-            config.use_cache = False
+        settings = set_plain_pass(core)
         # Mixed precision in training is the loop's business: numbers are those of the weights as they are.
         with torch.autocast(core.device.type, enabled=False):
             check_wrapper(model)
@@ -56,8 +56,7 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
     finally:
         for module, training in modes.items():
             module.training = training
-        for config, use_cache in caches:
-            config.use_cache = use_cache
+        put_back(settings)
 
 
 def headless(model: nn.Module) -> PreTrainedModel:
@@ -99,10 +98,9 @@ def check_wrapper(model: nn.Module) -> None:
     inner = _transformers_model(outer)
     if inner is outer:
         return
-    embeddings = inner.get_input_embeddings()
-    device = embeddings.weight.device
+    device = input_device(inner)
     # Different ids, so that the head of a classifier finds no padding behind them.
-    ids = torch.arange(PROBE_TOKENS, device=device)[None] % embeddings.num_embeddings
+    ids = torch.tensor([[*range(PROBE_TOKENS), *_invocation(outer)]], device=device) % table_rows(inner)
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if getattr(inner.config, "is_encoder_decoder", False) and inner.get_decoder() is not inner:
         given["decoder_input_ids"] = ids
@@ -128,10 +126,17 @@ def _first(output: Any) -> torch.Tensor:  # noqa: ANN401
     return found
 
 
+def _invocation(outer: nn.Module) -> list[int]:
+    """The ids behind which PEFT's activated LoRA begins to do something."""
+    config = getattr(outer, "peft_config", None) or {}
+    return [token for one in config.values() for token in getattr(one, "alora_invocation_tokens", None) or ()]
+
+
 def _how(outer: nn.Module) -> str:
     """What PEFT calls it, where it is PEFT's."""
     config = getattr(outer, "peft_config", None)
     kinds = {str(getattr(one.peft_type, "value", one.peft_type)) for one in config.values()} if config else set()
+    kinds = {f"activated {kind}" for kind in kinds} if _invocation(outer) else kinds
     return f" ({', '.join(sorted(kinds)).lower().replace('_', ' ')})" if kinds else ""
 
 

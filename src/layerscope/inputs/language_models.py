@@ -12,6 +12,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.checkpoints import find_checkpoint
 from layerscope.inputs.lengths import Lengths, known_lengths
+from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import choose_device, choose_dtype
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.standing import Standing
@@ -76,7 +77,7 @@ def load_language_model(spec: ModelSpec) -> LanguageModel:
             f"the checkpoint of {spec.name!r} holds no next-token head ({missing[0]} is missing and would be random)"
         )
     check_finite(model, spec.name)
-    model.config.use_cache = False
+    set_plain_pass(model)
     if spec.device_map is None:
         model.to(device)
     model.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -78,7 +79,11 @@ def named_windows(config: PreTrainedConfig) -> tuple[int, ...]:
     for name, value in config.to_dict().items():
         if _WINDOW.search(name):
             values = value if isinstance(value, (list, tuple)) else [value]
-            found |= {size for size in values if isinstance(size, int) and not isinstance(size, bool) and size > 1}
+            found |= {
+                size
+                for size in values
+                if isinstance(size, int) and not isinstance(size, bool) and 1 < size < sys.maxsize
+            }
     for rope in _rope_settings(config):
         original = rope.get("original_max_position_embeddings")
         found |= {original} if isinstance(original, int) else set()

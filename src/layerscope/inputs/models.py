@@ -25,6 +25,7 @@ from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
 from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
+from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.standing import Standing
@@ -253,10 +254,7 @@ def _from_pretrained(
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
     model.config.use_cache = False
     _text_config(model).use_cache = False
-    if hasattr(model.config, "rescale_every"):
-        # RWKV halves weights and states every so many blocks, at the first pass, to fit float16: other numbers, same model.
-        model.config.rescale_every = 0
-        model.layers_are_rescaled = True
+    set_plain_pass(model)
     if spec.device_map is None:
         model.to(device)
     stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
+from layerscope.inputs.checkpoints import without_reading
 from layerscope.inputs.models import LoadedModel
 from layerscope.results.contents import Verb, strangers, way_out
 from layerscope.results.record import RECORD, Resolved, RunRecord, read_record
@@ -104,6 +105,11 @@ def compare_sources(
             elif _stand_in(before) and not _stand_in(revision):
                 notes.append(
                     _unseen(what, f"it was read from a folder that stood in for the hub ({before}), not here now")
+                )
+            elif before != revision and without_reading(before) == without_reading(revision):
+                notes.append(
+                    f"{what} is a GGUF file that was read by an older version, which left settings of some such files "
+                    "unread; numbers are as they were recorded: make them again in another folder"
                 )
             elif before and before != revision and before.startswith(OBJECT) == revision.startswith(OBJECT):
                 changed.append(f"{field}: {before} -> {revision}")
