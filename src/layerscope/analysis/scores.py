@@ -67,6 +67,11 @@ class TaskScores:
         """The middle layer, ceil(L / 2) with L the number of blocks."""
         return math.ceil(self.n_blocks / 2)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every layer of the model is among `layers`."""
+        return len(self.layers) == self.n_blocks + 1
+
     def is_of(self, model: str, revision: str) -> bool:
         """Whether the scores are of this model: its name and revision, or a hash of weights that has two names."""
         if self.model == model:
