@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_safetensors, content_hash
@@ -190,8 +191,7 @@ def _last_state(outer: nn.Module, model: PreTrainedModel) -> torch.Tensor | None
     if getattr(model.config, "is_encoder_decoder", False):
         return None
     outer.eval()
-    table = model.get_input_embeddings()
-    ids = torch.arange(PROBE_TOKENS, device=table.weight.device)[None] % table.num_embeddings
+    ids = torch.arange(PROBE_TOKENS, device=input_device(model))[None] % table_rows(model)
     # peft has replaced modules inside the model, not the model.
     state: torch.Tensor = model(input_ids=ids)[0]
     return state.float()

@@ -20,7 +20,11 @@ def embedding_table(model: nn.Module) -> nn.Module:
 def table_rows(model: nn.Module) -> int:
     """How many ids have an embedding: the table's rows, which the config's vocab_size may not equal."""
     table = embedding_table(model)
-    rows = getattr(table, "num_embeddings", None) or next(table.parameters()).shape[0]
+    rows = getattr(table, "num_embeddings", None)
+    if rows is None:
+        # A wrapper (PEFT's around a table of which it trains a few rows) holds the table beside parameters of its own.
+        inside = [module.num_embeddings for module in table.modules() if isinstance(module, nn.Embedding)]
+        rows = max(inside, default=0) or next(table.parameters()).shape[0]
     return int(rows)
 
 

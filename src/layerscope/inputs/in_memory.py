@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
+from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.weights import check_finite
@@ -99,10 +100,9 @@ def check_wrapper(model: nn.Module) -> None:
     inner = _transformers_model(outer)
     if inner is outer:
         return
-    embeddings = inner.get_input_embeddings()
-    device = embeddings.weight.device
+    device = input_device(inner)
     # Different ids, so that the head of a classifier finds no padding behind them.
-    ids = torch.arange(PROBE_TOKENS, device=device)[None] % embeddings.num_embeddings
+    ids = torch.arange(PROBE_TOKENS, device=device)[None] % table_rows(inner)
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if getattr(inner.config, "is_encoder_decoder", False) and inner.get_decoder() is not inner:
         given["decoder_input_ids"] = ids
