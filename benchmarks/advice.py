@@ -1,6 +1,7 @@
 """What each way to choose a layer is worth: choose by a few tasks of many, and look at the loss on all of them.
 
     python -m benchmarks.advice SCORES.csv      # a table (csv, parquet) with the columns model, task, layer, score
+    python -m benchmarks.advice SCORES.csv --blocks MODEL=32    # where the table ends before the model's last layer
     python -m benchmarks.advice runs/*          # folders of `layerscope tasks`; with `measure` in them the rules as well
 
 For every model and number of tasks k, k tasks are drawn, a layer is chosen by them alone, and its loss is the average of
@@ -108,8 +109,8 @@ BY_SCORES: dict[str, Callable[[Draw], int]] = {
 EARLIER_BY_RULE = ("earliest not told from the best (0.1.0)", "earliest near the best observed", "recommended")
 
 
-def read_models(path: Path) -> Iterator[Model]:
-    """The models of a table or a run's folder.
+def read_models(path: Path, blocks: Mapping[str, int]) -> Iterator[Model]:
+    """The models of a table or a run's folder; `blocks` as `read_table` takes them.
 
     Raises:
         UserError: it is neither.
@@ -119,7 +120,7 @@ def read_models(path: Path) -> Iterator[Model]:
         evidence = read_evidence(path)
         table, layers = evidence.need_scores(), evidence.layers
     else:
-        table = read_table(path)
+        table = read_table(path, blocks)
     for scores in read_scores(table):
         if not scores.layers:
             continue
@@ -128,13 +129,20 @@ def read_models(path: Path) -> Iterator[Model]:
         yield make_model(f"{scores.model} {state}".strip(), scores, table, layers)
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A table of main scores with the columns that `layerscope tasks` writes."""
+def read_table(path: Path, blocks: Mapping[str, int]) -> pl.DataFrame:
+    """A table of main scores with the columns that `layerscope tasks` writes.
+
+    `blocks` says how many blocks a model has; of others the highest layer in the table is taken for the last.
+    """
     raw = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path)
     missing = [name for name in NEEDED if name not in raw.columns]
     if missing:
         raise UserError(f"{path}: expected the columns {', '.join(NEEDED)}; it lacks {', '.join(missing)}")
-    depth = pl.col("layer") / pl.col("layer").max().over("model")
+    unknown = blocks.keys() - set(raw["model"])
+    if unknown:
+        raise UserError(f"--blocks names {', '.join(sorted(unknown))}, and {path} has {', '.join(set(raw['model']))}")
+    known = pl.col("model").replace_strict(blocks, default=None, return_dtype=pl.Int64)
+    depth = pl.col("layer") / pl.coalesce(known, pl.col("layer").max().over("model"))
     return raw.select(
         *(pl.col(name).cast(SCORES[name]) for name in NEEDED),
         depth.alias("depth"),
@@ -218,18 +226,31 @@ def _cell(values: Sequence[float]) -> str:
     return f"{np.mean(known):.4f} / {max(known):.4f}{few}"
 
 
+def _blocks(words: str) -> tuple[str, int]:
+    name, _, number = words.rpartition("=")
+    return name, int(number)
+
+
 def main() -> None:
     """Choose, compare, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scores", nargs="+", type=Path, help="tables (csv, parquet) or folders of runs")
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 3, 5, 8, 12], help="how many tasks choose")
     parser.add_argument("--draws", type=int, default=200, help="draws of tasks for each model and k")
+    parser.add_argument(
+        "--blocks",
+        type=_blocks,
+        nargs="+",
+        default=[],
+        metavar="MODEL=N",
+        help="how many blocks models in a table have",
+    )
     parser.add_argument("--margin", type=float, default=MARGIN)
     parser.add_argument("--resamples", type=int, default=500, help="bootstrap samples of a choice")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_advice.json"))
     given = parser.parse_args()
-    models = [model for path in given.scores for model in read_models(path)]
+    models = [model for path in given.scores for model in read_models(path, dict(given.blocks))]
     losses: dict[str, dict[int, list[float]]] = {}
     shares: dict[str, dict[int, list[float]]] = {}
     for model in models:

@@ -165,3 +165,18 @@ def test_sign_patterns():
     many = all_signs(20, 0, most=50)
     assert many.shape == (51, 20)
     assert np.array_equal(many, all_signs(20, 0, most=50))
+
+
+def test_a_single_task_is_related_over_all_layers_that_it_has_itself():
+    rng = np.random.default_rng(3)
+    curve = smooth(rng, 1, LAYERS)[0]
+    values = smooth(rng, 6, LAYERS)
+    lacking = (pl.col("task") == "task1") & (pl.col("layer") < 4)
+    table = relate(metric_table(curve), score_table(values).filter(~lacking), resamples=100)
+    assert len(table) == 7 * 3
+    rows = {row["task"]: row for row in table.filter(pl.col("statistic") == "spearman").iter_rows(named=True)}
+    assert rows["task0"]["n_layers"] == LAYERS
+    assert rows["task0"]["value"] == pytest.approx(stats.spearmanr(curve, values[0]).statistic)
+    assert rows["task1"]["n_layers"] == rows[AVERAGE]["n_layers"] == LAYERS - 4
+    assert rows["task1"]["value"] == pytest.approx(stats.spearmanr(curve[4:], values[1, 4:]).statistic)
+    assert rows[AVERAGE]["value"] == pytest.approx(stats.spearmanr(curve[4:], values[:, 4:].mean(axis=0)).statistic)

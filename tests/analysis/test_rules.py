@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from tests.analysis.tables import metric_table, score_table
 
+from layerscope.analysis.answers import answer_by_metrics
 from layerscope.analysis.rules import RULE_TABLE, RULES, apply_rules
 from layerscope.metrics.catalogue import METRICS
 
@@ -133,3 +134,15 @@ def test_tasks_that_all_failed():
     row = rule(apply_rules(metrics(), score_table([[np.nan] * 7], note="failed")), "min dime")
     assert "no score" in row["note"]
     assert row["verdict"] == "cannot be told (0 tasks)"
+
+
+def test_where_the_middle_layer_has_no_score_no_rule_is_said_not_to_beat_it():
+    scores = score_table(noisy(6)).filter(pl.col("layer") != 3)
+    table = apply_rules(
+        metric_table(np.where(np.arange(7) == 3, -1.0, 0.0), metric="dime", alpha=1.0), scores, resamples=300
+    )
+    assert rule(table, "min dime")["layer"] == 3
+    assert rule(table, "min dime")["verdict"] == "cannot be told (6 tasks)"
+    layer, answer = answer_by_metrics(table)
+    assert layer == 3
+    assert "as long as it has no scores itself. It is a guess" in answer

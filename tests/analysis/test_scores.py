@@ -47,7 +47,7 @@ def test_a_layer_that_one_task_lacks_is_left_out_for_all_and_named():
     table = score_table(VALUES).filter(~((pl.col("task") == "task1") & (pl.col("layer") == 1)))
     (read,) = read_scores(table)
     assert read.layers == (0, 2)
-    assert read.left_out == ("layer 1 left out for all tasks: task1 has 'no score there'",)
+    assert read.left_out == ("layer 1 left out for all tasks: task1 has no score there",)
 
 
 def test_a_nan_score_is_left_out_with_its_reason():
@@ -92,11 +92,9 @@ def test_many_gaps_are_one_line_and_their_details():
     assert read.layers == (3,)
     assert read.left_out == (
         "layers 0–2 left out for all tasks, since not every task has them: 3 tasks (task1, task2, task3) have "
-        "'no score there'",
+        "no score there",
     )
-    assert read.details == tuple(
-        f"layer {t - 1} left out for all tasks: task{t} has 'no score there'" for t in (1, 2, 3)
-    )
+    assert read.details == tuple(f"layer {t - 1} left out for all tasks: task{t} has no score there" for t in (1, 2, 3))
 
 
 def test_many_tasks_without_a_score_are_one_line_a_reason():

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from tests.analysis.tables import score_table
 
+from layerscope.analysis.answers import answer_by_scores
 from layerscope.analysis.selection import select_layers
 
 HUMP = 0.6 - 1.2 * (np.linspace(0, 1, 13) - 0.4) ** 2
@@ -215,3 +216,13 @@ def test_equal_seeds_give_equal_results():
     first, second = (select_layers(score_table(noisy(6)), resamples=200, seed=4)[0] for _ in range(2))
     assert first.layers.equals(second.layers)
     assert first.choices.equals(second.choices)
+
+
+def test_a_layer_without_scores_is_not_said_to_be_worse():
+    table = score_table(noisy(30, noise=0.001, truth=np.array([0.2, 0.3, 0.8, 0.4, 0.1]))).filter(pl.col("layer") != 3)
+    (selection,) = select_layers(table, resamples=200)
+    answer = answer_by_scores(selection)
+    assert "the highest average of 30 tasks among the 4 of 5 layers compared, and at 95 % no other of them is" in answer
+    assert "30 tasks tell layer 2 from every other of the 4 layers compared" in selection.notes
+    earlier = answer_by_scores(select_layers(table, margin=0.55, resamples=200)[0])
+    assert "The highest average is at layer 2; 4 of 5 layers are compared." in earlier

@@ -221,3 +221,13 @@ def test_help_has_an_example(verb, program):
     code, shown, _ = program(verb, "--help")
     assert code == 0
     assert f"Example: layerscope {verb}" in " ".join(shown.split())
+
+
+def test_relate_with_too_few_layers_counts_no_curve_as_tested(program, tmp_path):
+    few = pl.col("layer") < 4
+    folder = write_scores(write_metrics(tmp_path / "few", peaked_metrics().filter(few)), peaked_scores().filter(few))
+    code, shown, _ = program("relate", folder)
+    assert code == 0
+    assert "no curve can be compared with the average of the tasks by Spearman" in shown
+    assert "curves go with" not in shown
+    assert "at least 5 are needed" in shown

@@ -10,7 +10,9 @@ from layerscope.tasks.spec import TasksSpec
 TASKS = [f"Task{number}" for number in range(7)]
 
 
-def save_scores(folder: Path, model: str, revision: str, *, readouts=("normed",), imported=False, **spec) -> Path:
+def save_scores(
+    folder: Path, model: str, revision: str, *, tokenizer="", readouts=("normed",), imported=False, **spec
+) -> Path:
     """Layers 0 to 3; layer 2 is the best by far with readout normed, layer 1 (and lower) with raw."""
     folder.mkdir(parents=True)
     rows = []
@@ -29,7 +31,7 @@ def save_scores(folder: Path, model: str, revision: str, *, readouts=("normed",)
         ]  # fmt: skip
     write_scores(rows, folder)
     asked = None if imported else TasksSpec(tasks=tuple(TASKS), readout=readouts, **spec)
-    resolved = ResolvedModel(model_revision=revision, n_layers=3, dim=16, dtype="float32")
+    resolved = ResolvedModel(model_revision=revision, n_layers=3, dim=16, dtype="float32", tokenizer_revision=tokenizer)
     record = TasksRecord(status="done", model=ModelSpec(name=model), spec=asked, resolved=resolved)
     write_tasks_record(record, folder)
     return folder

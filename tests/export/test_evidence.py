@@ -1,5 +1,8 @@
 """What a run says fills in what was not given, and is refused where it is about something else."""
 
+import json
+import shutil
+
 import polars as pl
 import pytest
 from tests.analysis.folders import write_metrics
@@ -12,6 +15,7 @@ from layerscope.errors import UserError
 from layerscope.export.evidence import read_choice, require_same_model
 from layerscope.export.export import export_layer
 from layerscope.export.spec import ExportSpec
+from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
 from layerscope.tasks.record import read_tasks_record
 
@@ -94,6 +98,19 @@ def test_scores_of_other_weights_or_another_way_to_run_them(model, run, reader, 
     other = save_scores(tmp_path / "other", "elsewhere/model", "sha256:0")
     with pytest.raises(UserError, match=r"is about elsewhere/model \(revision sha256:0\)"):
         export_layer(str(reader), out=tmp_path / "out", run=other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_with_another_tokenizer_beside_equal_weights(model, reader, tmp_path):
+    folder = shutil.copytree(reader, tmp_path / "model")
+    tokenizer = model_identity(ModelSpec(name=str(folder)))["tokenizer_revision"]
+    run = save_scores(tmp_path / "run", str(folder), model.revision, tokenizer=tokenizer)
+    _, evidence = read_choice(run, ExportSpec())
+    require_same_model(evidence, load_model(ModelSpec(name=str(folder))))
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"do_lower_case": True}))
+    with pytest.raises(UserError, match=rf"made with another tokenizer \(revision {tokenizer}\)"):
+        export_layer(str(folder), out=tmp_path / "out", run=run)
     assert not (tmp_path / "out").exists()
 
 

@@ -7,10 +7,13 @@ import shutil
 
 import pytest
 from tests.families import FAMILIES, save_family
+from typer.testing import CliRunner
 
 import layerscope
+from layerscope.cli.app import app
+from layerscope.report import write_report
 from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights
+from layerscope.results.same_weights import same_weights, same_weights_notes
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +42,19 @@ def test_runs_with_equal_weights_are_found_whatever_their_configs_say(runs):
 def test_runs_of_an_older_version_are_told_apart_by_their_revision(runs):
     old = {str(step): Run(run.path, run.record.model_copy(update={"weights": ""})) for step, run in runs.items()}
     assert same_weights(old) == (("3", "4"),)
+
+
+def test_a_model_under_two_names_is_told_from_two_runs_of_one_model(runs):
+    records = [run.record for run in (*runs.values(), runs[0], runs[1])]
+    first, second = same_weights_notes(records)
+    names = [runs[step].record.spec.model.name for step in range(5)]
+    assert first == f"{names[0]} and {names[2]} have the same weights, byte for byte: one model under several names"
+    assert second.startswith(f"{names[3]} and {names[4]} have the same weights")
+    assert same_weights_notes(records[:2]) == []
+
+
+def test_the_report_and_queries_over_several_runs_name_them(runs, tmp_path):
+    page = write_report([runs[0], runs[1], runs[2]], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "have the same weights, byte for byte" in page
+    shown = CliRunner().invoke(app, ["query", "select count(*) from layers", *(str(runs[k].path) for k in (3, 4))])
+    assert "have the same weights, byte for byte" in " ".join(shown.stderr.split())

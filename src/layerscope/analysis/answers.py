@@ -37,9 +37,10 @@ def answer_by_metrics(rules: pl.DataFrame) -> tuple[int, str]:
     tried = [row for row in rows if row["metric"] is not None and row["layer"] is not None]
     chosen = sorted({row["layer"] for row in tried})
     choices = f"the rules choose {spans(chosen)}" if chosen else "no rule has a metric to read"
-    if middle["average"] is None:
+    if middle["average"] is None or not math.isfinite(middle["average"]):
+        what = "there are no scores" if middle["average"] is None else "it has no scores itself"
         return middle["layer"], (
-            f"Use layer {middle['layer']}, the middle one, as long as there are no scores. It is a guess: without scores no "
+            f"Use layer {middle['layer']}, the middle one, as long as {what}. It is a guess: without scores no "
             f"rule can be shown to do better, and scores of one task choose better (docs/picking-a-layer.md); {choices}."
         )
     winners = [row for row in tried if row["verdict"] == BETTER]
@@ -69,6 +70,9 @@ def _why(scores: TaskScores, choice: Choice) -> str:
     if len(scores.layers) == 1:
         return f"Use layer {layer}: it is the only one with scores ({many} {'task' if many == 1 else 'tasks'})."
     highest = f"the highest score of {scores.tasks[0]}" if many == 1 else f"the highest average of {many} tasks"
+    # Of a layer without scores nothing is known: it may be better than all that are compared.
+    some = "" if scores.whole else f"{len(scores.layers)} of {scores.n_blocks + 1} layers"
+    highest += f" among the {some} compared" if some else ""
     if not math.isfinite(choice.most_lost):
         return f"Use layer {layer}: it has {highest}. What may be lost is not known: one task without experiments."
     units = f"{many} tasks" if many > 1 else f"{len(scores.experiments[0])} experiments of {scores.tasks[0]}"
@@ -81,12 +85,12 @@ def _why(scores: TaskScores, choice: Choice) -> str:
             f"lose up to {choice.most_lost:.3f} against the {kind}."
         )
     if layer == choice.best and choice.most_lost <= 0:
-        return f"Use layer {layer}: it has {highest}, and at 95 % no other layer is better."
+        return f"Use layer {layer}: it has {highest}, and at 95 % no other {'of them' if some else 'layer'} is better."
     if layer == choice.best:
         return f"Use layer {layer}: it has {highest} and is shown to {loses} ({bound}); no earlier layer is."
     return (
         f"Use layer {layer}: the earliest that {units} show to {loses} ({bound}). The highest "
-        f"{'score' if many == 1 else 'average'} is at layer {choice.best}."
+        f"{'score' if many == 1 else 'average'} is at layer {choice.best}{f'; {some} are compared' if some else ''}."
     )
 
 

@@ -190,9 +190,9 @@ def _score(choice: dict[str, Any], resampling: Resampling | None, scores: TaskSc
 
 
 def _verdict(row: dict[str, Any], scores: TaskScores) -> str:
-    if row["layer"] == scores.middle:
-        return NOT_BETTER
     k = len(scores.tasks)
+    if row["layer"] == scores.middle and np.isfinite(row["minus_middle"]):
+        return NOT_BETTER
     if k < MIN_UNITS or not np.isfinite(row["minus_middle"]):
         return f"cannot be told ({k} {'task' if k == 1 else 'tasks'})"
     if row["p_adjusted"] >= 1 - LEVEL:

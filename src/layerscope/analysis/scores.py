@@ -17,6 +17,7 @@ SETTING = ("model", "revision", "readout", "positions", "pooling")
 PART = ("task", "split", "subset")
 NO_PART = ("", "")
 COLUMNS = (*SETTING, *PART, "layer", "depth", "experiment", "score", "note")
+NO_SCORE = "no score there"
 NAMED = 3
 """How many tasks or reasons a line names before it counts the rest."""
 
@@ -66,6 +67,11 @@ class TaskScores:
     def middle(self) -> int:
         """The middle layer, ceil(L / 2) with L the number of blocks."""
         return math.ceil(self.n_blocks / 2)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every layer of the model is among `layers`."""
+        return len(self.layers) == self.n_blocks + 1
 
     def is_of(self, model: str, revision: str) -> bool:
         """Whether the scores are of this model: its name and revision, or a hash of weights that has two names."""
@@ -208,13 +214,18 @@ def _gaps(task: str, parts: list[_Part], finite: set[int], everywhere: list[int]
     reasons: dict[str, list[int]] = {}
     for layer in everywhere:
         if layer not in finite:
-            note = next((part.notes[layer] for part in parts if part.notes.get(layer)), "no score there")
+            note = next((part.notes[layer] for part in parts if part.notes.get(layer)), NO_SCORE)
             reasons.setdefault(note, []).append(layer)
     return [(task, note, lacking) for note, lacking in reasons.items()]
 
 
 def _gap_line(task: str, note: str, lacking: list[int]) -> str:
-    return f"{spans(lacking)} left out for all tasks: {task} has {note!r}"
+    return f"{spans(lacking)} left out for all tasks: {task} has {_reason(note)}"
+
+
+def _reason(note: str) -> str:
+    """What was recorded is quoted; that nothing is there is our own word."""
+    return note if note == NO_SCORE else repr(note)
 
 
 def _left_out(gaps: list[Gap]) -> list[str]:
@@ -225,7 +236,9 @@ def _left_out(gaps: list[Gap]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for task, note, _ in gaps:
         reasons.setdefault(note, []).append(task)
-    words = [f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {note!r}" for note, tasks in reasons.items()]
+    words = [
+        f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {_reason(note)}" for note, tasks in reasons.items()
+    ]
     return [f"{spans(lacking)} left out for all tasks, since not every task has them: {_first(words)}"]
 
 

@@ -283,6 +283,7 @@ def _set_note(scores: TaskScores, found: BestSet, n: int) -> str:
     units = f"{n} tasks" if len(scores.tasks) > 1 else f"{n} experiments"
     members, many = found.members, len(scores.layers)
     if len(members) == 1:
-        return f"{units} tell {spans(members)} from every other layer"
+        others = "layer" if scores.whole else f"of the {many} layers compared"
+        return f"{units} tell {spans(members)} from every other {others}"
     which = "any layer" if len(members) == many else f"{len(members)} of {many} layers ({spans(members)})"
     return f"{units} cannot tell {which} from the best, which is no evidence that they are as good"

@@ -168,6 +168,8 @@ def _summary(table: pl.DataFrame, statistic: str) -> list[str]:
     from layerscope.analysis.relations import AVERAGE
 
     mine = table.filter(pl.col("statistic") == statistic, pl.col("task") == AVERAGE)
+    if not mine["p_shift"].is_finite().any():
+        return [f"no curve can be compared with the average of the tasks by {_OTHERS[statistic]}"]
     both = mine.filter(pl.col("p_shift_adjusted") < 0.05, pl.col("p_task_adjusted") < 0.05)
     tests = table["p_shift"].is_finite().sum()
     names = ", ".join(dict.fromkeys(both["metric"].to_list()))

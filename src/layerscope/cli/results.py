@@ -74,6 +74,7 @@ def _open(folders: list[Path]) -> list[Run]:
         RunFailedError: a file is damaged: what is shown would be less than was asked for.
     """
     from layerscope.results.run import load_run
+    from layerscope.results.same_weights import same_weights_notes
 
     opened, lacking = [], []
     for folder in folders:
@@ -83,7 +84,7 @@ def _open(folders: list[Path]) -> list[Run]:
             lacking.append(error)
     if not opened:
         raise lacking[0]
-    say_notes(f"left out: {error}" for error in lacking)
+    say_notes([*(f"left out: {error}" for error in lacking), *same_weights_notes(run.record for run in opened)])
     return opened
 
 

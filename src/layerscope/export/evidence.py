@@ -12,6 +12,7 @@ from layerscope.analysis.selection import Selection
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.export.spec import ExportSpec
+from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel
 from layerscope.results.run import load_run
 from layerscope.tasks.record import read_tasks_record
@@ -23,8 +24,9 @@ _SETTING = ("readout", "positions", "pooling")
 class Evidence:
     """A run's answer about one setting.
 
-    `revision` is None where results were imported, so that nothing says which weights they are of. `context` and `dtype`
-    are what the run was computed with; dtype is empty where that is not known.
+    `revision` is None where results were imported, so that nothing says which weights they are of; `tokenizer`, the
+    revision of the tokenizer's files, is empty where it was not recorded. `context` and `dtype` are what the run was
+    computed with; dtype is empty where that is not known.
     """
 
     run: str
@@ -32,6 +34,7 @@ class Evidence:
     selection: Selection | None
     model: ModelSpec
     revision: str | None
+    tokenizer: str
     context: int | None
     dtype: str
 
@@ -81,7 +84,8 @@ def require_same_model(evidence: Evidence, model: LoadedModel) -> None:
     """Refuse evidence about other weights.
 
     Raises:
-        UserError: the run is of another revision, or the model was run in another way.
+        UserError: the run is of another revision, its texts were cut by another tokenizer, or the model was run in
+            another way.
     """
     if evidence.revision is None:
         return
@@ -90,6 +94,7 @@ def require_same_model(evidence: Evidence, model: LoadedModel) -> None:
             f"run {evidence.run} is about {evidence.model.name} (revision {evidence.revision}), and the model here is "
             f"{model.spec.name} (revision {model.revision}): give the model that was scored, or leave out --run"
         )
+    _require_same_tokenizer(evidence, model)
     for name in ("bidirectional", "part"):
         there, here = getattr(evidence.model, name), getattr(model.spec, name)
         if there != here:
@@ -97,6 +102,18 @@ def require_same_model(evidence: Evidence, model: LoadedModel) -> None:
                 f"run {evidence.run} is about the model with {name}={there}, and here it is {here}: give the same "
                 "options, or leave out --run"
             )
+
+
+def _require_same_tokenizer(evidence: Evidence, model: LoadedModel) -> None:
+    # Others are covered by the weights' revision (a commit, one file), or were not read from files.
+    if not evidence.tokenizer.startswith("sha256:"):
+        return
+    here = model_identity(model.spec)["tokenizer_revision"]
+    if here != evidence.tokenizer:
+        raise UserError(
+            f"run {evidence.run} was made with another tokenizer (revision {evidence.tokenizer}) than the one beside the "
+            f"weights of {model.spec.name} now (revision {here}): give the model as it was scored, or leave out --run"
+        )
 
 
 def _selection(picked: Pick, spec: ExportSpec, run: Path) -> Selection | None:
@@ -124,9 +141,10 @@ def _evidence(run: Path, picked: Pick, selection: Selection | None) -> Evidence:
         run_record = load_run(run).record
         measured, context = run_record.resolved, run_record.spec.texts.context
         model, revision, dtype = run_record.spec.model, measured.model_revision, measured.dtype
-        return Evidence(name, picked, selection, model, revision, context, dtype)
+        return Evidence(name, picked, selection, model, revision, measured.tokenizer_revision, context, dtype)
     record = read_tasks_record(picked.scores_path)
     if record.spec is None or record.resolved is None:
-        return Evidence(name, picked, selection, record.model, None, None, "")
-    scored = record.resolved
-    return Evidence(name, picked, selection, record.model, scored.model_revision, record.spec.context, scored.dtype)
+        return Evidence(name, picked, selection, record.model, None, "", None, "")
+    scored, context = record.resolved, record.spec.context
+    revisions = (scored.model_revision, scored.tokenizer_revision)
+    return Evidence(name, picked, selection, record.model, *revisions, context, scored.dtype)

@@ -21,6 +21,7 @@ from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.report.scores import make_scored, pick_runs, x_values
 from layerscope.results.files import make_folder, whole_file
+from layerscope.results.same_weights import same_weights_notes
 from layerscope.table import NumberFormat
 
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")
@@ -248,10 +249,11 @@ def _warnings(runs: Sequence[RunLike], names: Sequence[str]) -> list[str]:
     for run, name in zip(runs, names, strict=True):
         for warning in dict.fromkeys(run.record.warnings):
             runs_of.setdefault(warning, []).append(name)
-    return [
+    said = [
         warning if len(having) == len(names) else f"{', '.join(having)}: {warning}"
         for warning, having in runs_of.items()
     ]
+    return [*said, *same_weights_notes(run.record for run in runs)]
 
 
 def _heading(runs: Sequence[RunLike]) -> str:
