@@ -91,11 +91,18 @@ _OF_OTHERS = frozenset(
     | {"attention.value_length_swa"}
 )
 # Read by gguf_rope, or below by a rule of their own.
-_ELSEWHERE = (
-    "rope.",
-    "attention.scale",
-    "attention.sliding_window",
-    "sliding_window",
+_ELSEWHERE = frozenset(
+    {"attention.scale", "attention.sliding_window", "attention.sliding_window_pattern", "sliding_window"}
+    | {"rope.freq_base", "rope.freq_base_swa", "rope.scale_linear"}
+    | {"rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections"}
+    | {
+        f"rope.scaling.{name}"
+        for name in ("type", "factor", "alpha", "attn_factor", "original_context_length", "finetuned")
+    }
+    | {
+        f"rope.scaling.yarn_{name}"
+        for name in ("log_multiplier", "ext_factor", "attn_factor", "beta_fast", "beta_slow")
+    }
 )
 _BELOW = frozenset({"attention.value_length"})
 # transformers builds these configs from a closed list of keys.
@@ -127,7 +134,7 @@ def set_settings(config: PreTrainedConfig, metadata: GgufMetadata) -> tuple[str,
         elif name in _NEUTRAL:
             if value not in _NEUTRAL[name] and not _is_own(metadata, name):
                 raise _refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
-        elif name not in _HARMLESS and name not in _BELOW and not name.startswith(_ELSEWHERE):
+        elif name not in _HARMLESS and name not in _BELOW and name not in _ELSEWHERE:
             unknown.append(f"{metadata.architecture}.{name}")
     _set_attention_scale(config, metadata)
     _set_windows(config, metadata)
