@@ -74,7 +74,8 @@ def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000,
 
     Args:
         layers: the layers table of one run; metrics measured with any readout, positions and pooling.
-        scores: the scores table of the same run; every readout, positions and pooling is related to every metric.
+        scores: the scores table of the same run; every readout, positions and pooling is related to every metric. The
+            average is over the layers that all tasks have, a single task over all that it has itself.
         resamples: bootstrap samples for the intervals: of the tasks for the average, of the experiments for a task.
         seed: seed of the resampling and of the sign flips.
 
@@ -92,8 +93,15 @@ def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000,
         mine = layers.filter(_is_of(layers, setting))
         if mine.is_empty():
             continue
+        # A task's own rows are about all layers that it has; only the average needs those that every task has.
+        alone = _with_more_layers(scores, setting)
         for curves, statistic in product(_curves(mine, setting), STATISTICS):
-            rows.extend(_relate_group(curves, setting, statistic, (resamples, seed)))
+            found = _relate_group(curves, setting, statistic, (resamples, seed))
+            rows.extend(row for row in found if row["task"] not in alone)
+        for task, own in alone.items():
+            for curves, statistic in product(_curves(mine, own), STATISTICS):
+                found = _relate_group(curves, own, statistic, (resamples, seed))
+                rows.extend(row for row in found if row["task"] == task)
     if not rows:
         raise UserError(
             f"expected metrics and scores of one model; metrics are of {_names(layers)}, scores of {_names(scores)} "
@@ -103,6 +111,14 @@ def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000,
     return table.with_columns(
         pl.Series(f"{name}_adjusted", _adjusted(table[name]), dtype=pl.Float64) for name in ("p_shift", "p_task")
     )
+
+
+def _with_more_layers(scores: pl.DataFrame, setting: TaskScores) -> dict[str, TaskScores]:
+    """The tasks of a setting with scores at layers that some other task lacks, each alone."""
+    own = (pl.col(name).fill_null("") == wanted for name, wanted in setting.setting.items())
+    mine = scores.filter(*own, pl.col("task").is_in(setting.tasks))
+    alone = {str(part["task"][0]): read_scores(part)[0] for part in mine.partition_by("task", maintain_order=True)}
+    return {task: one for task, one in alone.items() if len(one.layers) > len(setting.layers)}
 
 
 def _is_of(layers: pl.DataFrame, setting: TaskScores) -> pl.Series:
