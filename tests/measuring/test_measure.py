@@ -15,7 +15,6 @@ import torch
 from polars.testing import assert_frame_equal
 from tests.families import BY_LENGTH, add_padding_token
 from tests.metrics import reference
-from tests.metrics.inputs import threads
 from threadpoolctl import threadpool_limits
 from transformers import AutoModel, AutoTokenizer
 
@@ -28,6 +27,7 @@ from layerscope.measuring import measure as module
 from layerscope.measuring.measure import measure, measure_spec
 from layerscope.results.run import load_run
 from layerscope.results.tables import KEY
+from layerscope.tasks.threads import threads
 
 SHOWN = [*KEY, "value", "ci_low", "ci_high", "n_prompts", "n_tokens", "note"]
 

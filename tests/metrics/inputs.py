@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 
 import torch
 
@@ -45,17 +44,6 @@ def elsewhere(tensor, elements):
     """The same numbers, some elements behind where a fresh tensor would begin."""
     place = torch.empty(tensor.numel() + elements, dtype=tensor.dtype)[elements:].view(tensor.shape)
     return place.copy_(tensor)
-
-
-@contextmanager
-def threads(number):
-    """Torch on so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def leave_out(prompts, groups):

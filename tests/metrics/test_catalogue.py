@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.metrics.inputs import elsewhere, leave_out, normal, ragged, threads
+from tests.metrics.inputs import elsewhere, leave_out, normal, ragged
 
 from layerscope.metrics import alpha_req, anisotropy, curvature, dime, effective_rank, entropy, infonce, lidar, sink
 from layerscope.metrics.catalogue import METRICS, unit_of
 from layerscope.metrics.readings import Setting
 from layerscope.metrics.requests import settings
 from layerscope.metrics.sources import PooledVectors, TokenStates, ViewOptions, ViewVectors
+from layerscope.tasks.threads import threads
 
 SUBSETS = [torch.arange(24), *leave_out(24, 3)]
 OPTIONS = ViewOptions(temperature=0.2, permutations=11, seed=4)

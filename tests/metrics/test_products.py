@@ -1,8 +1,9 @@
 import pytest
 import torch
-from tests.metrics.inputs import elsewhere, normal, threads
+from tests.metrics.inputs import elsewhere, normal
 
 from layerscope.metrics.products import aligned, gram_of_many
+from layerscope.tasks.threads import threads
 
 
 def test_rows_that_lie_as_a_fresh_tensor_would_are_not_copied():

@@ -2,10 +2,11 @@ import threading
 
 import pytest
 import torch
-from tests.metrics.inputs import normal, threads
+from tests.metrics.inputs import normal
 
 from layerscope.metrics.spectrum import eigenvalues
 from layerscope.metrics.workers import on_one_thread, parallel_map
+from layerscope.tasks.threads import threads
 
 
 def test_results_come_in_order_and_an_empty_list_is_fine():

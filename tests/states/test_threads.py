@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from tests.metrics.inputs import threads
 
 from layerscope.states.threads import use_one_thread
+from layerscope.tasks.threads import threads
 
 
 def test_a_worker_that_has_not_computed_yet_does_not_take_over_what_the_main_thread_sets_later():

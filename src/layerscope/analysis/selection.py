@@ -118,8 +118,8 @@ def select_layers(
     """Choose a layer by the scores of tasks, with the set of layers that cannot be told from the best.
 
     What is recommended, the set and the most a layer may lose come from `choose` and `best_set` on a bootstrap over
-    tasks, and over experiments within a task, paired over layers. `choices` compares, each with its interval and its paired difference to the last layer and to the oracle (every
-    task's own best layer):
+    tasks, and over experiments within a task, paired over layers. `choices` compares, each with its interval and its
+    paired difference to the last layer and to the oracle (every task's own best layer):
 
     - `last`, `middle` (block ceil(L / 2)), `random` (the mean over layers);
     - `best` and `recommended`, scored on the tasks they were chosen on, so best is too good by construction;
