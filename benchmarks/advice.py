@@ -24,13 +24,13 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from layerscope.analysis.folder import read_evidence
-from layerscope.analysis.resampling import BestSet, Resampling, at_layer, resample
-from layerscope.analysis.rules import apply_rules
-from layerscope.analysis.scores import TaskScores, read_scores
-from layerscope.analysis.selection import MARGIN, Choice, choose
 from layerscope.errors import UserError
-from layerscope.intervals import LEVEL
+from layerscope.picking.evidence import read_evidence
+from layerscope.picking.resampling import BestSet, Resampling, at_layer, resample
+from layerscope.picking.rules import apply_rules
+from layerscope.picking.scores import TaskScores, read_scores
+from layerscope.picking.selection import MARGIN, Choice, choose
+from layerscope.statistics.intervals import LEVEL
 from layerscope.tasks.scores import SCORES
 
 NEEDED = ("model", "task", "layer", "score")

@@ -15,22 +15,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Data flows one way: a room imports only from itself and from rooms to its left.
 ROOMS = [
-    *(
-        "errors",
-        "wording",
-        "config",
-        "inputs",
-        "states",
-        "metrics",
-        "intervals",
-        "curves",
-        "figures",
-        "results",
-        "terminal",
-        "table",
-    ),
-    *("measuring", "tasks", "analysis", "answering", "export", "report", "training", "studies"),
-    *("cli", "__main__"),
+    *("errors", "wording", "config", "statistics", "inputs", "states", "metrics", "figures", "results", "measuring"),
+    *("tasks", "mmlu", "picking", "export", "report", "training", "studies", "cli", "__main__"),
 ]
 
 # What a room may take from outside the standard library, where that is less than everything.
@@ -38,11 +24,10 @@ OUTSIDE = {
     "errors": set(),
     "wording": set(),
     "config": {"pydantic"},
+    "statistics": {"numpy", "scipy", "polars", "diptest", "jaxtyping"},
     "metrics": {"torch", "numpy", "jaxtyping"},
-    "intervals": {"numpy", "scipy", "polars", "jaxtyping"},
-    "analysis": {"numpy", "scipy", "polars", "diptest", "dcor", "jaxtyping"},
-    "curves": {"numpy", "polars", "matplotlib"},
-    "figures": {"numpy", "polars", "matplotlib"},
+    "picking": {"numpy", "scipy", "polars", "dcor", "jaxtyping"},
+    "figures": {"numpy", "polars", "matplotlib", "rich"},
 }
 
 

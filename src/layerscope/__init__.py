@@ -6,9 +6,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from layerscope.analysis.pick_file import pick
-    from layerscope.analysis.picking import Pick, relate
-    from layerscope.answering import MmluRun, mmlu, open_mmlu
     from layerscope.config import ModelSpec, RunSpec, TextSpec, ViewSpec
     from layerscope.errors import LayerscopeError, RunFailedError, UnsupportedModelError, UserError
     from layerscope.export.export import Export, export_layer
@@ -17,9 +14,12 @@ if TYPE_CHECKING:
     from layerscope.measuring.in_memory import measure_model
     from layerscope.measuring.measure import measure
     from layerscope.metrics.catalogue import METRICS
+    from layerscope.mmlu.answers import MmluRun, ask_mmlu, open_mmlu
+    from layerscope.mmlu.spec import MmluSpec
+    from layerscope.picking.choosing import Pick, relate
+    from layerscope.picking.pick_file import pick
     from layerscope.report.page import write_report
     from layerscope.results.run import Run, load_run, query_runs
-    from layerscope.tasks.mmlu.spec import MmluSpec
     from layerscope.tasks.run import TasksRun, open_tasks, score_tasks
     from layerscope.training.callback import LayerscopeCallback
 
@@ -29,10 +29,10 @@ _PUBLIC = {
     "LayerscopeCallback": "training.callback",
     "LayerscopeError": "errors",
     "METRICS": "metrics.catalogue",
-    "MmluRun": "answering",
-    "MmluSpec": "tasks.mmlu.spec",
+    "MmluRun": "mmlu.answers",
+    "MmluSpec": "mmlu.spec",
     "ModelSpec": "config",
-    "Pick": "analysis.picking",
+    "Pick": "picking.choosing",
     "Run": "results.run",
     "RunFailedError": "errors",
     "RunSpec": "config",
@@ -41,18 +41,18 @@ _PUBLIC = {
     "UnsupportedModelError": "errors",
     "UserError": "errors",
     "ViewSpec": "config",
+    "ask_mmlu": "mmlu.answers",
     "export_layer": "export.export",
     "load_model": "inputs.models",
     "load_run": "results.run",
     "load_texts": "inputs.texts",
     "measure": "measuring.measure",
     "measure_model": "measuring.in_memory",
-    "mmlu": "answering",
-    "open_mmlu": "answering",
+    "open_mmlu": "mmlu.answers",
     "open_tasks": "tasks.run",
-    "pick": "analysis.pick_file",
+    "pick": "picking.pick_file",
     "query_runs": "results.run",
-    "relate": "analysis.picking",
+    "relate": "picking.choosing",
     "score_tasks": "tasks.run",
     "write_report": "report.page",
 }
@@ -74,13 +74,13 @@ __all__ = [
     "UnsupportedModelError",
     "UserError",
     "ViewSpec",
+    "ask_mmlu",
     "export_layer",
     "load_model",
     "load_run",
     "load_texts",
     "measure",
     "measure_model",
-    "mmlu",
     "open_mmlu",
     "open_tasks",
     "pick",

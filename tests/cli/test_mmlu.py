@@ -4,7 +4,7 @@ import json
 
 import pytest
 import typer
-from tests.tasks.mmlu.conftest import make_rows, save_tiny
+from tests.mmlu.conftest import make_rows, save_tiny
 from typer.testing import CliRunner
 
 from layerscope.cli import mmlu

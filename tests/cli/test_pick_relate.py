@@ -6,13 +6,13 @@ import math
 import polars as pl
 import pytest
 from scipy import stats
-from tests.analysis.folders import PEAK, peaked_metrics, peaked_scores, write_metrics, write_scores
-from tests.analysis.tables import score_table
+from tests.picking.folders import PEAK, peaked_metrics, peaked_scores, write_metrics, write_scores
+from tests.picking.tables import score_table
 
-from layerscope.analysis.relations import RELATIONS
-from layerscope.analysis.selection import MARGIN
 from layerscope.cli import main
 from layerscope.cli.pick import Asked
+from layerscope.picking.relations import RELATIONS
+from layerscope.picking.selection import MARGIN
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(program, both, mon
 
         raise UserError("cannot write there")
 
-    monkeypatch.setattr("layerscope.analysis.pick_file.whole_file", refuse)
+    monkeypatch.setattr("layerscope.picking.pick_file.whole_file", refuse)
     code, shown, errors = program("pick", both)
     assert code == 0
     assert "Use layer 2" in shown

@@ -10,15 +10,15 @@ import sys
 import polars as pl
 import pytest
 import typer.rich_utils  # Keeps the FORCE_COLOR of its import, so no test here may be the first to import it.
-from tests.analysis.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
-from tests.tasks.mmlu.conftest import make_rows, save_tiny
+from tests.mmlu.conftest import make_rows, save_tiny
+from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
 
 from layerscope.cli import lists, main, mmlu, pick, relate, results, study, tasks, zoo
-from layerscope.curves import split_curves
 from layerscope.errors import UserError
+from layerscope.figures.curves import split_curves
+from layerscope.figures.table import NumberFormat, half_intervals
 from layerscope.results.run import load_run
 from layerscope.results.tables import PROMPTS, write_table
-from layerscope.table import NumberFormat, half_intervals
 from layerscope.training.recipes import RECIPES
 from layerscope.training.record import StepLoss, ZooRecord, write_zoo_record
 

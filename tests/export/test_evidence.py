@@ -5,9 +5,9 @@ import shutil
 
 import polars as pl
 import pytest
-from tests.analysis.folders import write_metrics
-from tests.analysis.tables import metric_table
 from tests.export.scored import TASKS, save_scores
+from tests.picking.folders import write_metrics
+from tests.picking.tables import metric_table
 
 import layerscope as ls
 from layerscope.config import ModelSpec

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from layerscope.curves import PALETTE
 from layerscope.errors import UserError
 from layerscope.figures import FACETS, FacetLook, plot_facets
+from layerscope.figures.curves import PALETTE
 
 
 def table(rows=("a", "b"), columns=("left", "right"), lines=(1.0, 64.0)):

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection
 
-from layerscope.curves import PALETTE
 from layerscope.errors import UserError
 from layerscope.figures import plot_layers, save_figure, stretches
+from layerscope.figures.curves import PALETTE
 
 
 def rows(metric="prompt_entropy", blocks=4, **given):

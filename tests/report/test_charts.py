@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from layerscope.curves import split_panels
+from layerscope.figures.curves import split_panels
 from layerscope.report.charts import (
     BOTTOM,
     HEIGHT,

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 import polars as pl
 import pytest
-from tests.analysis.folders import peaked_scores, write_scores
-from tests.analysis.tables import score_table
+from tests.picking.folders import peaked_scores, write_scores
+from tests.picking.tables import score_table
 
 from layerscope.errors import UserError
 from layerscope.metrics.catalogue import METRICS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
-from tests.analysis.folders import peaked_scores, write_scores
+from tests.picking.folders import peaked_scores, write_scores
 
 import layerscope as ls
 from layerscope.report.scores import make_scored, pick_runs

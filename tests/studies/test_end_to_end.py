@@ -148,7 +148,7 @@ def test_table1_and_readouts_score_every_layer(tiny, tmp_path, monkeypatch):
 
 def test_mmlu_relates_entropy_and_accuracy(tmp_path):
     pytest.importorskip("lm_eval")
-    from tests.tasks.mmlu.conftest import make_rows, save_tiny
+    from tests.mmlu.conftest import make_rows, save_tiny
 
     model = str(save_tiny(tmp_path / "model", merges=True))
     questions = tmp_path / "questions.parquet"

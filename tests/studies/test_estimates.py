@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from layerscope.intervals import LEVEL
+from layerscope.statistics.intervals import LEVEL
 from layerscope.studies.estimates import (
     bounded_contrast,
     difference,

@@ -10,8 +10,8 @@ from tests.studies.conftest import CLAIM, Counted
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.studies.descriptions import Describe
 from layerscope.studies.estimates import Estimate
+from layerscope.studies.experiments.causes.descriptions import Describe
 from layerscope.studies.findings import Test as StudyTest
 from layerscope.studies.jobs import Job, Measure, UnavailableError
 from layerscope.studies.record import read_study_record

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from tests.analysis.tables import score_table
+from tests.picking.tables import score_table
 from typer.testing import CliRunner
 
 from layerscope.cli import tasks

@@ -1,7 +1,7 @@
 """The table of scores for the terminal: an average is of all tasks or it is none."""
 
 import polars as pl
-from tests.analysis.tables import score_table
+from tests.picking.tables import score_table
 
 from layerscope.tasks.summary import summarize
 

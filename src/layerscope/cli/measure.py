@@ -26,9 +26,9 @@ def measure(
     The same command again goes on after an interruption, and only reads where the run is done.
     """
     # Heavy imports wait, so that --help answers at once.
+    from layerscope.figures.table import layer_table
     from layerscope.measuring.measure import measure_spec
     from layerscope.measuring.progress import silent
-    from layerscope.table import layer_table
 
     spec = run_spec(given)
     folder = out or Path("runs") / spec.model.name.rstrip("/").replace("/", "--")

@@ -12,13 +12,13 @@ from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.config import ModelSpec
-from layerscope.tasks.mmlu.spec import MmluSpec
+from layerscope.mmlu.spec import MmluSpec
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from layerscope.answering import MmluRun
+    from layerscope.mmlu.answers import MmluRun
 
 
 @with_options(ModelSpec, MmluSpec)
@@ -35,8 +35,8 @@ def mmlu(
     command again goes on after an interruption, and only reads where the run is done.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.answering import mmlu_spec
     from layerscope.measuring.progress import silent
+    from layerscope.mmlu.answers import mmlu_spec
 
     model = build(ModelSpec, given)
     spec = build(MmluSpec, given, model=model)
@@ -51,7 +51,7 @@ def mmlu(
 
 
 def _show(run: MmluRun) -> None:
-    from layerscope.answering import IDENTITY
+    from layerscope.mmlu.answers import IDENTITY
 
     screen = console()
     resolved = run.record.resolved

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from layerscope.config import ModelSpec, RunSpec, Spec, TextSpec, ViewSpec
 from layerscope.errors import UserError
-from layerscope.tasks.mmlu.spec import MmluSpec
+from layerscope.mmlu.spec import MmluSpec
 
 # A bare field name says too little on a command line that mixes the fields of several specs.
 FLAGS: dict[tuple[type[Spec], str], str] = {(TextSpec, "source"): "--texts"}

@@ -20,7 +20,7 @@ from layerscope.errors import UserError
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
-    from layerscope.analysis.picking import Pick
+    from layerscope.picking.choosing import Pick
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of `layerscope tasks`, `measure` or both.")]
 ScoresFolder = Annotated[
@@ -53,8 +53,8 @@ def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None
     Each answer is written to RUN/pick.json, which `export` and `report` read.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.analysis.pick_file import pick as pick_run
-    from layerscope.analysis.pick_file import to_dict
+    from layerscope.picking.pick_file import pick as pick_run
+    from layerscope.picking.pick_file import to_dict
 
     if scores is not None and len(runs) > 1:
         raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
@@ -117,7 +117,7 @@ def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
 
 
 def _layer_rows(one: Pick) -> pl.DataFrame:
-    from layerscope.table import bar
+    from layerscope.figures.table import bar
 
     selection = one.selection
     if selection is None:
@@ -209,7 +209,7 @@ def _table1_lines(one: Pick) -> list[dict[str, Any]]:
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
-    from layerscope.analysis.answers import interval
+    from layerscope.picking.answers import interval
 
     return interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"])
 

@@ -53,9 +53,9 @@ def relate(
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.analysis.folder import read_evidence
-    from layerscope.analysis.picking import RELATIONS_FILE, relate_evidence
-    from layerscope.analysis.relations import RELATIONS
+    from layerscope.picking.choosing import RELATIONS_FILE, relate_evidence
+    from layerscope.picking.evidence import read_evidence
+    from layerscope.picking.relations import RELATIONS
     from layerscope.results.files import make_folder
     from layerscope.results.tables import write_table
 
@@ -90,7 +90,7 @@ def relate(
 
 
 def _of_tasks(table: pl.DataFrame, tasks: tuple[str, ...]) -> pl.DataFrame:
-    from layerscope.analysis.relations import AVERAGE
+    from layerscope.picking.relations import AVERAGE
 
     if "all" in tasks:
         return table
@@ -104,7 +104,7 @@ def _of_tasks(table: pl.DataFrame, tasks: tuple[str, ...]) -> pl.DataFrame:
 
 def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataFrame]]:
     """A table for every model, state of the scores and task: a row a curve, the strongest first."""
-    from layerscope.curves import phrase, word
+    from layerscope.figures.curves import phrase, word
 
     found = {name: table[name].drop_nulls().unique().to_list() for name in _CONDITIONS}
     varying = [name for name, values in found.items() if len(values) > 1]
@@ -130,7 +130,7 @@ def _strongest(rows: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _line(row: dict[str, Any], part: pl.DataFrame, varying: list[str]) -> dict[str, str]:
-    from layerscope.curves import phrase, word
+    from layerscope.figures.curves import phrase, word
 
     own = [
         row[name] if name == "readout" else phrase(name, word(row[name]))
@@ -165,7 +165,7 @@ def _without_repeats(lines: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _summary(table: pl.DataFrame, statistic: str) -> list[str]:
-    from layerscope.analysis.relations import AVERAGE
+    from layerscope.picking.relations import AVERAGE
 
     mine = table.filter(pl.col("statistic") == statistic, pl.col("task") == AVERAGE)
     if not mine["p_shift"].is_finite().any():

@@ -23,8 +23,8 @@ def table(
     metrics: Annotated[str | None, typer.Option("--metrics", help="Only these metrics, separated by commas.")] = None,
 ) -> None:
     """Print a run: every layer, each metric with its interval."""
+    from layerscope.figures.table import layer_table
     from layerscope.results.run import load_run
-    from layerscope.table import layer_table
 
     layers = load_run(run).layers
     if metrics:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from layerscope.figures.terminal import Column, TerminalTable, wrapped
 from layerscope.measuring.progress import Report
-from layerscope.terminal import Column, TerminalTable, wrapped
 from layerscope.wording import counted
 
 UNBROKEN = 1_000_000

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerscope.analysis.pick_file import recall_pick
-from layerscope.analysis.picking import Pick
-from layerscope.analysis.selection import Selection
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.export.spec import ExportSpec
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel
+from layerscope.picking.choosing import Pick
+from layerscope.picking.pick_file import recall_pick
+from layerscope.picking.selection import Selection
 from layerscope.results.run import load_run
 from layerscope.tasks.record import read_tasks_record
 

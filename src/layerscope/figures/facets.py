@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from layerscope.curves import PALETTE
 from layerscope.errors import UserError
+from layerscope.figures.curves import PALETTE
 from layerscope.figures.layers import DASHES, INK, MUTED, RULE, stretches
 
 if TYPE_CHECKING:

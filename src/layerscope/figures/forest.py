@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from layerscope.curves import PALETTE
 from layerscope.errors import UserError
+from layerscope.figures.curves import PALETTE
 from layerscope.figures.layers import INK, MUTED, RULE
 
 if TYPE_CHECKING:

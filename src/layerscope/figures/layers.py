@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from layerscope.curves import PALETTE, Axis, Curve, Panel, phrase, phrases, shared_by, short_name, split_panels
 from layerscope.errors import unknown
+from layerscope.figures.curves import PALETTE, Axis, Curve, Panel, phrase, phrases, shared_by, short_name, split_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

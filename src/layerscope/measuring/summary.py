@@ -15,7 +15,6 @@ from jaxtyping import Float
 
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import PromptSet
-from layerscope.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
 from layerscope.measuring.blocks import StoredBlocks
 from layerscope.measuring.plan import Key, Plan, State
 from layerscope.measuring.progress import Report
@@ -23,6 +22,7 @@ from layerscope.metrics.catalogue import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
 from layerscope.results.files import make_folder, whole_file
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
+from layerscope.statistics.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
 
 Row = dict[str, object]
 

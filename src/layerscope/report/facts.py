@@ -10,7 +10,7 @@ from typing import Protocol
 
 import polars as pl
 
-from layerscope.curves import phrases, short_name, word
+from layerscope.figures.curves import phrases, short_name, word
 from layerscope.report.charts import spark_path
 from layerscope.results.record import RunRecord
 

@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from layerscope.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
 from layerscope.errors import UserError
+from layerscope.figures.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
+from layerscope.figures.table import NumberFormat
 from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.report.scores import make_scored, pick_runs, x_values
 from layerscope.results.files import make_folder, whole_file
 from layerscope.results.same_weights import same_weights_notes
-from layerscope.table import NumberFormat
 
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")
 

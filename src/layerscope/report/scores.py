@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerscope.analysis.pick_file import PICK_FILE, recall_pick
-from layerscope.analysis.picking import Pick
-from layerscope.analysis.selection import Selection
-from layerscope.curves import PALETTE, Axis, Curve, Panel
+from layerscope.figures.curves import PALETTE, Axis, Curve, Panel
+from layerscope.picking.choosing import Pick
+from layerscope.picking.pick_file import PICK_FILE, recall_pick
+from layerscope.picking.selection import Selection
 from layerscope.report.charts import Chart, Frame, make_chart
 from layerscope.report.facts import RunLike
 from layerscope.tasks.scores import SCORES_FILE

@@ -22,7 +22,7 @@ A study is one `Study` in a file of its own and one line in `catalogue.py`:
   `results.run(key)`, `results.scores(key)`, `results.of(key, Type)`, `results.has(key)`.
 - `Outcome(tests, figures, tables, notes, files)`: `tests` are `Test(claim, about, estimate)`; the framework adjusts their
   p-values together and gives the verdicts (findings.py). Estimates come from `estimates.py` (paired over prompts) or from
-  `layerscope.analysis`. `figures` are `Drawing(name, figure, data)`, `tables` data frames by name (parquet), `notes`
+  `layerscope.statistics`. `figures` are `Drawing(name, figure, data)`, `tables` data frames by name (parquet), `notes`
   sentences for the end of findings.md, `files` further text files by name (examples.md).
 - The framework (study.py) writes OUT/NAME/{study.json, findings.json, findings.md, *.png, *.svg, *.parquet}, refuses to go
   on with other settings, and reports progress over the whole grid.

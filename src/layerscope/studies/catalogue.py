@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layerscope.errors import unknown
-from layerscope.studies import (
+from layerscope.studies.experiments import (
     alpha,
     architectures,
     checkpoints,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.intervals import JACKKNIFE_GROUPS, LEVEL, bootstrap_weights
+from layerscope.statistics.intervals import JACKKNIFE_GROUPS, LEVEL, bootstrap_weights
 
 MIN_UNITS = 5
 PERMUTATIONS = 9999

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.config import ModelSpec
-from layerscope.curves import spans
 from layerscope.errors import UserError
+from layerscope.figures.curves import spans
 from layerscope.results.contents import MADE
 from layerscope.results.files import LOCK, locked, make_folder, whole_file
 from layerscope.tasks.evaluation import quiet_mteb

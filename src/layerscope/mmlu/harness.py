@@ -1,0 +1,226 @@
+"""lm-eval's part: it builds the prompts from its own MMLU tasks and scores log-likelihoods with its own metric."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerscope.errors import missing_package
+from layerscope.inputs.quiet import quiet_stderr
+from layerscope.mmlu.dev_questions import lm_eval_folder
+from layerscope.mmlu.questions import Question, QuestionSet
+from layerscope.tasks.random_state import kept_random_state
+
+STOCK = Path("tasks", "mmlu", "default")
+TEMPLATE = "_default_template_yaml"
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question as lm-eval asks it: the text before the answer, and the token ids of it and of each letter."""
+
+    subject: str
+    question: Question
+    text: str
+    tokens: Ids
+    letters: tuple[Ids, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model makes of a question's letters: log-likelihood, and whether greedy decoding gives the letter."""
+
+    loglikelihoods: Sequence[float]
+    greedy: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Harness:
+    """lm-eval's MMLU tasks on some questions.
+
+    `from_asked`: the examples before a question are other questions of its subject, drawn by the seed.
+    """
+
+    questions: QuestionSet
+    shots: int
+    from_asked: bool
+    limit: int | None
+    seed: int
+
+    def ask(self, tokenizer: Any) -> list[Asked]:  # noqa: ANN401
+        """Every prompt that lm-eval would score, subject by subject, tokenized as lm-eval does."""
+        seen: list[tuple[str, int, str, Ids, Ids]] = []
+
+        def note(requests: Sequence[Any], pairs: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
+            for request, (context, letter) in zip(requests, pairs, strict=True):
+                seen.append((request.task_name, request.doc_id, request.args[0], context, letter))
+            return [(0.0, False)] * len(pairs)
+
+        self._evaluate(tokenizer, note)
+        subjects = {_task_name(subject): subject for subject in self.questions.test}
+        grouped: dict[tuple[str, int], list[tuple[str, Ids, Ids]]] = {}
+        for task, place, text, context, letter in seen:
+            grouped.setdefault((subjects[task], place), []).append((text, context, letter))
+        return [
+            Asked(
+                subject, self.questions.test[subject][place], group[0][0], group[0][1], tuple(ids for *_, ids in group)
+            )
+            for (subject, place), group in grouped.items()
+        ]
+
+    def score(self, asked: Sequence[Asked], answers: Sequence[Answers]) -> list[bool]:
+        """Whether lm-eval counts each question as answered rightly, given the log-likelihoods of its letters."""
+        places = {(_task_name(one.subject), one.question): place for place, one in enumerate(asked)}
+        by_task = {_task_name(subject): listed for subject, listed in self.questions.test.items()}
+
+        def replay(requests: Sequence[Any], _: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
+            found = []
+            for request in requests:
+                answer = answers[places[request.task_name, by_task[request.task_name][request.doc_id]]]
+                found.append((answer.loglikelihoods[request.idx], answer.greedy[request.idx]))
+            return found
+
+        right = [False] * len(asked)
+        for task, samples in self._evaluate(None, replay)["samples"].items():
+            for sample in samples:
+                right[places[task, by_task[task][sample["doc_id"]]]] = bool(sample["acc"])
+        return right
+
+    def _evaluate(self, tokenizer: Any, answer: _Answer) -> Mapping[str, Any]:  # noqa: ANN401
+        import_lm_eval()
+        from lm_eval.evaluator import evaluate
+
+        # Building and scoring draw progress bars that no setting turns off.
+        with kept_random_state(), _quiet(), quiet_stderr():
+            tasks = self._tasks()
+            results: Mapping[str, Any] = evaluate(
+                _language_model(tokenizer, answer), tasks, limit=self.limit, bootstrap_iters=0
+            )
+        return results
+
+    def _tasks(self) -> Mapping[str, Any]:
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_defaults=False, include_path=str(lm_eval_folder() / STOCK))
+        configs = [self._config(subject) for subject in self.questions.test]
+        tasks: Mapping[str, Any] = manager.load(configs)
+        for task in tasks["tasks"].values():
+            task.set_config("num_fewshot", self.shots)
+            task.set_fewshot_seed(self.seed)
+        return tasks
+
+    def _config(self, subject: str) -> dict[str, Any]:
+        """lm-eval's own configuration of the subject, with the questions in place of its data set."""
+        config = stock_config(subject)
+        if self.from_asked:
+            # lm-eval leaves the tested question out where both splits are the same.
+            config |= {"fewshot_split": config["test_split"], "fewshot_config": {"sampler": "default"}}
+        return config | {"custom_dataset": _data(self.questions.test[subject], self.questions.dev[subject])}
+
+
+_Answer = Callable[[Sequence[Any], Sequence[tuple[Ids, Ids]]], list[tuple[float, bool]]]
+
+
+def stock_config(subject: str) -> dict[str, Any]:
+    """The configuration of a subject's task in lm-eval; of a subject it does not know, one made like the others."""
+    import yaml
+
+    folder = lm_eval_folder() / STOCK
+    config: dict[str, Any] = yaml.safe_load((folder / TEMPLATE).read_text(encoding="utf-8"))
+    own = folder / f"{_task_name(subject)}.yaml"
+    if own.is_file():
+        config |= yaml.safe_load(own.read_text(encoding="utf-8"))
+    else:
+        about = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
+        config |= {"task": _task_name(subject), "description": about}
+    for name in ("include", "tag", "dataset_path", "dataset_name"):
+        config.pop(name, None)
+    return config
+
+
+def import_lm_eval() -> None:
+    """Import lm-eval.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        with kept_random_state(), _quiet():
+            import lm_eval.evaluator  # noqa: F401
+    except ImportError as error:
+        raise missing_package("lm-eval", "`layerscope mmlu`") from error
+
+
+def _task_name(subject: str) -> str:
+    return f"mmlu_{subject}"
+
+
+def _data(test: Sequence[Question], dev: Sequence[Question]) -> Callable[..., dict[str, Any]]:
+    def build(**_: object) -> dict[str, Any]:
+        import datasets
+
+        def rows(questions: Sequence[Question]) -> Any:  # noqa: ANN401
+            # No id among the columns: a question that stands twice must not be the example of its double.
+            return datasets.Dataset.from_list(
+                [
+                    {"question": q.text, "subject": q.subject, "choices": list(q.choices), "answer": q.answer}
+                    for q in questions
+                ]
+            )
+
+        # A stock task wants its examples' split even where none is used.
+        return {"test": rows(test), "dev": rows(dev or test)}
+
+    return build
+
+
+def _language_model(tokenizer: Any, answer: _Answer) -> Any:  # noqa: ANN401
+    """An lm-eval model whose requests are answered by a function; without a tokenizer it gets them as text only."""
+    from lm_eval.api.model import TemplateLM
+
+    class Answering(TemplateLM):  # type: ignore[misc]
+        """Log-likelihoods only."""
+
+        @property
+        def eot_token_id(self) -> int:
+            return int(tokenizer.eos_token_id or 0)
+
+        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
+            options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+            if add_special_tokens is None and tokenizer.bos_token and string.startswith(tokenizer.bos_token):
+                options = {"add_special_tokens": False}
+            return list(tokenizer.encode(string, verbose=False, **options))
+
+        def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+            # The base class tokenizes each request and hands it to the method below.
+            super().loglikelihood(requests if tokenizer is not None else [], disable_tqdm=disable_tqdm)
+            return answer(requests, self.pairs)
+
+        def _loglikelihood_tokens(self, requests: Sequence[Any], **_: object) -> list[tuple[float, bool]]:
+            self.pairs = [(tuple(context), tuple(letter)) for _, context, letter in requests]
+            return []
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:  # noqa: ANN401
+            raise NotImplementedError
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:  # noqa: ANN401
+            raise NotImplementedError
+
+    return Answering()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,265 @@
+"""Whether subjects that a model knows well look different inside it: accuracy against entropy over subjects."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from scipy import stats
+
+from layerscope.errors import UserError
+from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import LEVEL
+
+MIN_SUBJECTS = 5
+
+ACCURACY = pl.Schema(
+    {
+        "subject": pl.String(),
+        "n_questions": pl.Int32(),
+        "n_correct": pl.Int32(),
+        "accuracy": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+    }
+)
+SUBJECT_RELATIONS = pl.Schema(
+    {
+        "layer": pl.Int32(),
+        "statistic": pl.String(),
+        "value": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "p": pl.Float64(),
+        "p_max": pl.Float64(),
+        "p_adjusted": pl.Float64(),
+        "reliability": pl.Float64(),
+        "n_subjects": pl.Int32(),
+        "note": pl.String(),
+    }
+)
+
+
+def subject_accuracies(counts: pl.DataFrame) -> pl.DataFrame:
+    """Accuracy of every subject with its Wilson 95 % interval, which also holds at 0 and 1 and for few questions.
+
+    Args:
+        counts: table with subject, n_questions (> 0), n_correct.
+
+    Returns:
+        One row a subject, in the table's order; accuracies in [0, 1].
+
+    Raises:
+        UserError: a subject stands twice, has no question, or more right answers than questions.
+
+    Paper: Wilson 1927; Brown, Cai & DasGupta 2001.
+    """
+    if counts["subject"].is_duplicated().any():
+        raise UserError("expected one row a subject, got several: add up the questions of each subject first")
+    n, k = counts["n_questions"].to_numpy(), counts["n_correct"].to_numpy()
+    wrong = (n < 1) | (k < 0) | (k > n)
+    if wrong.any():
+        raise UserError(
+            f"expected 0 <= n_correct <= n_questions and a question at least, got {int(k[wrong][0])} of "
+            f"{int(n[wrong][0])} in {counts['subject'][int(np.flatnonzero(wrong)[0])]!r}"
+        )
+    share = k / n
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (
+        counts.select("subject", "n_questions", "n_correct")
+        .with_columns(accuracy=pl.Series(share), ci_low=pl.Series(middle - half), ci_high=pl.Series(middle + half))
+        .cast(ACCURACY)
+    )
+
+
+def relate_subjects(
+    counts: pl.DataFrame,
+    entropies: pl.DataFrame,
+    *,
+    lengths: pl.DataFrame | None = None,
+    resamples: int = 1000,
+    permutations: int = 9999,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Correlation over subjects between accuracy and mean entropy, at every layer.
+
+    Subjects are exchangeable under the null, so their accuracies are permuted, the same way at all layers: `p` is of
+    one layer; `p_max` is adjusted for the number of layers by the maximum of |r| over layers (family-wise), which
+    knows that neighbouring layers repeat each other; `p_adjusted` is Benjamini-Hochberg's over layers. Intervals are
+    percentile bootstraps over subjects; what chance does to an accuracy is in them, since it differs by subject.
+
+    `reliability` is the share of the variance of the accuracies that is not binomial chance,
+    1 − mean(p(1 − p)/(n − 1)) / variance, at least 0. No correlation can be expected above its square root, and near 0
+    (a model that guesses) there is nothing to correlate with. NaN where a subject has one question only.
+
+    Long prompts have more entropy than short ones, whatever they are about. With `lengths` a third statistic,
+    `partial`, is Spearman's with the ranks of the lengths taken out of both sides by least squares; what is permuted
+    is then the rest of the accuracies.
+
+    Args:
+        counts: subject, n_questions, n_correct.
+        entropies: subject, layer, value (mean over the subject's prompts).
+        lengths: subject, value (mean length of the subject's prompts).
+        resamples: bootstrap samples over subjects.
+        permutations: permutations of the subjects; p is at least 1 / (permutations + 1).
+        seed: seed of both.
+
+    Returns:
+        Two or three rows a layer: `spearman`, `pearson`, `partial`. NaN with the reason at layers where fewer than five subjects have a
+        value, or all the same.
+
+    Raises:
+        UserError: fewer than five subjects are in both tables.
+
+    Papers: arXiv 2412.09563, figures 5 and 6; Westfall & Young 1993 (the maximum); Freedman & Lane 1983 (`partial`).
+    """
+    accuracies = subject_accuracies(counts)
+    wide = entropies.select("subject", "layer", "value").join(accuracies, on="subject", how="inner")
+    subjects = sorted(set(wide["subject"].to_list()))
+    if len(subjects) < MIN_SUBJECTS:
+        raise UserError(
+            f"expected at least {MIN_SUBJECTS} subjects with accuracy and entropy, got {len(subjects)}: a correlation "
+            "over fewer says nothing"
+        )
+    if wide.select("subject", "layer").is_duplicated().any():
+        raise UserError("expected one entropy a subject and layer, got several: average over prompts first")
+    known = accuracies.filter(pl.col("subject").is_in(subjects)).sort("subject")
+    accuracy = known["accuracy"].to_numpy()
+    layers = sorted(set(wide["layer"].to_list()))
+    row_of, column_of = {s: i for i, s in enumerate(subjects)}, {k: i for i, k in enumerate(layers)}
+    values = np.full((len(layers), len(subjects)), np.nan)
+    for subject, layer, value in wide.select("subject", "layer", "value").iter_rows():
+        values[column_of[layer], row_of[subject]] = np.nan if value is None else value
+    reliability = reliability_of(known)
+    control = None if lengths is None else _aligned(lengths, subjects)
+    rows = []
+    for statistic in ("spearman", "pearson") if control is None else ("spearman", "pearson", "partial"):
+        found = _relate(statistic, values, (accuracy, control), (resamples, permutations, seed))
+        rows += [(layer, row, note) for layer, (row, note) in zip(layers, found, strict=True)]
+    weak = "accuracies differ by no more than chance" if reliability < 0.1 else ""
+    table = [
+        {**row, "layer": layer, "reliability": reliability, "note": "; ".join(filter(None, (note, weak)))}
+        for layer, row, note in rows
+    ]
+    return pl.DataFrame(table, schema=SUBJECT_RELATIONS).sort("layer", maintain_order=True)
+
+
+def reliability_of(accuracies: pl.DataFrame) -> float:
+    """Share of the variance of the subjects' accuracies that is not binomial chance, see `relate_subjects`.
+
+    Args:
+        accuracies: n_questions and accuracy of each subject.
+
+    Returns:
+        A share in [0, 1]; NaN where a subject has one question only.
+    """
+    n, accuracy = accuracies["n_questions"].to_numpy(), accuracies["accuracy"].to_numpy()
+    if (n < 2).any():
+        return float("nan")
+    chance, variance = float((accuracy * (1 - accuracy) / (n - 1)).mean()), float(accuracy.var(ddof=1))
+    return max(0.0, 1 - chance / variance) if variance > 0 else 0.0
+
+
+def _aligned(lengths: pl.DataFrame, subjects: list[str]) -> np.ndarray:
+    by_subject = dict(lengths.select("subject", "value").iter_rows())
+    missing = [subject for subject in subjects if by_subject.get(subject) is None]
+    if missing:
+        raise UserError(
+            f"expected a length for every subject, got none for {missing[0]!r}: leave lengths out or add it"
+        )
+    return np.array([by_subject[subject] for subject in subjects], dtype=np.float64)
+
+
+def _relate(
+    statistic: str,
+    values: Float[np.ndarray, "layers subjects"],
+    sides: tuple[np.ndarray, np.ndarray | None],
+    how: tuple[int, int, int],
+) -> list[tuple[dict[str, object], str]]:
+    (accuracy, control), (resamples, permutations, seed) = sides, how
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(accuracy), 5]))
+    present = np.isfinite(values)
+    used = control if statistic == "partial" else None
+    notes = [
+        _reason(row[ok], accuracy[ok], used if used is None else used[ok])
+        for row, ok in zip(values, present, strict=True)
+    ]
+    orders = rng.permuted(np.tile(np.arange(len(accuracy)), (permutations, 1)), axis=1)
+    shuffled = _permutable(accuracy, used)[orders]
+    observed, low, high = (np.full(len(values), np.nan) for _ in range(3))
+    null = np.full((len(values), permutations), np.nan)
+    for layer in np.flatnonzero([not note for note in notes]):
+        ok = present[layer]
+        mine, theirs = values[layer, ok], accuracy[ok]
+        held = used if used is None else used[ok]
+        observed[layer] = _statistic(mine[None], theirs[None], held if held is None else held[None], statistic)[0]
+        # A subject without an entropy here keeps its place, so that all layers share one permutation.
+        free = np.broadcast_to(_permutable(mine, held), (permutations, len(mine)))
+        null[layer] = np.abs(_correlation(free, shuffled[:, ok], "pearson" if statistic == "partial" else statistic))
+        drawn = rng.integers(0, len(mine), size=(resamples, len(mine)))
+        draws = _statistic(mine[drawn], theirs[drawn], held if held is None else held[drawn], statistic)
+        low[layer], high[layer] = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        if len(mine) < len(accuracy):
+            notes[layer] = f"{len(accuracy) - len(mine)} subjects without an entropy left out"
+    largest = np.nan_to_num(null).max(axis=0)
+    size = np.abs(observed)[:, None] - 1e-12
+    tested = np.isfinite(observed)
+    p = np.where(tested, (1 + (null >= size).sum(axis=1)) / (1 + permutations), np.nan)
+    p_max = np.where(tested, (1 + (largest[None] >= size).sum(axis=1)) / (1 + permutations), np.nan)
+    columns = {
+        "value": observed,
+        "ci_low": low,
+        "ci_high": high,
+        "p": p,
+        "p_max": p_max,
+        "p_adjusted": benjamini_hochberg(p),
+    }
+    return [
+        (
+            {name: float(column[i]) for name, column in columns.items()}
+            | {"statistic": statistic, "n_subjects": int(present[i].sum())},
+            note,
+        )
+        for i, note in enumerate(notes)
+    ]
+
+
+def _reason(values: np.ndarray, accuracy: np.ndarray, control: np.ndarray | None) -> str:
+    """Why there is no correlation; empty where there is one."""
+    if len(values) < MIN_SUBJECTS:
+        return f"no value: {len(values)} subjects have an entropy, at least {MIN_SUBJECTS} are needed"
+    held = () if control is None else (("prompt length", control),)
+    for name, numbers in (("entropy", values), ("accuracy", accuracy), *held):
+        if np.ptp(numbers) <= 1e-12 * np.abs(numbers).max():
+            return f"no value: {name} is the same for all subjects"
+    for name, numbers in (("entropy", values), ("accuracy", accuracy)) if control is not None else ():
+        if np.abs(_correlation(numbers[None], np.asarray(control)[None], "spearman")[0]) > 1 - 1e-9:
+            return f"no value: {name} has the order of prompt length, so nothing is left without it"
+    return ""
+
+
+def _permutable(numbers: np.ndarray, control: np.ndarray | None) -> np.ndarray:
+    """The numbers, or what is left of their ranks when a line over the control's ranks is taken out."""
+    if control is None:
+        return numbers
+    ranks, held = stats.rankdata(numbers), stats.rankdata(control)
+    ranks, held = ranks - ranks.mean(), held - held.mean()
+    return np.asarray(ranks - held * ((ranks * held).sum() / max(float((held**2).sum()), 1e-300)))
+
+
+def _statistic(a: np.ndarray, b: np.ndarray, control: np.ndarray | None, statistic: str) -> np.ndarray:
+    if control is None:
+        return _correlation(a, b, statistic)
+    ab, ac, bc = (_correlation(x, y, "spearman") for x, y in ((a, b), (a, control), (b, control)))
+    scale = np.sqrt(np.maximum((1 - ac**2) * (1 - bc**2), 0.0))
+    return np.asarray(np.divide(ab - ac * bc, scale, out=np.full(len(ab), np.nan), where=scale > 1e-9))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, statistic: str) -> np.ndarray:
+    if statistic == "spearman":
+        a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.asarray(np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 1e-300))

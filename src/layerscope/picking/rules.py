@@ -1,0 +1,200 @@
+"""Choosing a layer without labels: what each metric would choose, and what that choice would have scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from layerscope.picking.resampling import MIN_UNITS, Estimate, Resampling, at_layer, at_random, resample
+from layerscope.picking.scores import TaskScores, read_scores
+from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import LEVEL
+
+BETTER = "better than the middle layer"
+NOT_BETTER = "not better"
+WORSE = "worse than the middle layer"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Choose the layer where a metric is smallest or largest."""
+
+    metric: str
+    variant: str
+    direction: Literal["min", "max"]
+    paper: str
+
+
+RULES: dict[str, Rule] = {
+    "min dime": Rule("dime", "paper", "min", "arXiv 2502.02013"),
+    "max dime": Rule("dime", "paper", "max", "Skean et al. 2023 (arXiv 2301.08164): more invariant is better"),
+    "min infonce": Rule("infonce", "paper", "min", "arXiv 2502.02013; van den Oord et al. 2018"),
+    "min dataset_entropy": Rule("dataset_entropy", "paper", "min", "arXiv 2502.02013"),
+    "max dataset_entropy": Rule("dataset_entropy", "paper", "max", "Garrido et al. 2023 (RankMe), as an entropy"),
+    "min prompt_entropy": Rule("prompt_entropy", "paper", "min", "arXiv 2412.09563, figures 5 and 6"),
+    "max prompt_entropy": Rule("prompt_entropy", "paper", "max", "the opposite of arXiv 2412.09563, as a control"),
+    "min curvature": Rule("curvature", "paper", "min", "arXiv 2412.09563, eq. 2; Hosseini & Fedorenko 2023"),
+    "max rankme": Rule("rankme", "paper", "max", "Garrido et al. 2023"),
+    "max effective_rank": Rule("effective_rank", "paper", "max", "Roy & Vetterli 2007"),
+    "max lidar": Rule("lidar", "paper", "max", "Thilak et al. 2023"),
+    "min anisotropy": Rule("anisotropy", "paper", "min", "Ethayarajh 2019"),
+}
+
+RULE_TABLE = pl.Schema(
+    {
+        "model": pl.String(),
+        "revision": pl.String(),
+        "readout": pl.String(),
+        "positions": pl.String(),
+        "pooling": pl.String(),
+        "rule": pl.String(),
+        "metric": pl.String(),
+        "variant": pl.String(),
+        "direction": pl.String(),
+        "paper": pl.String(),
+        "metric_readout": pl.String(),
+        "metric_positions": pl.String(),
+        "layer": pl.Int32(),
+        "depth": pl.Float64(),
+        "average": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "minus_middle": pl.Float64(),
+        "minus_middle_ci_low": pl.Float64(),
+        "minus_middle_ci_high": pl.Float64(),
+        "p": pl.Float64(),
+        "p_adjusted": pl.Float64(),
+        "verdict": pl.String(),
+        "note": pl.String(),
+    }
+)
+
+
+def apply_rules(
+    layers: pl.DataFrame, scores: pl.DataFrame | None = None, *, resamples: int = 2000, seed: int = 0
+) -> pl.DataFrame:
+    """What each of `RULES` chooses, beside the last, the middle and a random layer, and what that would have scored.
+
+    The metric is read at alpha 1 and without normalisation, with every readout and positions it was measured with; of
+    equal values the earliest layer is chosen. The middle layer is block ceil(L / 2); a random layer scores the mean
+    over layers. Each rule is compared with the middle layer by the paired bootstrap over tasks.
+
+    Args:
+        layers: layers table of one or many runs.
+        scores: their scores table, None where there are no labels.
+        resamples: bootstrap samples over tasks.
+        seed: seed of the resampling.
+
+    Returns:
+        One row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
+        difference to the middle layer, adjusted by Benjamini-Hochberg over the rules of one setting. `verdict`: "better
+        than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
+        shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
+    """
+    settings = () if scores is None else read_scores(scores)
+    tables = []
+    for mine in layers.partition_by("model", "revision", maintain_order=True):
+        model, revision = str(mine["model"][0]), str(mine["revision"][0] or "")
+        choices = _choose(mine)
+        same = [setting for setting in settings if setting.is_of(model, revision)]
+        if not same:
+            setting = {"model": model, "revision": revision, "note": "no scores"}
+            tables.append(pl.DataFrame([{**choice, **_noted(choice, setting)} for choice in choices], RULE_TABLE))
+        tables += [_scored(choices, setting, resamples, seed) for setting in same]
+    return pl.concat(tables) if tables else pl.DataFrame(schema=RULE_TABLE)
+
+
+def _noted(choice: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    notes = [choice.get("note", ""), more.get("note", "")]
+    return {**more, "note": "; ".join(note for note in notes if note)}
+
+
+def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
+    known = layers.filter(pl.col("depth").is_finite() & (pl.col("depth") > 0))
+    totals = [round(k / d) for k, d in known.select("layer", "depth").unique().iter_rows()]
+    n_blocks = max([int(str(layers["layer"].max())), *totals])
+    middle = -(-n_blocks // 2)
+    rows: list[dict[str, Any]] = [
+        {"rule": "last", "layer": n_blocks, "depth": 1.0 if n_blocks else 0.0},
+        {"rule": "middle", "layer": middle, "depth": middle / max(n_blocks, 1)},
+        {"rule": "random", "note": "the mean over layers"},
+    ]
+    plain = layers.filter(pl.col("alpha").fill_null(1.0) == 1.0, pl.col("normalization").fill_null("none") == "none")
+    for name, rule in RULES.items():
+        fixed = {
+            "rule": name,
+            "metric": rule.metric,
+            "variant": rule.variant,
+            "direction": rule.direction,
+            "paper": rule.paper,
+        }
+        curves = plain.filter((pl.col("metric") == rule.metric) & (pl.col("variant") == rule.variant))
+        if curves.is_empty():
+            rows.append({**fixed, "note": "not measured"})
+        for curve in curves.partition_by("readout", "positions", "pooling", maintain_order=True):
+            read = {"metric_readout": curve["readout"][0], "metric_positions": curve["positions"][0]}
+            finite = curve.filter(pl.col("value").is_finite()).sort("layer")
+            if finite.is_empty():
+                reason = next((note for note in curve["note"].to_list() if note), "no reason was recorded")
+                rows.append({**fixed, **read, "note": f"no layer has a value: {reason}"})
+                continue
+            values = finite["value"].to_numpy()
+            row = int(values.argmin() if rule.direction == "min" else values.argmax())
+            rows.append({**fixed, **read, "layer": finite["layer"][row], "depth": finite["depth"][row]})
+    return rows
+
+
+def _scored(choices: list[dict[str, Any]], scores: TaskScores, resamples: int, seed: int) -> pl.DataFrame:
+    resampling = resample(scores, resamples, seed) if scores.tasks and scores.layers else None
+    rows = [{**choice, **scores.setting, **_noted(choice, _score(choice, resampling, scores))} for choice in choices]
+    # Only rules are tests; the baselines and a rule that chose the middle layer itself have nothing to be tested for.
+    p = np.array([row["p"] if row.get("metric") is not None else np.nan for row in rows])
+    for row, adjusted in zip(rows, benjamini_hochberg(p), strict=True):
+        row["p_adjusted"] = float(adjusted)
+        if row.get("metric") is not None and row.get("layer") is not None:
+            row["verdict"] = _verdict(row, scores)
+    return pl.DataFrame(rows, schema=RULE_TABLE)
+
+
+def _score(choice: dict[str, Any], resampling: Resampling | None, scores: TaskScores) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    average = minus = Estimate(*[float("nan")] * 4)
+    layer = choice.get("layer")
+    notes = []
+    contrast: Float[np.ndarray, "tasks layers"] | None = None
+    if resampling is None:
+        notes.append("no score: no task, or no layer that all tasks have")
+    elif choice["rule"] == "random":
+        contrast = at_random(scores)
+    elif layer is not None and scores.column(layer) is None:
+        notes.append(f"no score: not every task has one at layer {layer}")
+    elif layer is not None:
+        contrast = at_layer(scores, layer)
+    if resampling is not None and contrast is not None:
+        average = resampling.estimate(contrast)
+        if layer == scores.middle:
+            minus = Estimate(0.0, 0.0, 0.0, float("nan"))
+        elif scores.column(scores.middle) is not None:
+            minus = resampling.estimate(contrast - at_layer(scores, scores.middle))
+        else:
+            notes.append(f"no comparison: not every task has a score at the middle layer {scores.middle}")
+        if resampling.units < 2:
+            notes.append("no interval: one task without experiments")
+    made |= {"average": average.value, "ci_low": average.low, "ci_high": average.high}
+    made |= {"minus_middle": minus.value, "minus_middle_ci_low": minus.low, "minus_middle_ci_high": minus.high}
+    return made | {"p": minus.p, "note": "; ".join(notes)}
+
+
+def _verdict(row: dict[str, Any], scores: TaskScores) -> str:
+    k = len(scores.tasks)
+    if row["layer"] == scores.middle and np.isfinite(row["minus_middle"]):
+        return NOT_BETTER
+    if k < MIN_UNITS or not np.isfinite(row["minus_middle"]):
+        return f"cannot be told ({k} {'task' if k == 1 else 'tasks'})"
+    if row["p_adjusted"] >= 1 - LEVEL:
+        return NOT_BETTER
+    return BETTER if row["minus_middle"] > 0 else WORSE

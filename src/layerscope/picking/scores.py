@@ -1,0 +1,285 @@
+"""The scores table of a run as complete arrays: tasks by layers, with what had to be left out and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from layerscope.errors import UserError
+from layerscope.figures.curves import spans
+
+SETTING = ("model", "revision", "readout", "positions", "pooling")
+PART = ("task", "split", "subset")
+NO_PART = ("", "")
+COLUMNS = (*SETTING, *PART, "layer", "depth", "experiment", "score", "note")
+NO_SCORE = "no score there"
+NAMED = 3
+"""How many tasks or reasons a line names before it counts the rest."""
+
+
+@dataclass(frozen=True)
+class OwnBest:
+    """A task at the best of all layers that it has itself, whether or not the other tasks have that layer.
+
+    `experiments` are as many as the task's in `TaskScores.experiments`; `last` is its score at the last layer, NaN where
+    it has none.
+    """
+
+    layer: int
+    score: float
+    experiments: Float[np.ndarray, " experiments"]
+    last: float
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Scores of one model under one readout, positions and pooling, at the layers that all its tasks have.
+
+    `experiments[t]` holds task t's single experiments around its score, or one row (the score) where it has none.
+    `left_out` has one line for each kind of thing that is left out, `details` a line for each task and reason.
+    """
+
+    model: str
+    revision: str
+    readout: str
+    positions: str
+    pooling: str
+    n_blocks: int
+    layers: tuple[int, ...]
+    tasks: tuple[str, ...]
+    values: Float[np.ndarray, "tasks layers"]
+    experiments: tuple[Float[np.ndarray, "experiments layers"], ...]
+    own: tuple[OwnBest, ...]
+    left_out: tuple[str, ...]
+    details: tuple[str, ...] = ()
+
+    @property
+    def setting(self) -> dict[str, str]:
+        """Model, revision, readout, positions and pooling by name."""
+        return {name: getattr(self, name) for name in SETTING}
+
+    @property
+    def middle(self) -> int:
+        """The middle layer, ceil(L / 2) with L the number of blocks."""
+        return math.ceil(self.n_blocks / 2)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every layer of the model is among `layers`."""
+        return len(self.layers) == self.n_blocks + 1
+
+    def is_of(self, model: str, revision: str) -> bool:
+        """Whether the scores are of this model: its name and revision, or a hash of weights that has two names."""
+        if self.model == model:
+            return not self.revision or self.revision == revision
+        return self.revision.startswith("sha256:") and self.revision == revision
+
+    def of_tasks(self, kept: Sequence[int]) -> TaskScores:
+        """The same layers for some of the tasks, by their positions."""
+        return replace(
+            self,
+            tasks=tuple(self.tasks[i] for i in kept),
+            values=self.values[list(kept)],
+            experiments=tuple(self.experiments[i] for i in kept),
+            own=tuple(self.own[i] for i in kept),
+        )
+
+    def column(self, layer: int) -> int | None:
+        """The position of a layer among `layers`, None where some task lacks it."""
+        return self.layers.index(layer) if layer in self.layers else None
+
+
+@dataclass
+class _Part:
+    """Scores of one task, split and subset by layer."""
+
+    scores: dict[int, float]
+    experiments: dict[int, dict[int, float]]
+    notes: dict[int, str]
+    finite: set[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.finite = {layer for layer, score in self.scores.items() if math.isfinite(score)}
+
+    def reason(self) -> str:
+        return next((note for note in self.notes.values() if note), "no reason was recorded")
+
+
+def read_scores(scores: pl.DataFrame) -> tuple[TaskScores, ...]:
+    """Split a scores table into settings and make each complete.
+
+    A task's score at a layer is its main score (experiment null), averaged over its splits and subsets. A task without
+    any finite score is left out; of the others only the layers that all of them have are used. What is left out is
+    named in `left_out` with the reason that the table gives.
+
+    Args:
+        scores: table with the columns model, revision, layer, depth, readout, positions, pooling, task, split, subset,
+            experiment, score, note.
+
+    Returns:
+        One TaskScores for each model, revision, readout, positions and pooling, in the table's order.
+
+    Raises:
+        UserError: columns are missing, or a task has two main scores for one layer.
+    """
+    missing = [name for name in COLUMNS if name not in scores.columns]
+    if missing:
+        raise UserError(f"expected a scores table with {', '.join(COLUMNS)}; it lacks {', '.join(missing)}")
+    return tuple(_read_setting(rows) for rows in scores.partition_by(SETTING, maintain_order=True))
+
+
+def _read_setting(rows: pl.DataFrame) -> TaskScores:
+    parts: dict[str, dict[tuple[str, str], _Part]] = {}
+    for part_rows in rows.partition_by(PART, maintain_order=True):
+        first = part_rows.row(0, named=True)
+        key = (str(first["split"] or ""), str(first["subset"] or ""))
+        parts.setdefault(str(first["task"]), {})[key] = _read_part(part_rows, str(first["task"]))
+    without: dict[str, list[str]] = {}
+    kept: dict[str, list[_Part]] = {}
+    for task, by_key in parts.items():
+        usable = [part for part in by_key.values() if part.finite]
+        if usable and NO_PART in by_key and not by_key[NO_PART].finite:
+            # Layers that failed as a whole have no split or subset: they give the reason for the parts' gaps.
+            failed = by_key.pop(NO_PART)
+            for part in usable:
+                part.notes = failed.notes | part.notes
+        for (split, subset), part in by_key.items():
+            if not part.finite:
+                name = " ".join(word for word in (task, split, subset) if word) if usable else task
+                names = without.setdefault(part.reason(), [])
+                names += [name] if name not in names else []
+        if usable:
+            kept[task] = usable
+    everywhere = sorted({layer for by_key in parts.values() for part in by_key.values() for layer in part.scores})
+    finite = {task: set.intersection(*(part.finite for part in own)) for task, own in kept.items()}
+    layers = sorted(set.intersection(*finite.values())) if finite else []
+    gaps = [gap for task, own in kept.items() for gap in _gaps(task, own, finite[task], everywhere)]
+    values = np.array([[_main(own, k) for k in layers] for own in kept.values()], dtype=np.float64)
+    values = values.reshape(len(kept), len(layers))
+    experiments = tuple(_experiments(own, layers, values[t]) for t, own in enumerate(kept.values()))
+    n_blocks = _blocks(rows)
+    return TaskScores(
+        **{name: str(rows[name][0] or "") for name in SETTING},
+        n_blocks=n_blocks,
+        layers=tuple(layers),
+        tasks=tuple(kept),
+        values=values,
+        experiments=experiments,
+        own=tuple(
+            _own_best(own, sorted(finite[task]), n_blocks, len(single))
+            for (task, own), single in zip(kept.items(), experiments, strict=True)
+            if finite[task]
+        ),
+        left_out=(*(_without_scores(names, reason) for reason, names in without.items()), *_left_out(gaps)),
+        details=(
+            *(f"{name} left out: {reason}" for reason, names in without.items() if len(names) > 1 for name in names),
+            *(_gap_line(*gap) for gap in gaps if len(gaps) > 1),
+        ),
+    )
+
+
+def _read_part(rows: pl.DataFrame, task: str) -> _Part:
+    scores: dict[int, float] = {}
+    experiments: dict[int, dict[int, float]] = {}
+    notes: dict[int, str] = {}
+    for row in rows.select("layer", "experiment", "score", "note").iter_rows(named=True):
+        layer = int(row["layer"])
+        score = math.nan if row["score"] is None else float(row["score"])
+        if row["experiment"] is not None:
+            experiments.setdefault(layer, {})[int(row["experiment"])] = score
+            continue
+        if layer in scores:
+            raise UserError(
+                f"expected one main score of {task} at layer {layer} and found several: give one run at a time"
+            )
+        scores[layer] = score
+        notes[layer] = row["note"] or ""
+    return _Part(scores, experiments, notes)
+
+
+def _main(parts: list[_Part], layer: int) -> float:
+    return float(np.mean([part.scores[layer] for part in parts]))
+
+
+Gap = tuple[str, str, list[int]]
+"""A task, a reason, and the layers that the task lacks for that reason."""
+
+
+def _gaps(task: str, parts: list[_Part], finite: set[int], everywhere: list[int]) -> list[Gap]:
+    reasons: dict[str, list[int]] = {}
+    for layer in everywhere:
+        if layer not in finite:
+            note = next((part.notes[layer] for part in parts if part.notes.get(layer)), NO_SCORE)
+            reasons.setdefault(note, []).append(layer)
+    return [(task, note, lacking) for note, lacking in reasons.items()]
+
+
+def _gap_line(task: str, note: str, lacking: list[int]) -> str:
+    return f"{spans(lacking)} left out for all tasks: {task} has {_reason(note)}"
+
+
+def _reason(note: str) -> str:
+    """What was recorded is quoted; that nothing is there is our own word."""
+    return note if note == NO_SCORE else repr(note)
+
+
+def _left_out(gaps: list[Gap]) -> list[str]:
+    """One line for all gaps: which layers, how many tasks, and why."""
+    if len(gaps) < 2:
+        return [_gap_line(*gap) for gap in gaps]
+    lacking = sorted({layer for _, _, layers in gaps for layer in layers})
+    reasons: dict[str, list[str]] = {}
+    for task, note, _ in gaps:
+        reasons.setdefault(note, []).append(task)
+    words = [
+        f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {_reason(note)}" for note, tasks in reasons.items()
+    ]
+    return [f"{spans(lacking)} left out for all tasks, since not every task has them: {_first(words)}"]
+
+
+def _without_scores(names: list[str], reason: str) -> str:
+    return f"{_names(names)} left out: {reason}"
+
+
+def _names(names: list[str]) -> str:
+    return f"{len(names)} tasks ({_first(names)})" if len(names) > 1 else names[0]
+
+
+def _first(words: list[str]) -> str:
+    return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
+
+
+def _own_best(parts: list[_Part], layers: list[int], last: int, n: int) -> OwnBest:
+    scores = [_main(parts, layer) for layer in layers]
+    best = int(np.argmax(scores))
+    single = _experiments(parts, [layers[best]], np.array([scores[best]]))[:, 0]
+    # Where the task's common layers have other experiments than this one, only its score can be used.
+    experiments = single if len(single) == n else np.full(n, scores[best])
+    return OwnBest(layers[best], scores[best], experiments, scores[layers.index(last)] if last in layers else math.nan)
+
+
+def _experiments(parts: list[_Part], layers: list[int], main: np.ndarray) -> Float[np.ndarray, "experiments layers"]:
+    single = main[None]
+    numbers = {tuple(sorted(part.experiments.get(layer, {}))) for part in parts for layer in layers}
+    if len(numbers) != 1:
+        return single
+    order = next(iter(numbers))
+    if len(order) < 2:
+        return single
+    table = np.array([[np.mean([p.experiments[k][e] for p in parts]) for k in layers] for e in order])
+    if not np.isfinite(table).all():
+        return single
+    # A main score need not be the mean of the experiments (a median, rounding): only their spread is used.
+    return np.asarray(table - table.mean(axis=0) + main)
+
+
+def _blocks(rows: pl.DataFrame) -> int:
+    known = rows.filter(pl.col("depth").is_finite() & (pl.col("depth") > 0)).select("layer", "depth").unique()
+    totals = [round(layer / depth) for layer, depth in known.iter_rows()]
+    highest = rows["layer"].max()
+    return int(max([int(str(highest)), *totals]))

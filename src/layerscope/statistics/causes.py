@@ -1,0 +1,169 @@
+"""Whether a candidate cause accounts for two modes: do they go when it is taken out of the values?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diptest
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from scipy import stats
+
+from layerscope.errors import UserError
+from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.modes import MIN_PROMPTS, SMALLEST_P
+
+ALL = "all together"
+KNOTS = (0.25, 0.5, 0.75)
+
+WITHOUT = pl.Schema(
+    {
+        "covariate": pl.String(),
+        "n": pl.Int32(),
+        "explained": pl.Float64(),
+        "explained_ci_low": pl.Float64(),
+        "explained_ci_high": pl.Float64(),
+        "p_explained": pl.Float64(),
+        "dip_before": pl.Float64(),
+        "p_before": pl.Float64(),
+        "dip": pl.Float64(),
+        "p": pl.Float64(),
+        "p_adjusted": pl.Float64(),
+        "note": pl.String(),
+    }
+)
+
+
+def take_out(
+    values: Float[np.ndarray, " prompts"], covariates: pl.DataFrame, *, resamples: int = 500, seed: int = 0
+) -> pl.DataFrame:
+    """Test for two modes again after what a covariate predicts of the values was taken out; each, and all together.
+
+    Two groups can differ in a covariate without having come about by it: everything that goes with the values
+    differs between their upper and lower half, in one mode as in two. A cause of the modes has to do more: where it is
+    taken out of the values, the modes go. The prediction is a least-squares cubic spline with knots at the quartiles (a
+    step where a covariate has two values; a cubic where the quartiles fall together), so that it may bend.
+
+    Args:
+        values: the metric's value of each prompt; NaN is left out.
+        covariates: one column a candidate cause, one row a prompt; numbers or booleans. A prompt that lacks a covariate
+            is left out of its row.
+        resamples: bootstrap samples over prompts for the intervals.
+        seed: seed of the draws.
+
+    Returns:
+        One row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it
+        predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one; `p_explained` by the F test of all its terms.
+        `dip_before`, `p_before`: Hartigan's test of the same prompts' values as they are; `dip`, `p`: of what is left,
+        `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the reason where the covariate is constant or fewer
+        than 200 prompts have it. What is left is small where `explained` is near 1: a dip there is of the rest only.
+
+    Raises:
+        UserError: as many rows as values were expected, or a column is neither numeric nor boolean.
+    """
+    if len(values) != len(covariates):
+        raise UserError(f"expected one value a prompt: {len(covariates)} prompts have covariates, {len(values)} values")
+    for name, kind in covariates.schema.items():
+        if not (kind.is_numeric() or kind == pl.Boolean()):
+            raise UserError(f"expected numbers or booleans in {name!r}, got {kind}: turn categories into 0/1 columns")
+    table = covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    rows = [
+        _without(name, values, table[:, [column]], (resamples, seed)) for column, name in enumerate(covariates.columns)
+    ]
+    usable = [column for column, row in enumerate(rows) if np.isfinite(row["explained"])]
+    if len(usable) > 1:
+        rows.append(_without(ALL, values, table[:, usable], (resamples, seed)))
+    adjusted = benjamini_hochberg(np.array([row["p"] for row in rows]))
+    return pl.DataFrame(
+        [{**row, "p_adjusted": float(p)} for row, p in zip(rows, adjusted, strict=True)], schema=WITHOUT
+    )
+
+
+def residuals(
+    values: Float[np.ndarray, " n"], covariates: Float[np.ndarray, "n covariates"]
+) -> Float[np.ndarray, " n"]:
+    """What is left of the values after the spline prediction from the covariates; its mean is 0.
+
+    Args:
+        values: finite.
+        covariates: finite, none constant.
+    """
+    design = _design(covariates)
+    return np.asarray(values - design @ np.linalg.lstsq(design, values, rcond=None)[0])
+
+
+def _without(name: str, values: np.ndarray, columns: np.ndarray, how: tuple[int, int]) -> dict[str, Any]:
+    usable = np.isfinite(values) & np.isfinite(columns).all(axis=1)
+    row: dict[str, Any] = {key: float("nan") for key, kind in WITHOUT.items() if kind == pl.Float64()}
+    row |= {"covariate": name, "n": int(usable.sum()), "note": ""}
+    mine, given = values[usable], columns[usable]
+    if len(mine) < MIN_PROMPTS:
+        return row | {"note": f"no value: {len(mine)} prompts have it, at least {MIN_PROMPTS} are needed"}
+    if (np.ptp(given, axis=0) == 0).any():
+        return row | {"note": "no value: the same for every prompt"}
+    if np.ptp(mine) <= 1e-9 * np.abs(mine).max():
+        return row | {"note": "no value: all prompts have the same value"}
+    before = diptest.diptest(mine)
+    left = residuals(mine, given)
+    after = (0.0, 1.0) if np.ptp(left) <= 1e-9 * np.ptp(mine) else diptest.diptest(left)
+    low, high = _explained_interval(mine - mine.mean(), _design(given), how)
+    return row | {
+        "explained": _explained(mine, left, _design(given).shape[1]),
+        "explained_ci_low": low,
+        "explained_ci_high": high,
+        "p_explained": _p_explained(mine, left, int(np.linalg.matrix_rank(_design(given)))),
+        "dip_before": float(before[0]),
+        "p_before": max(float(before[1]), SMALLEST_P),
+        "dip": float(after[0]),
+        "p": max(float(after[1]), SMALLEST_P),
+        "note": f"{len(values) - len(mine)} prompts without it left out" if len(mine) < len(values) else "",
+    }
+
+
+def _explained(values: np.ndarray, left: np.ndarray, terms: int) -> float:
+    share = float(left @ left) / float(((values - values.mean()) ** 2).sum())
+    return 1 - share * (len(values) - 1) / max(len(values) - terms, 1)
+
+
+def _p_explained(values: np.ndarray, left: np.ndarray, terms: int) -> float:
+    n, rest = len(values), float(left @ left)
+    gained = float(((values - values.mean()) ** 2).sum()) - rest
+    if terms < 2 or n <= terms:
+        return float("nan")
+    return float(stats.f.sf(gained / (terms - 1) / (rest / (n - terms)), terms - 1, n - terms)) if rest > 0 else 0.0
+
+
+def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> tuple[float, float]:
+    resamples, seed = how
+    n = len(values)
+    basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    basis = basis[:, sizes > sizes[0] * 1e-10]
+    terms = basis.shape[1]
+    weights = bootstrap_weights(n, resamples, seed)
+    # All samples' normal equations at once; the basis is orthonormal for all prompts, so near it for a sample.
+    products = (weights @ (basis[:, :, None] * basis[:, None, :]).reshape(n, -1)).reshape(-1, terms, terms)
+    targets = weights @ (basis * values[:, None])
+    # A sample can lack every prompt with a rare value: its term is then 0.
+    solved = np.linalg.solve(products + 1e-9 * np.eye(terms), targets[:, :, None])[:, :, 0]
+    total = weights @ values**2 - (weights @ values) ** 2 / n
+    rest = weights @ values**2 - (solved * targets).sum(axis=1)
+    # Repeated prompts fit better than new ones: a sample's distinct prompts are what the terms are paid from.
+    distinct = (weights > 0).sum(axis=1)
+    known = total > 0
+    draws = 1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known]
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.any() else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _design(covariates: np.ndarray) -> np.ndarray:
+    terms = [np.ones(len(covariates))]
+    for column in covariates.T:
+        scaled = (column - column.mean()) / column.std()
+        distinct = len(np.unique(column))
+        terms += [scaled**power for power in range(1, min(3, distinct - 1) + 1)]
+        if distinct > 3 + len(KNOTS):
+            knots = np.unique(np.quantile(scaled, KNOTS))
+            terms += [np.clip(scaled - knot, 0, None) ** 3 for knot in knots if scaled.min() < knot < scaled.max()]
+    return np.column_stack(terms)

@@ -1,0 +1,258 @@
+"""In what two groups of prompts differ: effect sizes, intervals and adjusted p-values of candidate causes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from layerscope.errors import UserError
+from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.logistic import RIDGE, fit_logistic
+
+MIN_GROUP = 5
+Effect = Callable[[Float[np.ndarray, "samples n"], Float[np.ndarray, "samples n"]], Float[np.ndarray, " samples"]]
+
+DIFFERENCES = pl.Schema(
+    {
+        "covariate": pl.String(),
+        "kind": pl.String(),
+        "effect": pl.String(),
+        "value": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "p": pl.Float64(),
+        "p_adjusted": pl.Float64(),
+        "mean_0": pl.Float64(),
+        "mean_1": pl.Float64(),
+        "n_0": pl.Int32(),
+        "n_1": pl.Int32(),
+        "note": pl.String(),
+    }
+)
+JOINT = pl.Schema(
+    {
+        "covariate": pl.String(),
+        "coefficient": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "odds_ratio": pl.Float64(),
+        "p": pl.Float64(),
+        "p_adjusted": pl.Float64(),
+        "n": pl.Int32(),
+        "note": pl.String(),
+    }
+)
+
+
+def compare_groups(
+    label: Float[np.ndarray, " prompts"],
+    covariates: pl.DataFrame,
+    *,
+    resamples: int = 1000,
+    permutations: int = 9999,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """How the prompts of mode 1 differ from those of mode 0 in each covariate, one at a time.
+
+    Numeric: Cohen's d (difference of means in pooled standard deviations) and Cliff's delta (P(x₁ > x₀) − P(x₁ < x₀),
+    twice the AUC minus one). Binary (two distinct values): phi (Pearson correlation of two 0/1 variables) and the log
+    odds ratio with 1/2 added to every cell.
+
+    Args:
+        label: 0 or 1 a prompt; prompts with NaN are left out.
+        covariates: one column a candidate cause, one row a prompt; numbers or booleans. Missing values are left out of
+            their column.
+        resamples: bootstrap samples, drawn within each group, for the percentile intervals.
+        permutations: label permutations for the two-sided p-values, which are at least 1 / (permutations + 1).
+        seed: seed of both.
+
+    Returns:
+        Two rows a covariate, one an effect; positive where mode 1 has the larger values. P-values are adjusted by
+        Benjamini-Hochberg over all rows. NaN with the reason where a covariate is constant, or a group has fewer than
+        five prompts with it.
+
+    Raises:
+        UserError: the label is not 0/1 or not as long as the table, or a column is neither numeric nor boolean.
+
+    Sources: Cohen 1988; Cliff 1993; Haldane 1956 (the 1/2); Phipson & Smyth 2010 (the + 1 of permutation p-values).
+    """
+    _check(label, covariates)
+    rows: list[dict[str, Any]] = []
+    for name in covariates.columns:
+        values = covariates[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        usable = np.isfinite(values) & np.isfinite(label)
+        rows += _one(name, values[usable], label[usable] == 1, (resamples, permutations, seed))
+    p = benjamini_hochberg(np.array([row["p"] for row in rows]))
+    return pl.DataFrame([{**row, "p_adjusted": float(a)} for row, a in zip(rows, p, strict=True)], schema=DIFFERENCES)
+
+
+def fit_jointly(
+    label: Float[np.ndarray, " prompts"], covariates: pl.DataFrame, *, ridge: float = RIDGE
+) -> pl.DataFrame:
+    """Which covariates still tell the modes apart when all the others are held fixed: one logistic regression.
+
+    Still an association: a cause that was not measured is not held fixed.
+
+    Args:
+        label: 0 or 1 a prompt; prompts with NaN are left out.
+        covariates: as for `compare_groups`; a prompt that lacks any covariate that is used is left out.
+        ridge: weight of the penalty (see `fit_logistic`).
+
+    Returns:
+        One row a covariate: log odds ratio per standard deviation with its Wald interval, the odds ratio, p and
+        Benjamini-Hochberg over the covariates. NaN with the reason for constants, and for all where the smaller mode has
+        fewer than five prompts; `note` warns where it has fewer than ten a covariate.
+
+    Raises:
+        UserError: as for `compare_groups`.
+    """
+    _check(label, covariates)
+    table = covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    complete = np.isfinite(table) | ~np.isfinite(table).any(axis=0)
+    usable = complete.all(axis=1) & np.isfinite(label)
+    used = [c for c in range(table.shape[1]) if usable.any() and np.ptp(np.nan_to_num(table[usable, c])) > 0]
+    rows: list[dict[str, Any]] = [
+        {"covariate": name, "coefficient": np.nan, "ci_low": np.nan, "ci_high": np.nan, "odds_ratio": np.nan}
+        | {"p": np.nan, "n": int(usable.sum()), "note": "no value: the same for every prompt, or missing for all"}
+        for name in covariates.columns
+    ]
+    mine = label[usable]
+    fewest = int(min((mine == 0).sum(), (mine == 1).sum()))
+    if fewest < MIN_GROUP:
+        for row in rows:
+            row["note"] = f"no value: {fewest} prompts in the smaller mode, at least {MIN_GROUP} are needed"
+    elif used:
+        fit = fit_logistic(table[np.ix_(usable, used)], mine, ridge=ridge)
+        notes = []
+        if fit.separated:
+            notes.append("the covariates tell the modes apart without error: the size is set by the ridge")
+        if fewest < 10 * len(used):
+            notes.append(f"{fewest} prompts in the smaller mode for {len(used)} covariates: unreliable below 10 each")
+        for i, c in enumerate(used):
+            rows[c] |= {
+                "coefficient": float(fit.coefficients[i]),
+                "ci_low": float(fit.low[i]),
+                "ci_high": float(fit.high[i]),
+                "odds_ratio": float(np.exp(fit.coefficients[i])),
+                "p": float(fit.p[i]),
+                "note": "; ".join(notes),
+            }
+    p = benjamini_hochberg(np.array([row["p"] for row in rows]))
+    return pl.DataFrame([{**row, "p_adjusted": float(a)} for row, a in zip(rows, p, strict=True)], schema=JOINT)
+
+
+def _check(label: np.ndarray, covariates: pl.DataFrame) -> None:
+    if len(label) != len(covariates):
+        raise UserError(f"expected one label a prompt: {len(covariates)} prompts have covariates, {len(label)} a label")
+    finite = label[np.isfinite(label)]
+    if not np.isin(finite, (0, 1)).all():
+        raise UserError(f"expected labels 0 and 1, got {sorted(set(finite.tolist()))[:5]}")
+    for name, kind in covariates.schema.items():
+        if not (kind.is_numeric() or kind == pl.Boolean()):
+            raise UserError(f"expected numbers or booleans in {name!r}, got {kind}: turn categories into 0/1 columns")
+
+
+def _one(name: str, values: np.ndarray, group: np.ndarray, how: tuple[int, int, int]) -> list[dict[str, Any]]:
+    levels = np.unique(values)
+    binary = len(levels) == 2
+    effects: dict[str, Effect] = {"cohens_d": _cohens_d, "cliffs_delta": _cliffs_delta}
+    if binary:
+        effects = {"phi": _phi, "log_odds_ratio": _log_odds_ratio}
+        # The larger of the two values counts as 1, whatever the numbers are.
+        coded = np.asarray(values == levels[1], dtype=np.float64)
+    else:
+        coded = values
+    n_0, n_1 = int((~group).sum()), int(group.sum())
+    base: dict[str, Any] = {
+        "covariate": name,
+        "kind": "binary" if binary else "numeric",
+        "n_0": n_0,
+        "n_1": n_1,
+        "mean_0": float(values[~group].mean()) if n_0 else float("nan"),
+        "mean_1": float(values[group].mean()) if n_1 else float("nan"),
+    }
+    reason = ""
+    if min(n_0, n_1) < MIN_GROUP:
+        reason = f"no value: {n_0} prompts of mode 0 and {n_1} of mode 1 have it, at least {MIN_GROUP} each are needed"
+    elif len(levels) < 2:
+        reason = "no value: the same for every prompt"
+    if reason:
+        nothing = dict.fromkeys(("value", "ci_low", "ci_high", "p"), float("nan"))
+        return [{**base, **nothing, "effect": effect, "note": reason} for effect in effects]
+    return [
+        {**base, "effect": effect, **_infer(coded, group, read, how), "note": ""} for effect, read in effects.items()
+    ]
+
+
+def _infer(
+    values: np.ndarray, group: Bool[np.ndarray, " n"], effect: Effect, how: tuple[int, int, int]
+) -> dict[str, float]:
+    resamples, permutations, seed = how
+    ones = group.astype(np.float64)
+    if effect is _cliffs_delta:
+        values = stats.rankdata(values)
+    observed = float(effect(ones[None], values[None])[0])
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(values), 4]))
+    reached = 0
+    # In pieces: all permutations of a thousand prompts at once are 80 MB.
+    for start in range(0, permutations, 1000):
+        shuffled = rng.permuted(np.tile(ones, (min(1000, permutations - start), 1)), axis=1)
+        null = effect(shuffled, np.broadcast_to(values, shuffled.shape))
+        reached += int((np.abs(null) >= abs(observed) - 1e-12).sum())
+    weights = np.zeros((resamples, len(values)))
+    for k, members in enumerate((~group, group)):
+        weights[:, members] = bootstrap_weights(int(members.sum()), resamples, seed + k)
+    draws = _resampled(values, ones, weights, effect)
+    known = draws[np.isfinite(draws)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
+    return {"value": observed, "ci_low": float(low), "ci_high": float(high), "p": (1 + reached) / (1 + permutations)}
+
+
+def _resampled(values: np.ndarray, ones: np.ndarray, weights: np.ndarray, effect: Effect) -> np.ndarray:
+    rows = np.repeat(np.tile(np.arange(len(values)), len(weights)), weights.astype(int).ravel())
+    drawn = rows.reshape(len(weights), len(values))
+    sampled = values[drawn]
+    if effect is _cliffs_delta:
+        sampled = stats.rankdata(sampled, axis=1)
+    return np.asarray(effect(ones[drawn], sampled))
+
+
+def _groups(group: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    n_1 = group.sum(axis=1)
+    n_0 = group.shape[1] - n_1
+    sum_1 = (group * values).sum(axis=1)
+    return n_0, n_1, (values.sum(axis=1) - sum_1) / n_0, sum_1 / n_1
+
+
+def _cohens_d(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    n_0, n_1, mean_0, mean_1 = _groups(group, values)
+    middle = np.where(group == 1, mean_1[:, None], mean_0[:, None])
+    pooled = np.sqrt(((values - middle) ** 2).sum(axis=1) / (n_0 + n_1 - 2))
+    return np.asarray(np.divide(mean_1 - mean_0, pooled, out=np.full_like(pooled, np.nan), where=pooled > 0))
+
+
+def _cliffs_delta(group: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    n_0, n_1, _, mean_1 = _groups(group, ranks)
+    wins = n_1 * (mean_1 - (n_1 + 1) / 2)
+    return np.asarray(2 * wins / (n_0 * n_1) - 1)
+
+
+def _phi(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    n_0, n_1, mean_0, mean_1 = _groups(group, values)
+    share = values.mean(axis=1)
+    scale = np.sqrt(share * (1 - share))
+    raw = (mean_1 - mean_0) * np.sqrt(n_0 * n_1) / (n_0 + n_1)
+    return np.asarray(np.divide(raw, scale, out=np.full_like(raw, np.nan), where=scale > 0))
+
+
+def _log_odds_ratio(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    n_0, n_1, mean_0, mean_1 = _groups(group, values)
+    odds_0 = (n_0 * mean_0 + 0.5) / (n_0 * (1 - mean_0) + 0.5)
+    odds_1 = (n_1 * mean_1 + 0.5) / (n_1 * (1 - mean_1) + 0.5)
+    return np.asarray(np.log(odds_1 / odds_0))

@@ -1,0 +1,164 @@
+"""Prompt entropy against accuracy over the subjects of MMLU (figures 5 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from layerscope.errors import UserError
+from layerscope.figures import FACETS, FacetLook, plot_facets
+from layerscope.measuring.progress import Report
+from layerscope.mmlu.answers import MmluRun
+from layerscope.mmlu.spec import MmluSpec
+from layerscope.studies.estimates import Estimate, no_estimate
+from layerscope.studies.findings import Claim, Test
+from layerscope.studies.grid import is_ssm, model_spec, require_trained, short
+from layerscope.studies.jobs import Job, Results
+from layerscope.studies.spec import StudySpec
+from layerscope.studies.study import Drawing, Outcome, Study
+
+SOURCE = "arXiv 2412.09563, figures 5 and 6"
+READOUT = "hf"
+
+RELATED = Claim(
+    "entropy-goes-with-accuracy",
+    "At some layer a subject's prompt entropy goes with the model's accuracy in it",
+    SOURCE,
+    "absolute rank correlation over subjects at the layer where it is least likely to be chance",
+    "positive",
+)
+NOT_LENGTH = Claim(
+    "beyond-length",
+    "The relation is not that of prompt length (our own question)",
+    "not in the papers",
+    "absolute rank correlation with prompt length taken out, at the layer where it is least likely to be chance",
+    "positive",
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Answers and entropies as `layerscope mmlu` makes them. Its result is an MmluRun."""
+
+    key: str
+    spec: MmluSpec
+
+    @property
+    def slug(self) -> str:
+        """The model and the questions."""
+        return f"{self.spec.model.name}-mmlu-{Path(self.spec.questions).name}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The spec; where the same questions are read from does not matter."""
+        return {"mmlu": self.spec.model_dump(mode="json", exclude={"data_dir"})}
+
+    def start(self, folder: Path, report: Report) -> MmluRun:
+        """Ask."""
+        from layerscope.mmlu.answers import mmlu_spec
+
+        return mmlu_spec(self.spec, folder, report)
+
+
+def jobs(spec: StudySpec) -> Sequence[Job]:
+    """One run a model."""
+    require_trained(spec.models)
+    return [
+        Ask(
+            model,
+            MmluSpec(
+                model=model_spec(spec, model),
+                questions=spec.questions or "mmlu",
+                shots=spec.shots,
+                data_dir=spec.data_dir,
+                readouts=(READOUT,),
+                seed=spec.seed,
+            ),
+        )
+        for model in spec.models
+    ]
+
+
+def analyse(spec: StudySpec, results: Results) -> Outcome:
+    """The strongest layer's correlation, with a p-value that pays for having looked at all layers."""
+    tests, lines, notes = [], [], []
+    tables: dict[str, pl.DataFrame] = {}
+    for model in spec.models:
+        if not results.has(model):
+            continue
+        run = results.of(model, MmluRun)
+        kind = " (state-space model)" if is_ssm(model) else ""
+        for claim, statistic, line in ((RELATED, "spearman", ""), (NOT_LENGTH, "partial", ", length taken out")):
+            rows = run.relations.filter(pl.col("statistic") == statistic).sort("layer")
+            tests.append(Test(claim, f"{short(model)}{kind}", _strongest(rows)))
+            lines.append(_line(rows, short(model) + line, run.record.resolved.n_layers))
+        tables[f"relations-{short(model)}"] = run.relations
+        tables[f"subjects-{short(model)}"] = run.scores
+        total = run.scores["n_questions"].sum()
+        accuracy = int(run.scores["n_correct"].sum()) / max(1, int(total))
+        notes.append(f"{short(model)}: {accuracy:.1%} of {total:,} questions right, in {len(run.scores)} subjects.")
+        notes += [f"{short(model)}: {sentence}" for sentence in run.guessing.sentences()]
+    if not tests:
+        raise UserError("no model has answers, so there is nothing to relate")
+    data = pl.concat(lines)
+    look = FacetLook(
+        title="Prompt entropy and MMLU accuracy over subjects",
+        about="rank correlation over subjects, with a 95 % interval; entropy of the very prompts that were answered",
+        x_label="depth (layer / number of layers)",
+        y_labels={"correlation": "Spearman correlation"},
+        reference={"correlation": 0.0},
+    )
+    return Outcome(tests, [Drawing("mmlu", plot_facets(data, look), data)], tables, notes)
+
+
+def _strongest(rows: pl.DataFrame) -> Estimate:
+    known = rows.filter(pl.col("value").is_not_nan())
+    if known.is_empty():
+        reason = str(rows["note"][0]) if len(rows) else "it was not computed"
+        return no_estimate(reason, over="subjects")
+    row = known.sort("p_max", "p", "layer").row(0, named=True)
+    sign = 1.0 if row["value"] >= 0 else -1.0
+    low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
+    signed = f"layer {row['layer']}, correlation {row['value']:+.2f}; p pays for looking at {len(rows)} layers"
+    return Estimate(abs(row["value"]), low, high, row["p_max"], row["n_subjects"], "subjects", "", signed)
+
+
+def _line(rows: pl.DataFrame, line: str, n_layers: int) -> pl.DataFrame:
+    n = len(rows)
+    return pl.DataFrame(
+        {
+            "row": ["correlation"] * n,
+            "column": [""] * n,
+            "line": [line] * n,
+            "step": [None] * n,
+            "x": rows["layer"].to_numpy() / n_layers,
+            "value": rows["value"],
+            "low": rows["ci_low"],
+            "high": rows["ci_high"],
+        },
+        schema=FACETS,
+    )
+
+
+STUDY = Study(
+    name="mmlu",
+    what="prompt entropy against accuracy over the subjects of MMLU",
+    paper="arXiv 2412.09563, figures 5 and 6",
+    presets={
+        "small": StudySpec(preset="small", models=("smollm2-135m",), questions="lm-eval-dev", shots=0),
+        "paper": StudySpec(
+            preset="paper",
+            models=("meta-llama/Meta-Llama-3-8B", "nvidia/mamba2-8b-3t-4k"),
+            questions="mmlu",
+            shots=5,
+            dtype="bfloat16",
+        ),
+    },
+    options=frozenset({"models", "questions", "shots"}),
+    jobs=jobs,
+    analyse=analyse,
+)

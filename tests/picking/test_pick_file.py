@@ -1,0 +1,146 @@
+"""pick.json is a run's one answer: written by who asks first, read by everyone after, and never about other tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.picking.folders import PEAK, peaked_metrics, peaked_scores, write_metrics, write_scores
+from tests.picking.tables import score_table
+
+import layerscope as ls
+from layerscope.errors import RunFailedError, UserError
+from layerscope.picking.pick_file import PICK_FILE, recall_pick, to_dict
+
+
+@pytest.fixture
+def both(tmp_path):
+    return write_scores(write_metrics(tmp_path / "both", peaked_metrics()), peaked_scores())
+
+
+def content_of(run):
+    return json.loads((run / PICK_FILE).read_text())
+
+
+def test_pick_json_holds_everything_and_no_nan(both):
+    ls.pick(both, seed=7, margin=0.02)
+    content = content_of(both)
+    assert (content["layer"], content["readout"], content["by"]) == (2, "normed", "scores")
+    assert content["asked"] == {"by": None, "margin": 0.02, "resamples": 2000, "seed": 7}
+    (setting,) = content["settings"]
+    assert setting["indistinguishable"] == [2]
+    assert len(setting["layers"]) == len(PEAK)
+    assert {"last", "middle", "oracle"} <= {row["choice"] for row in setting["choices"]}
+    assert content["table1"][0]["best_layer"] == 2
+    assert len(content["rules"]) == 15
+
+
+@pytest.mark.parametrize("asked", [{}, {"by": "metrics"}, {"seed": 7, "margin": 0.5, "resamples": 100}])
+def test_what_is_recalled_is_what_was_picked(both, asked):
+    picked = ls.pick(both, **asked)
+    before = (both / PICK_FILE).read_bytes()
+    recalled = recall_pick(both)
+    assert to_dict(recalled) == to_dict(picked)
+    assert recalled.selection.choice == picked.selection.choice
+    assert np.array_equal(recalled.selection.scores.values, picked.selection.scores.values)
+    assert recalled.selection.layers["average"].to_list() == picked.selection.layers["average"].to_list()
+    assert recalled.news == ()
+    assert (both / PICK_FILE).read_bytes() == before
+
+
+def test_several_settings_and_no_score_at_all_are_recalled(tmp_path):
+    low = peaked_scores(readout="raw").with_columns(pl.col("score") - 0.2)
+    several = write_scores(tmp_path / "several", pl.concat([low, peaked_scores()]))
+    picked = ls.pick(several)
+    recalled = recall_pick(several)
+    assert recalled.selection is recalled.selections[1]
+    assert recalled.selection.scores.readout == picked.selection.scores.readout == "normed"
+    nothing = write_scores(tmp_path / "nothing", score_table([[np.nan] * 3], note="no data"))
+    assert to_dict(ls.pick(nothing)) == to_dict(recall_pick(nothing))
+
+
+def test_without_a_pick_it_is_made_and_written_once(both):
+    assert recall_pick(both).layer == 2
+    assert content_of(both)["asked"]["seed"] == 0
+
+
+def test_a_layer_chosen_by_metrics_is_the_layer_in_every_setting(both):
+    picked = ls.pick(both, by="metrics", margin=0.5)
+    recalled = recall_pick(both)
+    assert (picked.layer, recalled.layer, recalled.layer_in(recalled.selection)) == (2, 2, 2)
+    assert recalled.selection.recommended == 1
+
+
+def test_scores_that_changed_since_are_chosen_from_again_as_it_was_asked_and_that_is_said(both):
+    ls.pick(both, seed=7, margin=0.02)
+    write_scores(both, peaked_scores().with_columns(layer=(pl.col("layer") + 1) % len(PEAK)))
+    recalled = recall_pick(both)
+    assert recalled.layer == 3
+    assert recalled.news == (
+        f"{both / PICK_FILE} was made before the scores changed: chosen again, layer 3 instead of 2",
+    )
+    assert content_of(both)["asked"] == {"by": None, "margin": 0.02, "resamples": 2000, "seed": 7}
+    assert recall_pick(both).news == ()
+
+
+def test_metrics_that_came_later_are_chosen_from_too(tmp_path):
+    run = write_scores(tmp_path / "run", peaked_scores())
+    ls.pick(run)
+    write_metrics(run, peaked_metrics())
+    recalled = recall_pick(run)
+    assert recalled.news == (f"{run / PICK_FILE} was made before the metrics changed: chosen again, layer 2",)
+    assert not recalled.rules.is_empty()
+
+
+def test_the_folder_of_the_scores_is_remembered(tmp_path):
+    metrics = write_metrics(tmp_path / "metrics", peaked_metrics())
+    scores = write_scores(tmp_path / "scores", peaked_scores())
+    ls.pick(metrics, scores=scores)
+    assert recall_pick(metrics).layer == 2
+    assert recall_pick(metrics).scores_path == scores
+    shutil.rmtree(scores)
+    with pytest.raises(UserError, match=r"was made from the scores in .*scores, which is gone: run `layerscope pick`"):
+        recall_pick(metrics)
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(both, monkeypatch):
+    def refuse(_):
+        raise UserError("cannot write there")
+
+    monkeypatch.setattr("layerscope.picking.pick_file.whole_file", refuse)
+    assert ls.pick(both).news == ("pick.json was not written: cannot write there",)
+    assert not (both / PICK_FILE).exists()
+
+
+def test_the_file_of_version_0_1_0_says_how_it_was_chosen_and_no_more(both):
+    (both / PICK_FILE).write_text(json.dumps({"schema_version": 1, "by": "metrics", "layer": 6}))
+    recalled = recall_pick(both)
+    assert (recalled.by, recalled.layer) == ("metrics", 2)
+    assert recalled.news[0].endswith("was written by an earlier version: chosen again, layer 2 instead of 6")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"schema_version": 2, "by"', "cannot be read .*: the file is damaged, run `layerscope pick` again"),
+        ("[]", "cannot be read"),
+        ('{"schema_version": 2}', "lacks asked, made_from, settings, answer: the file is damaged"),
+        ('{"schema_version": 9}', "has schema version 9, this layerscope reads up to 2: update layerscope"),
+    ],
+)
+def test_a_damaged_file_is_named_and_never_passed_over(both, text, message):
+    (both / PICK_FILE).write_text(text)
+    with pytest.raises(RunFailedError, match=message):
+        recall_pick(both)
+
+
+def test_a_file_whose_settings_were_changed_by_hand_is_refused(both):
+    ls.pick(both)
+    content = content_of(both)
+    content["settings"][0]["readout"] = "raw"
+    (both / PICK_FILE).write_text(json.dumps(content))
+    with pytest.raises(RunFailedError, match="is not as it was written"):
+        recall_pick(both)
