@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from layerscope.config import Positions, Readout, RunSpec
 from layerscope.errors import UserError
-from layerscope.metrics.catalogue import Metric
-from layerscope.metrics.readings import Setting
+from layerscope.metrics.metric import Metric, Setting
 from layerscope.metrics.requests import check_variants, resolve_metrics, settings
 
 

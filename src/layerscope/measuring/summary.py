@@ -18,7 +18,7 @@ from layerscope.inputs.prompts import PromptSet
 from layerscope.measuring.blocks import StoredBlocks
 from layerscope.measuring.plan import Key, Plan, State
 from layerscope.measuring.progress import Report
-from layerscope.metrics.catalogue import unit_of
+from layerscope.metrics.metric import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
 from layerscope.results.files import make_folder, whole_file
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
