@@ -27,7 +27,7 @@ from layerscope.inputs.models import known_models, load_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 SENTENCES = [
     "Paris is the capital and largest city of France, with a population of over two million.",
@@ -91,7 +91,7 @@ def test_the_language_model_of_a_multimodal_one(tmp_path):
     capture(model, batch, lambda _, state: top.append(state.clone()), layers=[DEPTH])
     with torch.no_grad():
         last = whole(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-    assert torch.allclose(final_normed(model, top[0]), last, atol=1e-5)
+    assert torch.allclose(read_out(model, model.n_layers, top[0], "normed"), last, atol=1e-5)
 
 
 def test_a_tokenizer_without_a_padding_token(family_folder, tmp_path):
@@ -248,7 +248,7 @@ def norm_ratios(model):
     capture(model, batch, read)
     with torch.no_grad():
         last = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-    assert torch.equal(final_normed(model, tops[0]), last)
+    assert torch.equal(read_out(model, model.n_layers, tops[0], "normed"), last)
     return ratios
 
 

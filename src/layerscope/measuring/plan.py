@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from layerscope.config import Positions, Readout, RunSpec
+from layerscope.config import RunSpec
 from layerscope.errors import UserError
 from layerscope.metrics.metric import Metric, Setting
 from layerscope.metrics.requests import check_variants, resolve_metrics, settings
-
-
-@dataclass(frozen=True)
-class State:
-    """Which vectors of a layer numbers are taken from."""
-
-    readout: Readout
-    positions: Positions
+from layerscope.states.state import State, all_states
 
 
 @dataclass(frozen=True)
@@ -104,9 +97,7 @@ def make_plan(spec: RunSpec) -> Plan:
         view_keys = ()
     return Plan(
         spec=spec,
-        states=tuple(
-            dict.fromkeys(State(readout, positions) for readout in spec.readouts for positions in spec.positions)
-        ),
+        states=all_states(spec.readouts, spec.positions),
         token_keys=_of_shape(keys, "tokens dim"),
         pooled_keys=_of_shape(keys, "prompts dim"),
         view_keys=view_keys,

@@ -17,11 +17,12 @@ from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import PromptSet
 from layerscope.measuring.blocks import StoredBlocks
-from layerscope.measuring.plan import Key, Plan, State
+from layerscope.measuring.plan import Key, Plan
 from layerscope.measuring.progress import Report
 from layerscope.metrics.metric import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
+from layerscope.states.state import State
 from layerscope.statistics.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
 
 Row = dict[str, object]
@@ -202,8 +203,7 @@ def _count_reasons(reasons: Sequence[str]) -> str:
 
 def _keep_pooled(out: Path, stored: StoredBlocks, where: tuple[int, int, int], plan: Plan) -> None:
     position, layer, place = where
-    state = plan.states[place]
-    name = f"layer_{layer:03d}" if len(plan.states) == 1 else f"layer_{layer:03d}_{state.readout}_{state.positions}"
+    name = f"layer_{layer:03d}" if len(plan.states) == 1 else f"layer_{layer:03d}_{plan.states[place].slug}"
     make_folder(out / "pooled")
     with whole_file(out / "pooled" / f"{name}.npy") as temporary, temporary.open("wb") as file:
         np.save(file, stored.pooled(position, place))

@@ -23,6 +23,7 @@ from layerscope.measuring.measure import Clock
 from layerscope.measuring.progress import Report, silent
 from layerscope.measuring.resume import other_packages, refuse_moved_model
 from layerscope.results.record import package_versions, source_commit
+from layerscope.states.state import State
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
@@ -37,7 +38,7 @@ from layerscope.tasks.record import (
 )
 from layerscope.tasks.scores import SCORES_FILE, load_scores
 from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data, refuse_other_model
-from layerscope.tasks.spec import State, TasksSpec
+from layerscope.tasks.spec import TasksSpec
 from layerscope.tasks.tables import ResultFolder, lost_results, still_failed, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
 
