@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
-from layerscope.metrics.metric import Metric, Setting
+from layerscope.metrics.metric import Metric, Setting, Shape
 from layerscope.metrics.requests import check_variants, resolve_metrics, settings
 from layerscope.states.state import State, all_states
 
@@ -87,7 +88,8 @@ def make_plan(spec: RunSpec) -> Plan:
         for metric in metrics
         for setting in settings(metric, spec.variants, tuple(dict.fromkeys(spec.alphas)), normalizations)
     )
-    view_keys = _of_shape(keys, "prompts views dim")
+    of_shape = {shape: tuple(key for key in keys if key.metric.shape == shape) for shape in get_args(Shape)}
+    view_keys = of_shape["prompts views dim"]
     if view_keys and spec.texts.perturbation:
         if "all" not in spec.metrics:
             raise UserError(
@@ -98,11 +100,7 @@ def make_plan(spec: RunSpec) -> Plan:
     return Plan(
         spec=spec,
         states=all_states(spec.readouts, spec.positions),
-        token_keys=_of_shape(keys, "tokens dim"),
-        pooled_keys=_of_shape(keys, "prompts dim"),
+        token_keys=of_shape["tokens dim"],
+        pooled_keys=of_shape["prompts dim"],
         view_keys=view_keys,
     )
-
-
-def _of_shape(keys: tuple[Key, ...], shape: str) -> tuple[Key, ...]:
-    return tuple(key for key in keys if key.metric.shape == shape)
