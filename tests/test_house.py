@@ -15,7 +15,19 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Data flows one way: a room imports only from itself and from rooms to its left.
 ROOMS = [
-    *("errors", "wording", "config", "statistics", "inputs", "states", "metrics", "figures", "results", "measuring"),
+    *(
+        "errors",
+        "wording",
+        "config",
+        "files",
+        "statistics",
+        "inputs",
+        "states",
+        "metrics",
+        "figures",
+        "results",
+        "measuring",
+    ),
     *("tasks", "mmlu", "picking", "export", "report", "training", "studies", "cli", "__main__"),
 ]
 

@@ -27,6 +27,10 @@ class RunFailedError(LayerscopeError):
     """The work was valid but did not succeed: the machine, the disk or the model's numbers stood in the way."""
 
 
+class DamagedError(RunFailedError):
+    """A file is there and may be read, but its content is not what was written or what it should be."""
+
+
 def nearest(name: str, valid: Iterable[str], most: int = 3) -> list[str]:
     """The valid names closest to `name`, best first, at most `most` of them."""
     choices = sorted(valid)

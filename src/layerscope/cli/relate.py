@@ -53,10 +53,10 @@ def relate(
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
     # Heavy imports wait, so that --help answers at once.
+    from layerscope.files.writing import make_folder
     from layerscope.picking.choosing import RELATIONS_FILE, relate_evidence
     from layerscope.picking.evidence import read_evidence
     from layerscope.picking.relations import RELATIONS
-    from layerscope.results.files import make_folder
     from layerscope.results.tables import write_table
 
     if scores is not None and len(runs) > 1:

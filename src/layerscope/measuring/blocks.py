@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32
 
 from layerscope.errors import RunFailedError
-from layerscope.results.files import whole_file
+from layerscope.files.writing import whole_file
 
 
 @dataclass

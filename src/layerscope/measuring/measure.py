@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import LayerscopeError, UserError
+from layerscope.files.locks import locked
+from layerscope.files.writing import make_folder
 from layerscope.inputs.identity import model_identity, tokenizer_hash
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import PromptSet, select_prompts
@@ -34,7 +36,6 @@ from layerscope.measuring.resume import (
     refuse_moved_model,
 )
 from layerscope.measuring.summary import write_tables
-from layerscope.results.files import locked, make_folder
 from layerscope.results.record import Resolved, RunRecord, Skipped, package_versions, source_commit, write_record
 from layerscope.results.run import Run, load_run
 

@@ -13,6 +13,7 @@ import polars as pl
 import torch
 from jaxtyping import Float
 
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import PromptSet
 from layerscope.measuring.blocks import StoredBlocks
@@ -20,7 +21,6 @@ from layerscope.measuring.plan import Key, Plan, State
 from layerscope.measuring.progress import Report
 from layerscope.metrics.catalogue import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
-from layerscope.results.files import make_folder, whole_file
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
 from layerscope.statistics.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
 

@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.writing import whole_file
 from layerscope.measuring.resume import differences
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.results.contents import contents, way_out
-from layerscope.results.files import whole_file
 from layerscope.results.record import Skipped
 
 SCHEMA_VERSION = 1

@@ -17,6 +17,8 @@ import polars as pl
 import torch
 
 from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.files.locks import locked
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.blocks import StoredBlocks, block_path, write_block
@@ -41,7 +43,6 @@ from layerscope.mmlu.record import (
 )
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.mmlu.tables import ENTROPIES, QUESTIONS, entropy_tables, question_table
-from layerscope.results.files import locked, make_folder, whole_file
 from layerscope.results.record import Skipped, package_versions, source_commit
 from layerscope.results.tables import read_table, write_table
 

@@ -12,13 +12,13 @@ from typing import Any
 import polars as pl
 
 from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.files.writing import whole_file
 from layerscope.picking.choosing import Asked, By, Pick, choose_layer
 from layerscope.picking.evidence import Evidence, RunFolder, read_evidence, run_folder
 from layerscope.picking.last_layer import TABLE1
 from layerscope.picking.rules import RULE_TABLE
 from layerscope.picking.scores import SETTING, TaskScores, read_scores
 from layerscope.picking.selection import CHOICE_TABLE, LAYER_TABLE, MARGIN, Choice, Selection
-from layerscope.results.files import whole_file
 
 PICK_FILE = "pick.json"
 SCHEMA_VERSION = 2

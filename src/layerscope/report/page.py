@@ -18,10 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from layerscope.errors import UserError
 from layerscope.figures.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
 from layerscope.figures.table import NumberFormat
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.report.scores import make_scored, pick_runs, x_values
-from layerscope.results.files import make_folder, whole_file
 from layerscope.results.same_weights import same_weights_notes
 
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from layerscope.results.files import LOCK
+from layerscope.files.locks import LOCK
 
 Verb = Literal["measure", "tasks", "mmlu", "pick", "relate", "describe"]
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.config import RunSpec
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.writing import whole_file
 from layerscope.results.contents import held, way_out
-from layerscope.results.files import whole_file
 
 SCHEMA_VERSION = 1
 RECORD = "run.json"

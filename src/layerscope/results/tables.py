@@ -10,8 +10,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.writing import whole_file
 from layerscope.results.contents import after_damage
-from layerscope.results.files import whole_file
 
 KEY = ("layer", "metric", "variant", "alpha", "readout", "positions", "pooling", "normalization")
 """What identifies a number within a run, in the order rows are sorted by."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.writing import whole_file
 from layerscope.measuring.resume import differences
-from layerscope.results.files import whole_file
 from layerscope.studies.spec import StudySpec
 
 RECORD = "study.json"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from layerscope.errors import LayerscopeError, UserError
+from layerscope.files.locks import locked
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.measuring.progress import Report, silent
-from layerscope.results.files import locked, make_folder, whole_file
 from layerscope.results.record import package_versions, source_commit
 from layerscope.studies.findings import Finding, Test, judge
 from layerscope.studies.jobs import Job, Missing, Results, folder_of, run_job

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from layerscope.errors import RunFailedError
-from layerscope.results.files import make_folder, whole_file
+from layerscope.files.writing import make_folder, whole_file
 
 HASH_BYTES = 16
 _STALE_SECONDS = 24 * 3600.0

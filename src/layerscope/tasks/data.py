@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import LayerscopeError, UserError
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.checkpoints import hub_reachable
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.hub import DATA_DIR, stand_in
-from layerscope.results.files import make_folder, whole_file
 from layerscope.tasks.evaluation import describe, quiet_mteb
 from layerscope.tasks.random_state import RandomState, kept_random_state
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import LayerscopeError, RunFailedError
-from layerscope.results.files import make_folder, whole_file
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.tasks.cache import EmbeddingCache, MissingTextsError
 from layerscope.tasks.columns import columns_read_once
 from layerscope.tasks.encoder import Fill, LayerEncoder

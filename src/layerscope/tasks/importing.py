@@ -15,8 +15,9 @@ from typing import Any
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.figures.curves import spans
+from layerscope.files.locks import LOCK, locked
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.results.contents import MADE
-from layerscope.results.files import LOCK, locked, make_folder, whole_file
 from layerscope.tasks.evaluation import quiet_mteb
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.writing import whole_file
 from layerscope.measuring.resume import differences
 from layerscope.results.contents import strangers, way_out
-from layerscope.results.files import whole_file
 from layerscope.tasks.spec import TasksSpec
 
 SCHEMA_VERSION = 1

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.files.locks import locked
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.measure import Clock
 from layerscope.measuring.progress import Report, silent
 from layerscope.measuring.resume import other_packages, refuse_moved_model
-from layerscope.results.files import locked
 from layerscope.results.record import package_versions, source_commit
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerscope.results.files import whole_file
+from layerscope.files.writing import whole_file
 from layerscope.training.record import StepLoss, ZooRecord
 
 CARD = "README.md"

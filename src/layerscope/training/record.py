@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from layerscope.errors import RunFailedError
-from layerscope.results.files import whole_file
+from layerscope.files.writing import whole_file
 from layerscope.training.recipes import Recipe
 
 RECORD = "zoo.json"

@@ -27,11 +27,11 @@ from transformers import (
 
 from layerscope.config import TextSpec
 from layerscope.errors import RunFailedError
+from layerscope.files.writing import whole_file
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_dtype, fast_matmul_error, matmul_precision
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_finite
 from layerscope.measuring.progress import Report
-from layerscope.results.files import whole_file
 from layerscope.results.record import package_versions, source_commit
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.training.architectures import new_model

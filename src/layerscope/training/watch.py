@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from layerscope.results.files import make_folder, whole_file
+from layerscope.files.writing import make_folder, whole_file
 
 WATCH = "watch.json"
 

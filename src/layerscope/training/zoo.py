@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerscope.errors import UserError, unknown
+from layerscope.files.locks import LOCK, locked
+from layerscope.files.writing import cannot_write, whole_file
 from layerscope.inputs.revisions import revisions, step_of
 from layerscope.inputs.wiki import wiki_revision
 from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
 from layerscope.measuring.resume import differences
-from layerscope.results.files import LOCK, cannot_write, locked, whole_file
 from layerscope.training.card import write_card
 from layerscope.training.corpus import Corpus, build_corpus
 from layerscope.training.recipes import RECIPES, Recipe

@@ -14,11 +14,12 @@ import polars as pl
 
 from layerscope.config import ModelSpec, TextSpec
 from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.files.locks import locked
+from layerscope.files.writing import whole_file
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.texts import texts_revision
 from layerscope.measuring.progress import Report
 from layerscope.measuring.resume import Look, compare_sources
-from layerscope.results.files import locked, whole_file
 
 if TYPE_CHECKING:
     from layerscope.inputs.models import LoadedModel

@@ -1,7 +1,6 @@
-"""Files are whole or absent, a folder has one writer, and a full disk is told apart from a forbidden folder."""
+"""Files are whole or absent, only files are replaced, and a full disk is told apart from a forbidden folder."""
 
 import errno
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 
 from layerscope.errors import RunFailedError, UserError
-from layerscope.results import files
-from layerscope.results.files import cannot_write, locked, make_folder, whole_file
+from layerscope.files import writing as files
+from layerscope.files.writing import cannot_write, inside, make_folder, tidy, whole_file
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -49,7 +48,7 @@ def test_nothing_is_left_after_an_error(tmp_path, as_folder):
 
 def test_a_full_disk_is_a_failure_that_can_be_continued(tmp_path):
     with (
-        pytest.raises(RunFailedError, match=r"disk is full.*free some space and run the same command"),
+        pytest.raises(RunFailedError, match=r"disk is full.*free some space there and run the same command"),
         whole_file(tmp_path / "a"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -68,57 +67,6 @@ def test_an_unwritable_folder_is_the_users_mistake(tmp_path):
         make_folder(tmp_path / "file" / "run")
 
 
-def hold(folder, ready, leave):
-    with locked(folder):
-        ready.set()
-        leave.wait(20)
-
-
-def test_a_locked_folder_is_refused_and_free_again_after_a_kill(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, leave = context.Event(), context.Event()
-    holder = context.Process(target=hold, args=(tmp_path, ready, leave))
-    holder.start()
-    assert ready.wait(20)
-    with pytest.raises(UserError, match=f"being written by another run \\(process {holder.pid}\\)"), locked(tmp_path):
-        pass
-    holder.kill()
-    holder.join()
-    with locked(tmp_path):
-        pass
-
-
-def test_what_fails_before_its_first_file_leaves_no_folder(tmp_path):
-    with pytest.raises(KeyboardInterrupt), locked(tmp_path / "runs" / "a"):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "stub").mkdir()
-    (tmp_path / "stub" / ".lock").write_text("123")
-    with locked(tmp_path / "stub"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_with_content_and_an_empty_one_of_the_users_stay(tmp_path):
-    with locked(tmp_path / "runs" / "a"):
-        (tmp_path / "runs" / "a" / "run.json").write_text("{}")
-    (tmp_path / "mine").mkdir()
-    with locked(tmp_path / "mine"):
-        pass
-    assert (tmp_path / "mine").is_dir()
-    assert sorted(path.name for path in (tmp_path / "runs" / "a").iterdir()) == [".lock", "run.json"]
-
-
-def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path):
-    with locked(tmp_path / "a"), pytest.raises(UserError, match="being written by another run"), locked(tmp_path / "a"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-    with locked(tmp_path / "a"):
-        (tmp_path / "a" / "x").write_text("")
-    with locked(tmp_path / "a"):
-        pass
-
-
 def test_on_windows_folders_are_not_flushed_and_files_are_opened_for_writing(tmp_path, monkeypatch):
     opened = []
     original = files.os.open
@@ -133,3 +81,54 @@ def test_on_windows_folders_are_not_flushed_and_files_are_opened_for_writing(tmp
         temporary.write_text("whole")
     assert (tmp_path / "a.txt").read_text() == "whole"
     assert [flags for _, flags in opened] == [os.O_RDWR]
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "a").chmod(0o600)
+    with whole_file(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_only_files_are_replaced(tmp_path, kind):
+    (tmp_path / "target").write_text("mine")
+    if kind == "link":
+        (tmp_path / "a").symlink_to(tmp_path / "target")
+    else:
+        os.mkfifo(tmp_path / "a")
+    with pytest.raises(UserError, match="is not replaced"), whole_file(tmp_path / "a"):
+        pass
+    assert (tmp_path / "target").read_text() == "mine"
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["a", "target"]
+
+
+def test_tidying_does_not_hide_what_went_wrong(tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files, "_discard", refuse)
+    with pytest.raises(UserError, match="Permission denied"), whole_file(tmp_path / "a"):
+        raise OSError(errno.EACCES, "Permission denied")
+
+
+def test_a_runs_own_files_lie_in_its_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "blocks").symlink_to(tmp_path / "elsewhere")
+    assert inside(tmp_path / "run", "pooled", "x.npy") == tmp_path / "run" / "pooled" / "x.npy"
+    with pytest.raises(UserError, match="blocks is a link"):
+        inside(tmp_path / "run", "blocks", "block_00000")
+
+
+def test_what_a_kill_left_is_removed_once_nobody_writes_it(tmp_path):
+    for name in (".old.12345678.tmp", ".new.12345678.tmp", "mine.tmp", ".note"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".folder.12345678.tmp").mkdir()
+    (tmp_path / ".folder.12345678.tmp" / "x").write_text("x")
+    for name in (".old.12345678.tmp", "mine.tmp", ".note", ".folder.12345678.tmp"):
+        os.utime(tmp_path / name, (0, 0))
+    tidy(tmp_path)
+    assert sorted(child.name for child in tmp_path.iterdir()) == [".new.12345678.tmp", ".note", "mine.tmp"]

@@ -1,0 +1,189 @@
+"""The one way to read a file: a regular one, of a bounded size, of the shape that it should have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from layerscope.errors import DamagedError, UserError
+from layerscope.files.writing import write_text
+
+Shape = TypeVar("Shape")
+MOST = 64 << 20
+"""Bytes that a JSON file may have: far above any that is written here, far below what fills a memory."""
+SEAL = "seal"
+_CHECKS = "run the same command again, which makes it again"
+
+
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
+    """Open a regular file for reading; a pipe or a device is refused instead of waited for.
+
+    Args:
+        path: the file.
+        follow: whether it may be a link.
+
+    Raises:
+        UserError: it is not there, may not be read, or is no regular file; the message says which.
+    """
+    # O_NONBLOCK, so that a pipe without a writer opens at once and can be refused.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        if not follow and path.is_symlink():
+            raise UserError(f"{path} is a link, and a run's own files lie in its folder: put the file itself there")
+        descriptor = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
+    except (OSError, ValueError) as error:
+        raise cannot_read(path, error) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        what = "is a folder" if stat.S_ISDIR(mode) else "is no regular file"
+        raise UserError(f"{path} {what}: expected a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def cannot_read(path: Path, error: OSError | ValueError) -> UserError:
+    """The error for a file that is not there or may not be read: nothing is said about its content."""
+    reason = str(getattr(error, "strerror", None) or error)
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path} does not exist: check the path")
+    advice = "allow reading it" if isinstance(error, PermissionError) else "check the path"
+    return UserError(f"{path} cannot be read ({reason}): {advice}")
+
+
+def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        UserError: it cannot be opened (see `open_regular`) or is larger.
+    """
+    with open_regular(path, follow=follow) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise cannot_read(path, error) from error
+    if len(content) > most:
+        raise UserError(f"{path} has more than {most:,} bytes: expected a smaller file")
+    return content
+
+
+def read_json(path: Path, shape: type[Shape], *, advice: str = "it is damaged", follow: bool = True) -> Shape:
+    """Read a JSON file into a type that pydantic can check.
+
+    Args:
+        path: the file.
+        shape: what it must hold: a model, or a type such as `dict[str, str]`.
+        advice: what to do where it holds something else; the end of the message.
+        follow: whether it may be a link.
+
+    Raises:
+        UserError: it cannot be opened.
+        DamagedError: it is not JSON, or not of the shape; the message says where.
+    """
+    return _as(path, shape, _parsed(path, advice, follow=follow), advice)
+
+
+def write_sealed(model: BaseModel, path: Path) -> None:
+    """Write a model as JSON with the hash of its content, whole or not at all. Raises what `whole_file` raises."""
+    content = model.model_dump(mode="json")
+    write_text(path, json.dumps({**content, SEAL: _seal(content)}, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_sealed(path: Path, shape: type[Shape], *, since: int, advice: str) -> Shape:
+    """Read what `write_sealed` wrote, and refuse it where anything in it has changed since.
+
+    Args:
+        path: the file, no link.
+        shape: what it must hold.
+        since: the `schema_version` from which on such files are sealed; those before it are only checked for their shape.
+        advice: what to do where it is damaged; the end of the message.
+
+    Raises:
+        UserError: it cannot be opened.
+        DamagedError: it is not as it was written; the message says what is wrong.
+    """
+    content = _parsed(path, advice, follow=False)
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path} is damaged (it holds no JSON object): {advice}")
+    seal = content.pop(SEAL, None)
+    version = content.get("schema_version")
+    old = isinstance(version, int) and version < since
+    if not (old and seal is None) and seal != _seal(content):
+        raise DamagedError(f"{path} is damaged (its content is not what was written): {advice}")
+    return _as(path, shape, content, advice)
+
+
+def sum_of(path: Path, *, follow: bool = False) -> str:
+    """The sha256 of a regular file, in hexadecimal digits. Raises what `open_regular` raises."""
+    with open_regular(path, follow=follow) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """`sum_of` for files of a folder, by their path in it."""
+    return {name: sum_of(folder / name) for name in names}
+
+
+def check_sum(path: Path, sums: Mapping[str, str], name: str, advice: str = _CHECKS) -> None:
+    """Refuse a file whose content is not what `sums` say of `name`.
+
+    Raises:
+        UserError: it cannot be opened.
+        DamagedError: its content has changed, or nothing is said of it.
+    """
+    if sum_of(path) != sums.get(name):
+        raise DamagedError(f"{path} is damaged (its content is not what was written): {advice}")
+
+
+def read_parquet(path: Path, *, columns: list[str] | None = None, advice: str = "it is damaged") -> pa.Table:
+    """Read a Parquet file.
+
+    Raises:
+        UserError: it cannot be opened.
+        DamagedError: it is no Parquet file, or a damaged one.
+    """
+    # pyarrow, not Polars: on damaged files Polars panics, past every `except Exception`.
+    with open_regular(path) as file:
+        try:
+            return pq.read_table(file, columns=columns)
+        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, MemoryError, OverflowError) as error:
+            raise DamagedError(f"{path} is no whole Parquet file ({_first_line(error)}): {advice}") from error
+
+
+def _parsed(path: Path, advice: str, *, follow: bool) -> Any:  # noqa: ANN401
+    content = read_bytes(path, follow=follow)
+    try:
+        found = json.loads(content.decode("utf-8"))
+        # A lone surrogate is a string that can be neither printed nor written.
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        what = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+        raise DamagedError(f"{path} is no JSON ({what}): {advice}") from error
+    return found
+
+
+def _as(path: Path, shape: type[Shape], content: object, advice: str) -> Shape:
+    try:
+        found: Shape = TypeAdapter(shape).validate_python(content)
+    except (ValidationError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise DamagedError(f"{path} is not of the expected form ({where}: {first['msg']}): {advice}") from error
+    return found
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
