@@ -136,6 +136,14 @@ def test_the_card_holds_the_evidence(run, reader, tmp_path):
     assert "**Exported was layer 1, not the recommended layer 2.**" in (other.path / "README.md").read_text()
 
 
+def test_the_card_says_what_the_run_says_about_the_states_that_are_exported(run, reader, tmp_path):
+    """Of the two settings that were scored, normed is recommended and ends at layer 2."""
+    made = export_layer(str(reader), out=tmp_path / "out", run=run, readout="raw")
+    card = (made.path / "README.md").read_text()
+    assert "Use layer 1: it has the highest average" in card
+    assert "Use layer 2" not in card
+
+
 def test_a_run_that_is_none(reader, tmp_path):
     with pytest.raises(UserError, match="not a folder"):
         export_layer(str(reader), out=tmp_path / "out", run=tmp_path / "missing")

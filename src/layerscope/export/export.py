@@ -15,7 +15,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UserError, missing_package
 from layerscope.export import checking
 from layerscope.export.card import Export, model_card
-from layerscope.export.choice import export_context, export_tokenizer, first_token_id, refuse_choice, refuse_model
+from layerscope.export.choice import export_tokenizer, first_token_id, refuse_choice, refuse_model
 from layerscope.export.cutting import cut_model
 from layerscope.export.folder import refuse_folder, whole_folder, write_folder
 from layerscope.export.reasons import Reasons, read_choice, require_same_model
@@ -23,7 +23,7 @@ from layerscope.export.spec import ExportSpec
 from layerscope.export.speed import measure_speed, speed_texts
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.processor import choose_device, choose_dtype
-from layerscope.inputs.prompts import tokenize
+from layerscope.inputs.prompts import allowed_context, tokenize
 from layerscope.measuring.progress import Report, silent
 
 Vectors = Float32[np.ndarray, "texts dim"]
@@ -102,7 +102,7 @@ class _Work:
         self.layer = layer
         self.dtype = dtype
         self.reasons = reasons
-        self.context = export_context(model, spec)
+        self.context = allowed_context(spec.context, model.context)
         self.tokenizer = export_tokenizer(model, self.context)
         self.texts = checking.check_texts(self.tokenizer, self.context)
         self.first_id = first_token_id(model, tuple(self.texts)) if spec.positions == "no-first" else None

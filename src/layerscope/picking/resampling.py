@@ -32,7 +32,7 @@ class MeanScore:
         return dict(zip(names, (self.value, self.low, self.high), strict=True))
 
 
-NO_SCORE = MeanScore(np.nan, np.nan, np.nan, np.nan)
+UNKNOWN = MeanScore(np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Resampling:
             The estimate; NaN ends and p-value where there are fewer than two units.
         """
         if reading is None:
-            return NO_SCORE
+            return UNKNOWN
         value = float(np.mean([single.mean() for single in reading]))
         if self.units < 2:
             return MeanScore(value, np.nan, np.nan, np.nan)
@@ -119,12 +119,12 @@ def resample(scores: TaskScores, resamples: int = 2000, seed: int = 0) -> Resamp
 
 def at_layer(scores: TaskScores, layer: int) -> Float[np.ndarray, "tasks layers"]:
     """The contrast that reads one layer for every task."""
-    return np.tile(np.asarray(np.array(scores.layers) == layer, dtype=np.float64), (len(scores.tasks), 1))
+    return at_layers(scores, [layer] * len(scores.tasks))
 
 
 def at_layers(scores: TaskScores, chosen: list[int]) -> Float[np.ndarray, "tasks layers"]:
     """The contrast that reads a layer of its own for each task."""
-    return np.array([np.asarray(np.array(scores.layers) == layer, dtype=np.float64) for layer in chosen])
+    return np.equal.outer(chosen, scores.layers).astype(np.float64)
 
 
 def at_random(scores: TaskScores) -> Float[np.ndarray, "tasks layers"]:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from layerscope.picking.resampling import MIN_UNITS, NO_SCORE, MeanScore, Resampling, at_layer, at_random
+from layerscope.picking.resampling import MIN_UNITS, UNKNOWN, MeanScore, Resampling, at_layer, at_random
 from layerscope.picking.scores import SETTING, TaskScores, count_blocks
 from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.intervals import SIGNIFICANCE, with_ends
@@ -137,7 +137,7 @@ def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> pl.DataFra
 
 def _score(choice: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
     scores, layer = resampling.scores, choice.get("layer")
-    average = difference = NO_SCORE
+    average = difference = UNKNOWN
     contrast: Float[np.ndarray, "tasks layers"] | None = None
     notes = []
     if not scores.usable:

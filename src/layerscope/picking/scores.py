@@ -199,7 +199,7 @@ def _read_setting(rows: pl.DataFrame) -> TaskScores:
             _own(own, sorted(finite[task]), len(single))
             for (task, own), single in zip(kept.items(), experiments, strict=True)
         ),
-        left_out=(*(_without_scores(names, reason) for reason, names in without.items()), *_left_out(gaps)),
+        left_out=(*(f"{_names(names)} left out: {reason}" for reason, names in without.items()), *_left_out(gaps)),
         details=(
             *(f"{name} left out: {reason}" for reason, names in without.items() if len(names) > 1 for name in names),
             *(_gap_line(*gap) for gap in gaps if len(gaps) > 1),
@@ -264,10 +264,6 @@ def _left_out(gaps: list[Gap]) -> list[str]:
         f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {_reason(note)}" for note, tasks in reasons.items()
     ]
     return [f"{spans(lacking)} left out for all tasks, since not every task has them: {_first(words)}"]
-
-
-def _without_scores(names: list[str], reason: str) -> str:
-    return f"{_names(names)} left out: {reason}"
 
 
 def _names(names: list[str]) -> str:

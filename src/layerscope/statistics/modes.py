@@ -16,14 +16,14 @@ from layerscope.statistics.mixtures import distance_draws, fit_mixture
 
 MIN_PROMPTS = 200
 SMALLEST_P = 1e-6
-CURVE = ("metric", "variant", "alpha", "readout", "positions", "normalization")
+PROMPT_CURVE = ("metric", "variant", "alpha", "readout", "positions", "normalization")
 _NUMBERS = (
     *("dip", "p", "p_adjusted", *with_ends("distance"), "split"),
     *("low_share", "low_mean", "high_mean", "low_sd", "high_sd"),
 )
 
 MODES = pl.Schema(
-    dict.fromkeys(CURVE, pl.String())
+    dict.fromkeys(PROMPT_CURVE, pl.String())
     | {"alpha": pl.Float64(), "layer": pl.Int32(), "n_prompts": pl.Int32()}
     | dict.fromkeys(_NUMBERS, pl.Float64())
     | {"note": pl.String()}
@@ -52,8 +52,8 @@ def find_modes(prompts: pl.DataFrame, *, resamples: int = 200, seed: int = 0) ->
     Papers: Hartigan & Hartigan 1985; arXiv 2412.09563, figure 4.
     """
     rows: list[dict[str, Any]] = []
-    for curve in prompts.partition_by(CURVE, maintain_order=True):
-        key = {name: curve[name][0] for name in CURVE}
+    for curve in prompts.partition_by(PROMPT_CURVE, maintain_order=True):
+        key = {name: curve[name][0] for name in PROMPT_CURVE}
         mine = [
             {
                 "layer": part["layer"][0],
