@@ -7,10 +7,13 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 from tests.export.scored import save_scores
+from tests.results.records import save
 
 from layerscope.config import ModelSpec
 from layerscope.export.export import export_layer
 from layerscope.inputs.models import load_model
+from layerscope.results.record import read_record
+from layerscope.tasks.record import TasksRecord
 
 HOSTILE = "<img src=x onerror=alert(1)> [a](javascript:alert) `b` | c"
 
@@ -66,6 +69,7 @@ def test_names_are_text_and_neither_html_nor_links_nor_cells(reader, tmp_path):
     scores = pl.read_parquet(run / "scores.parquet", glob=False)
     hostile = pl.when(pl.col("task") == "Task3").then(pl.lit(f"{HOSTILE}\n\n# d")).otherwise("task").alias("task")
     scores.with_columns(hostile).write_parquet(run / "scores.parquet")
+    save(read_record(TasksRecord, run), run)
     made = export_layer(
         str(folder), out=tmp_path / f"out {HOSTILE}", run=run, prompts={HOSTILE: ""}, default_prompt=HOSTILE
     )

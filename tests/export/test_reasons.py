@@ -8,6 +8,7 @@ import pytest
 from tests.export.scored import TASKS, save_scores
 from tests.picking.folders import write_metrics
 from tests.picking.tables import metric_table
+from tests.results.records import save
 
 import layerscope as ls
 from layerscope.config import ModelSpec
@@ -17,7 +18,8 @@ from layerscope.export.reasons import read_choice, require_same_model
 from layerscope.export.spec import ExportSpec
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
-from layerscope.tasks.record import read_tasks_record
+from layerscope.results.record import read_record
+from layerscope.tasks.record import TasksRecord
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_the_layer_is_the_one_that_was_picked_whatever_it_was_picked_by(run):
 
 def test_a_pick_by_metrics_is_exported_as_it_was_picked(run):
     dime = metric_table([0.3, 0.2, 0.1, 0.0], metric="dime", alpha=1.0, pooling="mean")
-    write_metrics(run, dime.with_columns(revision=pl.lit(read_tasks_record(run).resolved.model_revision)))
+    write_metrics(run, dime.with_columns(revision=pl.lit(read_record(TasksRecord, run).resolved.model_revision)))
     picked = ls.pick(run, by="metrics")
     spec, reasons = read_choice(run, ExportSpec(readout="raw"))
     assert reasons.selection.recommended == 1
@@ -61,6 +63,7 @@ def test_scores_that_changed_since_the_pick_are_said(run, reader, tmp_path):
     ls.pick(run)
     scores = pl.read_parquet(run / "scores.parquet")
     scores.with_columns(layer=(pl.col("layer") + 1) % 4).write_parquet(run / "scores.parquet")
+    save(read_record(TasksRecord, run), run)
     made = export_layer(str(reader), out=tmp_path / "out", run=run)
     assert made.layer == 3
     assert (
@@ -73,7 +76,7 @@ def test_the_scores_of_another_folder_are_those_that_were_picked_from(run, tmp_p
     metrics = write_metrics(tmp_path / "metrics", dime)
     ls.pick(metrics, scores=run)
     spec, reasons = read_choice(metrics, ExportSpec())
-    assert (spec.layer, reasons.picked.origin.revision) == (2, read_tasks_record(run).resolved.model_revision)
+    assert (spec.layer, reasons.picked.origin.revision) == (2, read_record(TasksRecord, run).resolved.model_revision)
 
 
 def test_what_is_given_stays_and_the_rest_is_of_its_setting(run):

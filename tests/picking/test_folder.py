@@ -8,6 +8,8 @@ from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, 
 from layerscope.errors import RunFailedError, UserError
 from layerscope.picking.folder import read_evidence
 from layerscope.results.run import load_run
+from layerscope.results.tables import write_table
+from layerscope.tasks.scores import SCORES
 
 
 def test_one_folder_holds_both(tmp_path):
@@ -72,8 +74,17 @@ def test_a_model_loaded_in_another_way_is_marked(tmp_path):
     assert "device" not in note
 
 
-def test_a_damaged_table_is_named(tmp_path):
+@pytest.mark.parametrize("kept", [100, None])
+def test_a_damaged_table_is_named(tmp_path, kept):
     folder = write_scores(tmp_path, peaked_scores())
-    (folder / "scores.parquet").write_bytes((folder / "scores.parquet").read_bytes()[:100])
-    with pytest.raises(RunFailedError, match=r"scores\.parquet cannot be read"):
+    content = bytearray((folder / "scores.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "scores.parquet").write_bytes(content[:kept])
+    with pytest.raises(RunFailedError, match=r"scores\.parquet is damaged .* delete it and run the same command again"):
         read_evidence(folder)
+
+
+def test_scores_that_are_still_being_made_have_no_hash_yet(tmp_path):
+    folder = write_scores(tmp_path, peaked_scores(), status="running")
+    write_table([peaked_scores(3)], SCORES, folder / "scores.parquet")
+    assert len(read_evidence(folder).need_scores()[0].tasks) == 3

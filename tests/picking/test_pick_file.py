@@ -16,6 +16,7 @@ from tests.picking.tables import score_table
 
 import layerscope as ls
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.reading import write_sealed
 from layerscope.picking.pick_file import PICK_FILE, recall_pick
 
 
@@ -187,12 +188,17 @@ def test_the_file_of_version_0_1_0_says_how_it_was_chosen_and_no_more(both):
         ("[]", r"is not of the expected form .*: run `layerscope pick` again"),
         ('{"schema_version": 3}', r"is not of the expected form \(by: Field required\): run `layerscope pick` again"),
         ('{"schema_version": 3, "by": "scores", "layer": 2}', "its content is not what was written"),
-        ('{"schema_version": 9, "by": "scores", "layer": 2}', "version 9, this layerscope reads up to 3: update"),
     ],
 )
 def test_a_damaged_file_is_named_and_never_passed_over(both, text, message):
     (both / PICK_FILE).write_text(text)
     with pytest.raises(RunFailedError, match=message):
+        recall_pick(both)
+
+
+def test_a_file_of_a_later_version_asks_for_that(both):
+    write_sealed(ls.pick(both).model_copy(update={"schema_version": 9}), both / PICK_FILE)
+    with pytest.raises(RunFailedError, match="has schema version 9, this layerscope reads up to 3: update layerscope"):
         recall_pick(both)
 
 

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.files.reading import sum_of
-from layerscope.measuring.resume import differences
 from layerscope.picking.scores import TaskScores, read_scores
-from layerscope.results.record import RECORD, Resolved, RunRecord
+from layerscope.results.measurement import RunRecord
+from layerscope.results.record import ResolvedModel, read_record
+from layerscope.results.resume import differences
 from layerscope.results.run import load_run
-from layerscope.tasks.record import ResolvedModel, TasksRecord, read_tasks_record
-from layerscope.tasks.scores import SCORES_FILE, load_scores
+from layerscope.tasks.record import TasksRecord
+from layerscope.tasks.scores import MAKE_AGAIN, SCORES_FILE, load_scores
 
 
 class Opened(Protocol):
@@ -110,7 +111,7 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
     """
     path = run_folder(run)
     scores_path = path if scores is None else run_folder(scores)
-    has_metrics, has_scores = (path / RECORD).exists(), (scores_path / SCORES_FILE).exists()
+    has_metrics, has_scores = (path / RunRecord.FILE).exists(), (scores_path / SCORES_FILE).exists()
     if not has_metrics and not has_scores:
         raise UserError(
             f"{path} holds neither metrics nor scores: make them with `layerscope measure MODEL --out {path}` and "
@@ -130,7 +131,7 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
             opened = None
             notes.append(f"no metrics: {error}")
     if has_scores:
-        record = read_tasks_record(scores_path)
+        record = read_record(TasksRecord, scores_path)
         notes += record.warnings
         details = record.details
         if record.status != "done":
@@ -144,7 +145,7 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
         path=path,
         scores_path=scores_path,
         layers=layers,
-        scores=None if record is None else read_scores(load_scores(scores_path)),
+        scores=None if record is None else _read_scores(record, scores_path),
         measured=None if opened is None else _measured(opened.record),
         scored=None if record is None else _scored(record),
         made_from={
@@ -174,6 +175,12 @@ def run_folder(run: RunFolder) -> Path:
     return path
 
 
+def _read_scores(record: TasksRecord, path: Path) -> tuple[TaskScores, ...]:
+    if record.status == "done":
+        record.check(path, SCORES_FILE, MAKE_AGAIN)
+    return read_scores(load_scores(path))
+
+
 def _measured(record: RunRecord) -> Origin:
     return _origin(record.spec.model, record.resolved, record.spec.texts.context)
 
@@ -184,7 +191,7 @@ def _scored(record: TasksRecord) -> Origin:
     return _origin(record.model, record.resolved, record.spec.context)
 
 
-def _origin(model: ModelSpec, resolved: Resolved | ResolvedModel | None, context: int | None) -> Origin:
+def _origin(model: ModelSpec, resolved: ResolvedModel | None, context: int | None) -> Origin:
     known = Origin(name=model.name, bidirectional=model.bidirectional, part=model.part, context=context)
     if resolved is None:
         return known

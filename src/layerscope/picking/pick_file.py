@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.errors import LayerscopeError, UserError
 from layerscope.files.reading import read_json, read_sealed, write_sealed
 from layerscope.picking.folder import RunFolder, digests, read_evidence, run_folder
 from layerscope.picking.pick import SCHEMA_VERSION, Pick, choose_layer
@@ -79,17 +79,14 @@ def recall_pick(run: RunFolder) -> Pick:
     if not path.exists():
         return pick(folder)
     head = read_json(path, _Head, advice=_ADVICE, follow=False)
-    if head.schema_version > SCHEMA_VERSION:
-        raise RunFailedError(
-            f"{path} has schema version {head.schema_version}, this layerscope reads up to {SCHEMA_VERSION}: update "
-            "layerscope"
-        )
     if head.scores_from is not None and not head.scores_from.is_dir():
         raise UserError(f"{path} was made from the scores in {head.scores_from}, which is gone: {_ADVICE}")
     if head.schema_version < SCHEMA_VERSION:
         asked, why = head.asked or PickSpec(by=head.by), "was written by an earlier version"
     else:
-        kept = read_sealed(path, Pick, since=SCHEMA_VERSION, advice=_ADVICE).model_copy(update={"path": folder})
+        kept = read_sealed(path, Pick, version=SCHEMA_VERSION, since=SCHEMA_VERSION, advice=_ADVICE).model_copy(
+            update={"path": folder}
+        )
         now = digests(folder, kept.scores_path)
         changed = [word for name, word in _WORDS.items() if now[name] != kept.made_from.get(name)]
         if not changed:
