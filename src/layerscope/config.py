@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from layerscope.errors import UserError
 
 Readout = Literal["raw", "normed", "hf"]
 Positions = Literal["all", "no-first", "no-sink"]
@@ -42,6 +45,20 @@ class Spec(BaseModel):
     """A frozen, strictly checked description of something that can be asked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> Self:
+        """The spec that a caller's options describe.
+
+        Raises:
+            UserError: one of them is not valid; the message names it.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
 
 
 class ModelSpec(Spec):

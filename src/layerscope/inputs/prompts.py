@@ -115,6 +115,19 @@ def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(tokenizer.all_special_ids) | control
 
 
+def allowed_context(asked: int | None, built: int | None) -> int | None:
+    """The longest text in tokens: what was asked for, else what the model was built for; None where there is no limit.
+
+    Raises:
+        UserError: more than the model was built for.
+    """
+    if asked is not None and built is not None and asked > built:
+        raise UserError(
+            f"a context of {asked} tokens is longer than the {built} the model was built for: use at most {built}"
+        )
+    return built if asked is None else asked
+
+
 def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context: int | None) -> PromptSet:
     """Sample spec.n prompts that pass the token filters, tokenise and cut them, and apply the perturbation.
 
@@ -136,7 +149,7 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
             than the model was built for; or the perturbation cannot be applied.
     """
     perturbation = parse_perturbation(spec.perturbation)
-    limit = _context(spec, context)
+    limit = allowed_context(spec.context, context)
     if perturbation is not None and perturbation.kind == "random":
         return _random_prompts(int(perturbation.amount), spec, tokenizer, limit)
     least = texts.default_min_tokens if spec.min_tokens is None else spec.min_tokens
@@ -186,17 +199,6 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
         filters=tuple(filters),
         counts=counts | texts.counts,
     )
-
-
-def _context(spec: TextSpec, context: int | None) -> int | None:
-    if spec.context is None:
-        return context
-    if context is not None and spec.context > context:
-        raise UserError(
-            f"a context of {spec.context} tokens was asked for, and the model was built for {context}: "
-            f"use at most {context}"
-        )
-    return spec.context
 
 
 def _seeded(texts: Sequence[Text], seed: int, tokenizer: Tokenizer) -> Iterator[tuple[int, tuple[int, ...]]]:

@@ -13,12 +13,11 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from layerscope.config import Pooling
-from layerscope.errors import UserError
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.identity import tokenizer_hash
 from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import LoadedModel
-from layerscope.inputs.prompts import tokenize
+from layerscope.inputs.prompts import allowed_context, tokenize
 from layerscope.measuring.progress import Report, silent
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
@@ -54,7 +53,7 @@ class TextEncoder:
     caches: dict[State, EmbeddingCache] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.context = _context(self.model, self.spec)
+        self.context = allowed_context(self.spec.context, self.model.context)
         folder = model_folder(cache_root(self.spec), self.model.spec.name, _facts(self.model, self.context))
         drop_leftovers(folder)
         self.caches = {
@@ -177,14 +176,6 @@ def _pooled(
 def cache_root(spec: TasksSpec) -> Path:
     """The root of the cache of embeddings."""
     return Path(spec.cache).expanduser() if spec.cache else cache_folder() / "embeddings"
-
-
-def _context(model: LoadedModel, spec: TasksSpec) -> int | None:
-    if spec.context is not None and model.context is not None and spec.context > model.context:
-        raise UserError(
-            f"a context of {spec.context} tokens is longer than the {model.context} the model was built for"
-        )
-    return spec.context if spec.context is not None else model.context
 
 
 def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:

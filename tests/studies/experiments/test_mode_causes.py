@@ -11,8 +11,8 @@ import pytest
 from layerscope.errors import UserError
 from layerscope.results.tables import PROMPTS
 from layerscope.statistics.modes import assign_modes
-from layerscope.studies import mode_causes, modes
 from layerscope.studies.estimates import Estimate
+from layerscope.studies.experiments import mode_causes, modes
 from layerscope.studies.experiments.causes.candidates import CANDIDATES, candidate_table, why_constant
 from layerscope.studies.experiments.causes.descriptions import DESCRIPTIONS, Describe, Descriptions
 from layerscope.studies.experiments.causes.figure import draw_forest, forest_data

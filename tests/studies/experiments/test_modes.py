@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from layerscope.results.tables import PROMPTS
-from layerscope.studies import modes
+from layerscope.studies.experiments import modes
 from layerscope.studies.findings import judge
 from layerscope.studies.jobs import Results
 

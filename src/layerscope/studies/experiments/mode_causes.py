@@ -9,7 +9,7 @@ import polars as pl
 
 from layerscope.errors import UserError
 from layerscope.results.run import Run
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import SIGNIFICANCE
 from layerscope.statistics.modes import MIN_PROMPTS, assign_modes, find_modes
 from layerscope.studies.estimates import no_estimate
 from layerscope.studies.experiments.causes.candidates import CANDIDATES, candidate_table, why_constant
@@ -105,7 +105,7 @@ def make_case(model: str, run: Run, described: Descriptions, spec: StudySpec) ->
     ids = tuple(rows["prompt_id"].unique(maintain_order=True).to_list())
     values = values_at(rows, layer, ids)
     why = ""
-    if p >= 1 - LEVEL:
+    if p >= SIGNIFICANCE:
         why = f"one mode is not rejected at layer {layer} (dip {number(float(str(chosen['dip'])))}, {p_words(p)})"
         where = "the layer asked for" if spec.layer is not None else "the layer with the largest dip"
         sentence = (

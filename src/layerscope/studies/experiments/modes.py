@@ -16,7 +16,7 @@ from layerscope.figures.facets import FACETS, FacetLook, plot_facets
 from layerscope.figures.ridges import RIDGES, plot_ridges
 from layerscope.results.run import Run
 from layerscope.statistics.dips import DISTANCE, HALVES, critical_dip, weigh_dip
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
 from layerscope.statistics.modes import MIN_PROMPTS, find_modes
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import Claim, Test, number, p_words
@@ -181,7 +181,7 @@ def _tests(model: str, run: Run, rows: pl.DataFrame, modes: pl.DataFrame, seed: 
     tests = [Test(claim, f"{short(model)}, layer {layer}", dip_estimate(at, adjusted, seed))]
     if not is_ssm(model):
         depths = modes["layer"].to_numpy() / run.record.resolved.n_layers
-        if adjusted >= 1 - LEVEL:
+        if adjusted >= SIGNIFICANCE:
             estimate = no_estimate("no layer has two modes")
         else:
             table = np.column_stack([values_at(rows, int(one), ids) for one in modes["layer"]])
@@ -214,7 +214,7 @@ def _sentence(model: str, modes: pl.DataFrame) -> str:
     strongest = largest_dip(modes)
     if strongest is None:
         return f"{short(model)}: {modes['note'][0]}."
-    found = modes.filter(pl.col("p_adjusted") < 1 - LEVEL)
+    found = modes.filter(pl.col("p_adjusted") < SIGNIFICANCE)
     words = f"{short(model)}: the largest dip, {number(float(str(strongest['dip'])))}, is at layer {strongest['layer']}"
     if found.is_empty():
         words += f" (adjusted {p_words(float(str(strongest['p_adjusted'])))}): one mode is not rejected at any layer."
@@ -261,7 +261,7 @@ def ridge_data(rows: pl.DataFrame, modes: pl.DataFrame) -> pl.DataFrame:
         kernel = stats.gaussian_kde(values, bw_method="silverman")
         kernel.set_bandwidth(kernel.factor / 2)
         tested = np.isfinite(row["dip"])
-        marked = bool(tested and row["p_adjusted"] < 1 - LEVEL)
+        marked = bool(tested and row["p_adjusted"] < SIGNIFICANCE)
         words = f"{number(low)} – {number(high)} nats"
         if tested:
             words += f", dip {row['dip']:.3f}, {p_words(row['p_adjusted'])}"

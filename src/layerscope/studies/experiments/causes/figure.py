@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from layerscope.figures.forest import FOREST, plot_forest
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import SIGNIFICANCE
 from layerscope.studies.experiments.causes.candidates import CANDIDATES
 from layerscope.studies.experiments.causes.tests import Case, Look
 
@@ -37,7 +37,7 @@ def forest_data(case: Case, found: Look) -> pl.DataFrame:
             known = one.name not in case.reasons and np.isfinite(row.get(value, float("nan")))
             sure = known and (row[low] > 0 or (row[high] < 0 and rows_of is effects))
             if rows_of is effects:
-                sure = sure and row["p_adjusted"] < 1 - LEVEL
+                sure = sure and row["p_adjusted"] < SIGNIFICANCE
             rows.append(
                 {
                     "panel": panel,
