@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +59,19 @@ def cannot_read(path: Path, error: OSError | ValueError) -> UserError:
         return UserError(f"{path} does not exist: check the path")
     advice = "allow reading it" if isinstance(error, PermissionError) else "check the path"
     return UserError(f"{path} cannot be read ({reason}): {advice}")
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Name the file in what the system says inside the block of a path that it cannot look up (too long, forbidden).
+
+    Raises:
+        UserError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_read(Path(error.filename or path), error) from error
 
 
 def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:

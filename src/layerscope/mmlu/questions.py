@@ -201,11 +201,10 @@ def _of_table(table: Table, fixed: Mapping[str, str] | None = None) -> Iterator[
                 f"{hint}"
             )
     names = [name for name in (*needed, *LETTERS, "split") if name in table.names and name not in given]
-    columns: dict[str, Sequence[object]] = {name: table.cells(name) for name in names}
-    for place, row in enumerate(table.ids):
-        cells: dict[str, object] = {**{name: column[place] for name, column in columns.items()}, **given}
+    for row, found in zip(table.ids, table.cells(names, None), strict=True):
+        cells: dict[str, object] = {**dict(zip(names, found, strict=True)), **given}
         if lettered:
-            cells["choices"] = [columns[letter][place] for letter in LETTERS]
+            cells["choices"] = [cells[letter] for letter in LETTERS]
         split = str(cells.get("split", "test"))
         if split not in (*_DEV, *_TEST):
             raise UserError(
