@@ -52,6 +52,14 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+def expanded(name: str) -> Path:
+    """A path as the user wrote it, with ~ for the home folder; a ~ that is nobody's is a part of the name."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def cannot_read(path: Path, error: OSError | ValueError) -> UserError:
     """The error for a file that is not there or may not be read: nothing is said about its content."""
     reason = str(getattr(error, "strerror", None) or error)

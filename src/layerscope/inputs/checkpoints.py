@@ -12,10 +12,12 @@ from urllib.parse import urlparse
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError, unknown
+from layerscope.files.reading import expanded, named_errors, read_json
 from layerscope.inputs.gguf_files import READING, convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
+from layerscope.inputs.sizes import check_numbers
 from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, weight_files
 from layerscope.inputs.zoo_models import ZOO_MODELS
 
@@ -50,7 +52,8 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     Raises:
         UserError: no such name, folder, file or hub id; a package is missing; weights are missing, damaged or pickled.
     """
-    return _find(spec, _from_disk)
+    with named_errors(Path(spec.name)):
+        return _find(spec, _from_disk)
 
 
 def identify_checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -61,7 +64,8 @@ def identify_checkpoint(spec: ModelSpec) -> Checkpoint:
     Raises:
         UserError: it is not there any more, or the hub cannot be asked.
     """
-    return _find(spec, _identified)
+    with named_errors(Path(spec.name)):
+        return _find(spec, _identified)
 
 
 def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
@@ -72,7 +76,7 @@ def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
     name, revision = split_revision(spec.name)
     if name in ZOO_MODELS:
         return _from_revision(on_disk(ZOO_MODELS[name].locate(name, revision), spec, ""), spec, asked=revision)
-    path = Path(spec.name).expanduser()
+    path = expanded(spec.name)
     if path.exists():
         part = transformer_part(path)
         if part is not None:
@@ -81,7 +85,7 @@ def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
         if inside:
             return _from_revision(on_disk(find_revision(path, spec.name, None), spec, ""), spec)
         return on_disk(path, spec, "")
-    base = Path(name).expanduser()
+    base = expanded(name)
     # A local folder without checkpoints may be a copy of a hub model, whose revisions are on the hub.
     if revision and base.is_dir() and (revisions(base) or not _HUB_ID.fullmatch(name)):
         return _from_revision(on_disk(find_revision(base, name, revision), spec, ""), spec, asked=revision)
@@ -133,7 +137,7 @@ def _identified(path: Path, spec: ModelSpec, _: str) -> Checkpoint:
     config = path / "config.json"
     if not config.is_file():
         raise UserError(f"expected a model folder with a config.json or a .gguf file, {path} is neither")
-    both, weights = content_hashes(config, listed_weights(path, allow_pickle=spec.allow_pickle))
+    both, weights = content_hashes([config], listed_weights(path, allow_pickle=spec.allow_pickle))
     revision = _named(both)
     code = sorted(path.glob("*.py")) if spec.trust_remote_code else []
     if code:
@@ -183,6 +187,9 @@ def _from_hub(name: str, revision: str, spec: ModelSpec, on_disk: OnDisk) -> Che
             f"cannot load {name!r} at revision {revision!r} from {constants.ENDPOINT} ({first_line(error)}): check the name, "
             "and log in with `hf auth login` if the model is gated"
         ) from error
+    check_numbers(
+        read_json(config, dict[str, object], advice="download the model again"), None, f"config.json of {name}"
+    )
     return Checkpoint(name, config.parent.name, hub=True)
 
 

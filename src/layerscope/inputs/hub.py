@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError
+from layerscope.files.reading import expanded
 from layerscope.inputs.files import SUFFIXES, Table, file_revision, read_table, table_of_rows
 
 DATA_DIR = "LAYERSCOPE_DATA_DIR"
@@ -57,7 +58,7 @@ def stand_in(path: str, data_dir: str | None) -> Path | None:
     root = data_dir or os.environ.get(DATA_DIR)
     if not root:
         return None
-    base = Path(root).expanduser()
+    base = expanded(root)
     if not base.is_dir():
         where = "data_dir" if data_dir else DATA_DIR
         raise UserError(f"{where} {root!r} is not a folder: give one that holds org/name for each data set")

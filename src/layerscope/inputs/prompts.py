@@ -10,6 +10,7 @@ import numpy as np
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.perturbations import (
     Perturbation,
     drawable,
@@ -98,10 +99,10 @@ def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) ->
     options: dict[str, Any] = {"verbose": False, "return_attention_mask": False, "return_token_type_ids": False}
     if context is not None:
         options |= {"truncation": True, "max_length": context}
-    try:
+    with said_as(
+        lambda text, _: UserError(f"the tokenizer refused the texts ({text}): check that they are plain Unicode text")
+    ):
         encoded = tokenizer(list(texts), **options)["input_ids"]
-    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
-        raise UserError(f"the tokenizer refused the texts ({error}): check that they are plain Unicode text") from error
     tokens = [tuple(ids) for ids in encoded]
     # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
     if context is not None and (longest := max(map(len, tokens))) > context:

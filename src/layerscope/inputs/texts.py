@@ -12,7 +12,7 @@ from typing import Any
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError, unknown
-from layerscope.files.reading import named_errors
+from layerscope.files.reading import expanded, named_errors
 from layerscope.inputs import files, hub, wiki
 from layerscope.inputs.csv_files import csv_layout, refuse_missing_header
 from layerscope.inputs.perturbations import parse_perturbation
@@ -208,7 +208,7 @@ def texts_revision(spec: TextSpec) -> str:
         return f"{name.path} {hub.hub_revision(name, spec.data_dir)}"
     if source.startswith("hub:"):
         return hub.hub_revision(hub.parse_hub(source), spec.data_dir)
-    return files.file_revision(Path(source).expanduser())
+    return files.file_revision(expanded(source))
 
 
 def _is_random(spec: TextSpec) -> bool:
@@ -228,7 +228,7 @@ def _load(spec: TextSpec) -> TextSet:
         return _hub_text(source, spec.data_dir)
     if source.startswith("hub:"):
         return _hub(spec)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.suffix.lower() in files.SUFFIXES:
         return _file(path, spec)
     if path.suffix or os.sep in source or path.exists():

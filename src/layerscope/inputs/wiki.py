@@ -7,8 +7,9 @@ import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from layerscope.errors import UserError, missing_package
 from layerscope.files.reading import read_json
