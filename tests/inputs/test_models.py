@@ -23,7 +23,7 @@ from tests.families import (
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.errors import LayerscopeError, RunFailedError, UserError
 from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import known_models, load_model
 from layerscope.inputs.parts import run_model
@@ -377,3 +377,20 @@ def test_a_folder_that_may_not_be_read_is_said_to_be_one(family_folder, monkeypa
     monkeypatch.setattr(Path, "is_dir", forbid)
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\): allow reading it"):
         load_model(ModelSpec(name=str(family_folder("llama"))))
+
+
+def test_weights_that_are_overwritten_while_they_are_read_are_noticed(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    model = load_model(ModelSpec(name=str(folder)))
+    ids = torch.tensor([[5, 9, 7]])
+    weights = folder / "model.safetensors"
+    shutil.copy(weights, tmp_path / "copy")
+    # Another file in its place leaves the one that was loaded as it is.
+    (tmp_path / "copy").replace(weights)
+    run_model(model.model, model.parts, ids, torch.ones_like(ids))
+    model = load_model(ModelSpec(name=str(folder)))
+    with weights.open("r+b") as file:
+        file.seek(-64, 2)
+        file.write(bytes(64))
+    with pytest.raises(RunFailedError, match=r"model\.safetensors was written to while the model was read from it"):
+        run_model(model.model, model.parts, ids, torch.ones_like(ids))

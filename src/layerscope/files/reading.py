@@ -204,7 +204,8 @@ def _as(path: Path, shape: type[Shape], content: object, advice: str) -> Shape:
         found: Shape = TypeAdapter(shape).validate_python(content)
     except (ValidationError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
-        where = ".".join(map(str, first["loc"])) or "the whole"
+        # Keys come from the file.
+        where = ascii(".".join(map(str, first["loc"])) or "the whole")[1:-1][:200]
         raise DamagedError(f"{path} is not of the expected form ({where}: {first['msg']}): {advice}") from error
     return found
 

@@ -19,7 +19,7 @@ from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.weights import check_safetensors, content_hash
+from layerscope.inputs.weights import check_safetensors, content_hash, named
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -104,7 +104,7 @@ def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
         UserError: the folder is no adapter, or holds only pickled weights.
     """
     files, _ = _adapter_files(expanded(adapter), allow_pickle=allow_pickle)
-    return f"sha256:{content_hash(files)[:16]}"
+    return named(content_hash(files))
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def convert_gguf(file: Path) -> GgufFolder:
 def _kept(folder: Path) -> _Note | None:
     """What an earlier conversion says of itself; None where a file of it has changed or it was made in another way."""
     with suppress(UserError, DamagedError):
-        note = read_sealed(folder / _NOTE, _Note, since=0, advice="convert it again")
+        note = read_sealed(folder / _NOTE, _Note, version=1, since=1, advice="convert it again")
         for name in {child.name for child in folder.iterdir()} - {_NOTE} | note.files.keys():
             check_sum(folder / name, note.files, name)
         if note.reading == READING:

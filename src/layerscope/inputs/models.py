@@ -129,6 +129,8 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
         check_finite(model, f"{spec.name} with its adapter")
     ready = ready_model(model, tokenizer, spec, revision, attentions=attentions)
     warnings += ready.warnings
+    if ready.parts.standing is not None:
+        ready.parts.standing.watch(checkpoint.files)
     fast = False
     if spec.fast_matmul:
         fast, note = _probe_fast_matmul(device, dtype)

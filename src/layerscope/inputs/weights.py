@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerscope.errors import DamagedError, RunFailedError, UserError
+from layerscope.errors import RunFailedError, UserError
 from layerscope.files.reading import named_errors, open_regular, read_json
 from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.sizes import check_numbers
 
+HASH_DIGITS = 16
 _CHUNK = 1 << 22
 # Masks, positions and rotary frequencies that older versions of transformers saved with the weights. They follow from the
 # config, and today's classes make them anew.
@@ -80,14 +81,12 @@ def _safetensors_files(folder: Path) -> tuple[Path, ...]:
         return (single,) if single.is_file() else ()
     found = read_json(index, _Index, advice="download the model again")
     names = sorted(set(found.weight_map.values()))
-    outside = [name for name in names if Path(name).name != name]
-    if outside or not names:
-        raise DamagedError(
-            f"{index} names {outside[0] if outside else 'no file'}: expected files beside it, so download it again"
+    wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if wrong or not names:
+        raise UserError(
+            f"{index} names {len(names)} files, and {wrong[0][:80] if wrong else 'one'!r} is not beside it: download the "
+            "model again"
         )
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{index} names {len(names)} files but {missing[0]} is missing: download the model again")
     return tuple(folder / name for name in names)
 
 
@@ -105,6 +104,11 @@ def check_safetensors(file: Path) -> tuple[str, ...]:
         open_regular(file).close()
         with safe_open(file, framework="pt") as opened:
             return tuple(opened.keys())
+
+
+def named(digest: str) -> str:
+    """A hash as revisions have it, such as `sha256:0123456789abcdef`."""
+    return f"sha256:{digest[:HASH_DIGITS]}"
 
 
 def content_hash(files: Iterable[Path]) -> str:

@@ -62,7 +62,7 @@ class _Record(BaseModel):
 def _check_files(folder: Path, checkpoint: Path, advice: str) -> None:
     if not (folder / RECORD).exists():
         return  # checkpoints that were put there by hand
-    sums = read_sealed(folder / RECORD, _Record, since=SEALED_SINCE, advice=advice).files
+    sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
     for name in sums:
         if name.startswith(f"{checkpoint.name}/"):
             check_sum(folder / name, sums, name, advice)
