@@ -7,12 +7,15 @@ import io
 import json
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.mutations import attempt, damaged, full_and_slice, fuzzed
 
 from layerscope.config import TextSpec
 from layerscope.inputs.texts import TextSet, load_texts
+
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 LINES = ["one text", "", "a caf\u00e9 \u6f22\u5b57", "  spaces  ", "tab\tand , comma", '"quoted"']
 TXT = "\r\n".join(LINES).encode()

@@ -196,7 +196,7 @@ def _check_header(source: str, names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(
-            f"texts {source!r}: the header names the column {repeated[0]!r} more than once: give each its own name"
+            f"texts {source!r}: the header names the column {repeated[0][:60]!r} more than once: give each its own name"
         )
 
 

@@ -107,16 +107,16 @@ def choose_column(table: Table, wanted: str | None) -> str:
     Raises:
         UserError: the column is not there or holds no text, or the choice is not clear; the message lists the columns.
     """
-    have = ", ".join(repr(name) for name in table.names) or "none"
+    have = _named(table.names)
     if wanted is not None:
         if wanted not in table.names:
             close = nearest(wanted, table.names, most=1)
-            hint = f"did you mean {close[0]!r}?" if close else "choose one of them"
+            hint = f"did you mean {_named(close)}?" if close else "choose one of them"
             raise UserError(f"texts {table.source!r} have no column {wanted!r} (columns: {have}): {hint}")
         if wanted not in table.textual:
             raise UserError(
                 f"column {wanted!r} of texts {table.source!r} holds no text "
-                f"(columns with text: {', '.join(map(repr, table.textual)) or 'none'}): choose another column"
+                f"(columns with text: {_named(table.textual)}): choose another column"
             )
         return wanted
     if "text" in table.textual:
@@ -127,8 +127,14 @@ def choose_column(table: Table, wanted: str | None) -> str:
         raise UserError(f"texts {table.source!r} have no column with text (columns: {have}): give other texts")
     raise UserError(
         f"texts {table.source!r} have several columns with text and none is named 'text' "
-        f"({', '.join(map(repr, table.textual))}): choose one with the column option"
+        f"({_named(table.textual)}): choose one with the column option"
     )
+
+
+def _named(names: Sequence[str], most: int = 20) -> str:
+    """Names that come from a file: only so many, and only their beginnings."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*(repr(name[:60]) for name in names[:most]), *more]) or "none"
 
 
 def file_revision(path: Path) -> str:

@@ -81,7 +81,8 @@ def _safetensors_files(folder: Path) -> tuple[Path, ...]:
         return (single,) if single.is_file() else ()
     found = read_json(index, _Index, advice="download the model again")
     names = sorted(set(found.weight_map.values()))
-    wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    with named_errors(index):
+        wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if wrong or not names:
         raise UserError(
             f"{index} names {len(names)} files, and {wrong[0][:80] if wrong else 'one'!r} is not beside it: download the "
