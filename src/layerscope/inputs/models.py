@@ -28,6 +28,7 @@ from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
 from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
+from layerscope.inputs.prompts import special_ids
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.sizes import check_normaliser, check_room
 from layerscope.inputs.standing import Standing
@@ -274,6 +275,8 @@ def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokeni
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             checkpoint.source, **checkpoint.options, padding_side="right", trust_remote_code=spec.trust_remote_code
         )
+        # One of an odd config loads, and looks for its special tokens for ever when it is asked for them.
+        special_ids(tokenizer)
     return tokenizer
 
 
