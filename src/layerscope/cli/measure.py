@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from layerscope.cli.notes import say_notes
 from layerscope.cli.options import MEASURE_SPECS, run_spec, with_options
-from layerscope.cli.show import console, progress_bars, say
+from layerscope.cli.show import console, progress_bars, say, say_notes
 from layerscope.wording import counted
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, progress_bars, say
+from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.wording import counted
@@ -57,12 +56,14 @@ def _show(run: MmluRun) -> None:
     resolved = run.record.resolved
     screen.print(frame_table(_shown_scores(run.scores)))
     for _, part in run.relations.group_by(IDENTITY, maintain_order=True):
-        say(screen, f"\nAccuracy and {_title(part)}")
+        say(screen, "")
+        say(screen, f"Accuracy and {_title(part)}")
         screen.print(frame_table(_shown_relations(part)))
         say(screen, _verdict(part))
+    say(screen, "")
     say(
         screen,
-        "\n[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation; "
+        "[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation; "
         "adj.: adjusted over the layers of a table; partial: spearman with prompt length taken out",
     )
     for sentence in run.guessing.sentences():

@@ -12,9 +12,8 @@ import polars as pl
 import typer
 from pydantic import Field
 
-from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, say
+from layerscope.cli.show import console, frame_table, say, say_notes
 from layerscope.config import Spec
 from layerscope.errors import UserError
 from layerscope.wording import counted

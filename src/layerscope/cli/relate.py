@@ -13,7 +13,8 @@ from pydantic import Field
 
 from layerscope.cli.options import build, with_options
 from layerscope.cli.pick import Runs, ScoresFolder
-from layerscope.cli.show import console, frame_table, say
+from layerscope.cli.results import Force
+from layerscope.cli.show import console, frame_table, print_data, say
 from layerscope.config import Names, Spec
 from layerscope.errors import UserError
 from layerscope.wording import counted
@@ -47,13 +48,14 @@ def relate(
         Path | None,
         typer.Option("--out", help="Parquet file of the whole table. \\[RUN/relations.parquet]", show_default=False),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Relate every metric's curve over the layers to the scores of tasks, with nulls that know curves are smooth.
 
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.files.writing import make_folder
+    from layerscope.files.replacing import free_or_ours
     from layerscope.picking.choosing import RELATIONS_FILE, relate_evidence
     from layerscope.picking.evidence import read_evidence
     from layerscope.picking.relations import RELATIONS
@@ -62,24 +64,25 @@ def relate(
     if scores is not None and len(runs) > 1:
         raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
     spec = build(Shown, given)
+    if out is not None:
+        # Before the work, not after it. Parquet names its columns at its end.
+        free_or_ours(out, b"p_shift_adjusted", force=force)
     evidence = [read_evidence(run, scores) for run in runs]
     tables = [relate_evidence(one, spec.metrics, resamples=spec.resamples, seed=spec.seed) for one in evidence]
     shown = [_of_tasks(table, spec.tasks) for table in tables]
     if out is not None:
-        make_folder(out.parent)
         write_table([pl.concat(tables)], RELATIONS, out)
     else:
         for one, table in zip(evidence, tables, strict=True):
             write_table([table], RELATIONS, one.path / RELATIONS_FILE)
     if spec.format != "table":
-        whole = pl.concat(shown)
-        as_csv = spec.format == "csv"
-        typer.echo(whole.write_csv() if as_csv else whole.fill_nan(None).write_json(), nl=not as_csv)
+        print_data(pl.concat(shown), spec.format)
         return
     screen = console()
     for one, table, part in zip(evidence, tables, shown, strict=True):
-        for title, lines in _tables(part, spec.statistic):
-            say(screen, title, "bold")
+        for titles, lines in _tables(part, spec.statistic):
+            for title in titles:
+                say(screen, title, "bold")
             screen.print(frame_table(lines, folded=("metric",)))
         for line in (
             *_summary(table, spec.statistic),
@@ -102,7 +105,7 @@ def _of_tasks(table: pl.DataFrame, tasks: tuple[str, ...]) -> pl.DataFrame:
     return table.filter(pl.col("task").is_in(names))
 
 
-def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataFrame]]:
+def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
     """A table for every model, state of the scores and task: a row a curve, the strongest first."""
     from layerscope.figures.curves import phrase, word
 
@@ -120,7 +123,7 @@ def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataF
             f"{counted(first['n_layers'], 'layer')}"
         )
         title += "; null: 95 % of shifted curves stay below"
-        yield title + (f"\nmetrics with {', '.join(fixed)}" if fixed else ""), pl.DataFrame(lines)
+        yield (title, *([f"metrics with {', '.join(fixed)}"] if fixed else ())), pl.DataFrame(lines)
 
 
 def _strongest(rows: pl.DataFrame) -> list[dict[str, Any]]:

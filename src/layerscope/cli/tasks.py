@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, progress_bars, say
+from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.tasks.spec import TasksSpec

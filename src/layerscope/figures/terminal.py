@@ -11,6 +11,8 @@ from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.text import Text
 
+from layerscope.wording import on_screen
+
 GAP = 2
 NARROWEST = 16
 """A text is not squeezed below this many columns: lines of single words are no easier to read than a second table."""
@@ -33,6 +35,11 @@ class Column:
     spare: bool = False
     """Left out first where the terminal is narrow."""
     style: str = ""
+
+    def __post_init__(self) -> None:
+        # Before anything is measured: what is written out is longer than what it stands for.
+        object.__setattr__(self, "name", _shown(self.name))
+        object.__setattr__(self, "cells", [_shown(cell) for cell in self.cells])
 
     @property
     def natural(self) -> int:
@@ -120,7 +127,7 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
         The lines, at least one.
     """
     lines: list[str] = []
-    for line in text.expandtabs().split("\n"):
+    for line in _shown(text).split("\n"):
         if cell_len(line) <= width:
             lines.append(line.rstrip())
             continue
@@ -141,6 +148,10 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
                 lines += (indent + part for part in others)
             full = True
     return lines
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(on_screen, text.expandtabs().split("\n")))
 
 
 def _words(line: str) -> list[str]:
@@ -261,7 +272,7 @@ def _names(columns: Iterable[Column]) -> str:
 
 
 def _widest(*cells: str) -> int:
-    return max((cell_len(line) for cell in cells for line in cell.expandtabs().split("\n")), default=0)
+    return max((cell_len(line) for cell in cells for line in cell.split("\n")), default=0)
 
 
 def _longest_word(cells: Iterable[str]) -> int:

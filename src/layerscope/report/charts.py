@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from layerscope.figures import DASHES, prompt_counts, stretches
 from layerscope.figures.curves import Axis, Curve, Panel
-from layerscope.figures.table import NumberFormat
+from layerscope.figures.numbers import NumberFormat
 
 WIDTH, HEIGHT = 560.0, 242.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 8.0, 40.0

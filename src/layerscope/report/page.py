@@ -17,13 +17,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from layerscope.errors import UserError
 from layerscope.figures.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
-from layerscope.figures.table import NumberFormat
-from layerscope.files.writing import make_folder, whole_file
+from layerscope.figures.numbers import NumberFormat
+from layerscope.files.replacing import free_or_ours
+from layerscope.files.writing import write_text
 from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.report.scores import make_scored, pick_runs, x_values
 from layerscope.results.same_weights import same_weights_notes
 
+MARK = b"<title>layerscope: "
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")
 
 
@@ -86,6 +88,7 @@ def write_report(
     out: Path,
     *,
     metrics: Mapping[str, MetricFacts] | None = None,
+    force: bool = False,
 ) -> Path:
     """Write one self-contained page about one or more runs, from what their folders hold.
 
@@ -93,21 +96,20 @@ def write_report(
         runs: what to show; several are drawn over each other, against depth where they differ in depth.
         out: the HTML file.
         metrics: what to say about each metric by its name; default: layerscope's catalogue.
+        force: replace a file that is no such page.
 
     Returns:
         The file written.
 
     Raises:
-        UserError: there is no run, or the file cannot be written.
+        UserError: there is no run, the file cannot be written, or it is there and no such page.
     """
     if not runs:
         raise UserError("expected at least one run for a report and got none: name the folder of a run")
     from layerscope.metrics.catalogue import METRICS
 
-    make_folder(out.parent)
-    content = render_report(runs, out.parent, metrics=METRICS if metrics is None else metrics)
-    with whole_file(out) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    free_or_ours(out, MARK, force=force)
+    write_text(out, render_report(runs, out.parent, metrics=METRICS if metrics is None else metrics))
     return out
 
 
