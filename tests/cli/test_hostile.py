@@ -45,7 +45,9 @@ def hostile(tmp_path):
     write_scores(folder, scores, {"name": EVIL})
     write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, folder / "prompts.parquet")
     texts = pl.DataFrame({name: [f"{i}{EVIL}" for i in range(2)] for name in ("prompt_id", "sha256", "text", "note")})
-    write_table([texts.with_columns(n_characters=pl.lit(1, pl.Int64)).match_to_schema(TEXTS)], TEXTS, folder / "texts.parquet")
+    write_table(
+        [texts.with_columns(n_characters=pl.lit(1, pl.Int64)).match_to_schema(TEXTS)], TEXTS, folder / "texts.parquet"
+    )
     return folder
 
 
@@ -273,3 +275,16 @@ def test_a_link_that_leads_to_itself_is_named(program, tmp_path):
     for words in (("table", "loop"), ("pick", "loop"), ("table", "loop/run")):
         code, _, errors = program(*words)
         assert (code, "unexpected" in errors) == (2, False), errors
+
+
+@pytest.mark.parametrize("words", [("table",), ("query", "select 1 from layers"), ("report",), ("pick",), ("relate",)])
+@pytest.mark.parametrize("name", ["run.json", "layers.parquet"])
+def test_who_only_reads_a_damaged_run_is_advised_to_delete_nothing(name, words, hostile, program):
+    (hostile / "scores.parquet").unlink()
+    (hostile / "tasks.json").unlink()
+    (hostile / name).write_bytes(b"{" + (hostile / name).read_bytes()[:50])
+    code, _, errors = program(*words, "run")
+    assert code == 1
+    assert f"run/{name}" in errors
+    assert "delete" not in errors
+    assert "choose another --out" not in errors

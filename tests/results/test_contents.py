@@ -39,5 +39,5 @@ def test_strangers_and_what_is_held(folder):
 
 def test_after_damage_what_can_be_made_again_is(folder):
     here = folder("run.json", "layers.parquet", "tasks.json", "scores.parquet")
-    assert "delete run.json, layers.parquet there" in after_damage(here / "layers.parquet")
+    assert "run the same `layerscope measure` command with another --out" in after_damage(here / "layers.parquet")
     assert after_damage(here / "scores.parquet").startswith("delete it and run the same command again")

@@ -66,7 +66,15 @@ def progress_bars() -> Iterator[Report]:
         yield lines
         return
     name, share = (TextColumn(part, markup=False) for part in ("{task.description}", "{task.percentage:>3.0f} %"))
-    columns = (SpinnerColumn(), name, BarColumn(), share, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        name,
+        BarColumn(),
+        share,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=screen) as bars:
         tasks: dict[str, object] = {}
 

@@ -39,7 +39,7 @@ def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
                 f"{folder} is not empty and not a run (it holds {', '.join(others[:3])}): choose another --out"
             )
         return None
-    record = read_record(folder)
+    record = read_record(folder, way_out(folder, "measure"))
     changed = differences(record.spec, spec, FREE)
     if changed:
         raise UserError(

@@ -20,6 +20,10 @@ MADE: dict[Verb, tuple[str, ...]] = {
 """The files and folders that a verb writes into a run's folder, the first its record; `describe` is a job of a study."""
 
 
+AGAIN = "run the same `layerscope {}` command with another --out to have it again; what else is here stays as it is"
+"""What to do where a file is damaged that only a whole run makes again."""
+
+
 def contents(folder: Path) -> list[str]:
     """The names in a folder, sorted, without the lock and what a kill left half-written."""
     return sorted(child.name for child in folder.iterdir() if child.name != LOCK and not child.name.endswith(".tmp"))
@@ -53,7 +57,7 @@ def after_damage(path: Path) -> str:
     for folder, name in ((path.parent, path.name), (path.parent.parent, path.parent.name)):
         for verb, names in MADE.items():
             if name in names and verb in ("measure", "mmlu") and (folder / names[0]).exists():
-                return way_out(folder, verb)
+                return AGAIN.format(verb)
     return "delete it and run the same command again, which makes it again"
 
 

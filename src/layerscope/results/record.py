@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from layerscope.config import RunSpec
 from layerscope.errors import RunFailedError, UserError
 from layerscope.files.writing import whole_file
-from layerscope.results.contents import held, way_out
+from layerscope.results.contents import AGAIN, held
 
 SCHEMA_VERSION = 1
 RECORD = "run.json"
@@ -81,8 +81,12 @@ def write_record(record: RunRecord, folder: Path) -> None:
         temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_record(folder: Path) -> RunRecord:
+def read_record(folder: Path, advice: str = "") -> RunRecord:
     """Read the run.json of a run's folder.
+
+    Args:
+        folder: of the run.
+        advice: what to do where it is damaged; by default what loses nothing.
 
     Raises:
         UserError: the folder is not a run.
@@ -101,7 +105,7 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
         raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {way_out(folder, 'measure')}"
+            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {advice or AGAIN.format('measure')}"
         ) from error
 
 
