@@ -16,7 +16,6 @@ from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, 
 from layerscope.cli import lists, main, mmlu, pick, relate, results, study, tasks, zoo
 from layerscope.errors import UserError
 from layerscope.figures.curves import split_curves
-from layerscope.figures.table import NumberFormat, half_intervals
 from layerscope.results.run import load_run
 from layerscope.results.tables import PROMPTS, write_table
 from layerscope.training.recipes import RECIPES
@@ -208,8 +207,8 @@ def test_the_layers_of_a_run(width, printed):
     assert width is None or max(map(len, lines)) <= width
     layers = load_run("both").layers
     for curve in split_curves(layers):
-        style = NumberFormat.of(curve)
-        halves = half_intervals(curve).tolist()
+        style = curve.format
+        halves = curve.half.tolist()
         values = [f"{style.value(v)} {style.half(h)}".rstrip() for v, h in zip(curve.value, halves, strict=True)]
         assert find(values, lines) is None
         for place in (int(curve.value.argmin()), int(curve.value.argmax())):

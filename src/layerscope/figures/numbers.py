@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.figures.curves import Axis, Curve
+Axis = Literal["layer", "depth"]
 
 MISSING = "·"
 
@@ -22,13 +23,12 @@ class NumberFormat:
     scientific: bool
 
     @classmethod
-    def of(cls, curve: Curve) -> NumberFormat:
-        """The decimals that a curve's intervals bear: a digit of a small half-interval, two where the first is a 1."""
-        finite = np.abs(curve.value[np.isfinite(curve.value)])
+    def of(cls, values: NDArray[np.float64], halves: NDArray[np.float64]) -> NumberFormat:
+        """The decimals that values with half-intervals bear: a digit of a small one, two where the first is a 1."""
+        finite = np.abs(values[np.isfinite(values)])
         largest = float(finite.max()) if len(finite) else 0.0
         if largest >= 1e6 or 0 < largest < 1e-4:
             return cls(decimals=1, scientific=True)
-        halves = half_intervals(curve)
         halves = halves[np.isfinite(halves) & (halves > 0)]
         finest = float(np.quantile(halves, 0.25)) if len(halves) else largest / 500
         wanted = -math.floor(math.log10(finest / 2)) if finest > 0 else 2
@@ -60,9 +60,10 @@ class NumberFormat:
         return f"±{'<' if small else ''}{shown[1:] if shown.startswith('0.') and not self.scientific else shown}"
 
 
-def half_intervals(curve: Curve) -> NDArray[np.float64]:
-    """Half the width of the interval at every layer."""
-    return (curve.high - curve.low) / 2
+def stretches(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Stretches without a gap, as (first, one past the last): [1, 1, 0, 1] is [(0, 2), (3, 4)]."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], present, [False])).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:

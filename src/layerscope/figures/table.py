@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from layerscope.figures.curves import Curve, Panel, phrase, phrases, shared_by, short_name, split_panels, usual_variant
-from layerscope.figures.numbers import MISSING, NumberFormat, half_intervals
+from layerscope.figures.curves import Curve, Panel, in_common, phrase, shared_by, split_panels, usual_variant
+from layerscope.figures.numbers import MISSING
 from layerscope.figures.terminal import GAP, Column, TerminalTable, wrapped
 from layerscope.wording import on_screen
 
@@ -83,7 +83,7 @@ def summary_table(layers: pl.DataFrame, width: int = 100) -> TerminalTable:
     """
     panels = _panels(layers)
     named = _named(panels)
-    extremes = [_extremes(curve) for _, curve in named]
+    extremes = [curve.extremes() for _, curve in named]
     fixed = [
         Column("unit", [curve.unit for _, curve in named], text=True),
         Column("smallest", [low for low, _ in extremes]),
@@ -144,9 +144,8 @@ def _one_table(
 
 def _cells(curve: Curve) -> list[str]:
     """`1.83 ±.04 ███▌` a layer; the bars run from the smallest to the largest value of the column."""
-    style = NumberFormat.of(curve)
-    values = [style.value(value) for value in curve.value.tolist()]
-    halves = [style.half(half) for half in half_intervals(curve).tolist()]
+    values = [curve.format.value(value) for value in curve.value.tolist()]
+    halves = [curve.format.half(half) for half in curve.half.tolist()]
     finite = curve.value[np.isfinite(curve.value)]
     low, span = (float(finite.min()), float(np.ptp(finite))) if len(finite) else (0.0, 0.0)
     shares = ((curve.value - low) / span if span else curve.value * 0 + 0.5).tolist()
@@ -175,31 +174,13 @@ def _broken(metric: str) -> list[str]:
     return [metric[:place], metric[place:]] if len(metric) > 16 and place else [metric]
 
 
-def _extremes(curve: Curve) -> tuple[str, str]:
-    style = NumberFormat.of(curve)
-    if not np.isfinite(curve.value).any():
-        return MISSING, MISSING
-    found = (int(np.nanargmin(curve.value)), int(np.nanargmax(curve.value)))
-    low, high = (f"{style.value(float(curve.value[i]))} at {curve.layer[i]}" for i in found)
-    return low, high
-
-
 def _about(panels: Sequence[Panel]) -> str:
     curves = [curve for panel in panels for curve in panel.curves]
     if not curves:
         return "No layers"
     usual = usual_variant(curves)
-    words = [phrases(shared_by(curves))]
-    if usual is not None and usual not in shared_by(curves):
-        words.append(f"{phrase(*usual)} unless said")
-    counts = sorted({curve.n_prompts for curve in curves if curve.n_prompts is not None})
-    words.append(" or ".join(f"{count:,}" for count in counts) + " prompts" if counts else "")
-    if len({curve.source for curve in curves}) == 1:
-        source = dict(curves[0].source)
-        words.insert(0, f"{short_name(source.get('model', '?'))} on {short_name(source.get('texts', '?'))}")
-    if any(np.isfinite(curve.low).any() for curve in curves):
-        words.append("± half the 95 % interval")
-    return " · ".join(word for word in words if word)
+    said = f"{phrase(*usual)} unless said" if usual is not None and usual not in shared_by(curves) else ""
+    return " · ".join(in_common(curves, "± half the 95 % interval", said))
 
 
 def _span_of(curves: Sequence[Curve]) -> str:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-import numpy as np
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from layerscope.errors import UserError
+from layerscope.figures import style
 from layerscope.figures.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
-from layerscope.figures.numbers import NumberFormat
 from layerscope.files.replacing import free_or_ours
 from layerscope.files.writing import write_text
 from layerscope.report.charts import Chart, make_chart, spark_path
@@ -140,6 +139,7 @@ def render_report(
     )
     page = environment.get_template("page.html.j2")
     return page.render(
+        look=style,
         heading=_heading(runs),
         common=_common(panels),
         charts=charts,
@@ -213,19 +213,16 @@ def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[Summary
 
 
 def _summary(curve: Curve, chart: Chart, about: str) -> Summary:
-    style = NumberFormat.of(curve)
-    words = [style.value(value) for value in curve.value.tolist()]
-    some = bool(np.isfinite(curve.value).any())
-    low, high = (int(np.nanargmin(curve.value)), int(np.nanargmax(curve.value))) if some else (0, 0)
+    smallest, largest = curve.extremes()
     return Summary(
         chart=chart.name,
         metric=curve.metric,
         about=about,
         unit=curve.unit,
-        first=words[0],
-        smallest=f"{words[low]} at {curve.layer[low]}" if some else words[0],
-        largest=f"{words[high]} at {curve.layer[high]}" if some else words[0],
-        last=words[-1],
+        first=curve.format.value(float(curve.value[0])),
+        smallest=smallest,
+        largest=largest,
+        last=curve.format.value(float(curve.value[-1])),
         spark=spark_path(curve.value),
         color=curve.color,
     )
