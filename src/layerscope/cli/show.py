@@ -19,7 +19,7 @@ from rich.text import Text
 from layerscope.errors import UserError
 from layerscope.figures.numbers import NumberFormat
 from layerscope.figures.terminal import Column, TerminalTable, wrapped
-from layerscope.measuring.progress import Report
+from layerscope.measuring.progress import Report, silent
 from layerscope.wording import counted, in_csv, on_screen
 
 UNBROKEN = 1_000_000
@@ -51,9 +51,12 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Report]:
+def progress_bars(*, quiet: bool = False) -> Iterator[Report]:
     """Show each stage of a long job as a bar with the time left, on stderr; plain lines where there is no screen."""
     screen = console(stderr=True)
+    if quiet:
+        yield silent
+        return
     if not screen.is_terminal:
         seen: dict[str, int] = {}
 
