@@ -12,11 +12,12 @@ import typer
 from pydantic import Field
 
 from layerscope.cli.options import build, with_options
-from layerscope.cli.pick import Runs, ScoresFolder
+from layerscope.cli.pick import Runs, ScoresFolder, refuse_scores_of_several
 from layerscope.cli.results import Force
 from layerscope.cli.show import console, frame_table, print_data, say
 from layerscope.config import Names, Spec
 from layerscope.errors import UserError
+from layerscope.figures.numbers import decimal
 from layerscope.wording import counted
 
 _SCORE_STATE = ("score_readout", "score_positions", "score_pooling")
@@ -61,8 +62,7 @@ def relate(
     from layerscope.picking.relations import RELATIONS
     from layerscope.results.tables import write_table
 
-    if scores is not None and len(runs) > 1:
-        raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
+    refuse_scores_of_several(runs, scores)
     spec = build(Shown, given)
     if out is not None:
         # Before the work, not after it. Parquet names its columns at its end.
@@ -145,13 +145,13 @@ def _line(row: dict[str, Any], part: pl.DataFrame, varying: list[str]) -> dict[s
     statistic = row["statistic"]
     line = {"metric": " ".join(filter(None, (row["metric"], *own)))}
     ends = f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if math.isfinite(row["ci_low"]) else ""
-    line[f"{_OTHERS[statistic]} [95 %]"] = _value(row["value"]) + ends
+    line[f"{_OTHERS[statistic]} [95 %]"] = decimal(row["value"], 2) + ends
     line["p_shift (adj)"] = _p(row["p_shift"], row["p_shift_adjusted"])
     if row["p_task"] is not None:
         line["p_task (adj)"] = _p(row["p_task"], row["p_task_adjusted"])
-    line |= {_OTHERS[name]: _value(values.get(name)) for name in ("spearman", "kendall") if name != statistic}
+    line |= {_OTHERS[name]: decimal(values.get(name), 2) for name in ("spearman", "kendall") if name != statistic}
     dcor = same.filter(pl.col("statistic") == "dcor").row(0, named=True)
-    line["dCor (null)"] = f"{_value(dcor['value'])} ({_value(dcor['null_q95'])})"
+    line["dCor (null)"] = f"{decimal(dcor['value'], 2)} ({decimal(dcor['null_q95'], 2)})"
     return line
 
 
@@ -195,15 +195,9 @@ def _notes(table: pl.DataFrame, statistic: str) -> list[str]:
     ]
 
 
-def _value(value: float | None) -> str:
-    return "·" if value is None or not math.isfinite(value) else f"{round(value, 2) + 0.0:.2f}"
-
-
 def _p(raw: float | None, adjusted: float | None) -> str:
-    def one(p: float | None) -> str:
-        return "·" if p is None or not math.isfinite(p) else f"{p:.3f}".removeprefix("0")
-
-    return f"{one(raw)} ({one(adjusted)})"
+    one, other = (decimal(p).removeprefix("0") for p in (raw, adjusted))
+    return f"{one} ({other})"
 
 
 VERBS = ((relate, "Example: layerscope relate runs/smollm2 --metrics prompt_entropy,curvature"),)

@@ -60,6 +60,18 @@ class NumberFormat:
         return f"±{'<' if small else ''}{shown[1:] if shown.startswith('0.') and not self.scientific else shown}"
 
 
+def decimal(value: float | None, decimals: int = 3) -> str:
+    """A number with that many decimals, never a minus before a nought; a dot where there is none."""
+    return MISSING if value is None or not math.isfinite(value) else f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to three decimals, `<.001` below; nothing where there is none."""
+    if p is None or not math.isfinite(p):
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
 def stretches(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Stretches without a gap, as (first, one past the last): [1, 1, 0, 1] is [(0, 2), (3, 4)]."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], present, [False])).astype(np.int8)))
