@@ -43,6 +43,11 @@ def on_screen(value: object) -> str:
     return text if text.isprintable() else "".join(map(_seen, text))
 
 
+def lines_on_screen(text: str) -> str:
+    """`on_screen` for a text whose line breaks are meant."""
+    return text if text.isprintable() else "\n".join(map(on_screen, text.split("\n")))
+
+
 def in_markdown(value: object) -> str:
     """A value as text within a line of Markdown: it shows just what it is, and is no link, tag, cell or emphasis.
 

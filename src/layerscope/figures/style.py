@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layerscope.figures.numbers import Axis, nice_ticks, stretches, tick_words, x_ticks
-from layerscope.wording import on_screen
+from layerscope.wording import lines_on_screen, on_screen
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -91,7 +91,7 @@ def lines_of(text: str, width: float = WIDTH - 0.85) -> list[str]:
 
 def as_text(text: str) -> str:
     """A text that Matplotlib draws as it is: no formulas, no legend entries that hide behind an underscore."""
-    shown = "\n".join(map(on_screen, text.split("\n"))).replace("$", r"\$")
+    shown = lines_on_screen(text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.text import Text
 
-from layerscope.wording import on_screen
+from layerscope.wording import lines_on_screen
 
 GAP = 2
 NARROWEST = 16
@@ -38,8 +38,8 @@ class Column:
 
     def __post_init__(self) -> None:
         # Before anything is measured: what is written out is longer than what it stands for.
-        object.__setattr__(self, "name", _shown(self.name))
-        object.__setattr__(self, "cells", [_shown(cell) for cell in self.cells])
+        object.__setattr__(self, "name", lines_on_screen(self.name.expandtabs()))
+        object.__setattr__(self, "cells", [lines_on_screen(cell.expandtabs()) for cell in self.cells])
 
     @property
     def natural(self) -> int:
@@ -127,7 +127,7 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
         The lines, at least one.
     """
     lines: list[str] = []
-    for line in _shown(text).split("\n"):
+    for line in lines_on_screen(text.expandtabs()).split("\n"):
         if cell_len(line) <= width:
             lines.append(line.rstrip())
             continue
@@ -148,10 +148,6 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
                 lines += (indent + part for part in others)
             full = True
     return lines
-
-
-def _shown(text: str) -> str:
-    return "\n".join(map(on_screen, text.expandtabs().split("\n")))
 
 
 def _words(line: str) -> list[str]:

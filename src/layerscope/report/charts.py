@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from layerscope.figures.curves import Curve, Panel, prompt_counts
 from layerscope.figures.numbers import MISSING, Axis, nice_ticks, stretches, tick_words, x_ticks
 from layerscope.figures.style import AXIS_LABELS, DASHES
+from layerscope.wording import on_screen
 
 WIDTH, HEIGHT = 560.0, 242.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 8.0, 40.0
@@ -160,7 +161,7 @@ def _line(curve: Curve, axis: Axis, frame: Frame) -> Line:
 def _reading(curve: Curve, i: int) -> str:
     """What is read at one layer: the value and its interval, or why there is none."""
     if not math.isfinite(curve.value[i]):
-        return f"no value: {curve.notes[i]}" if curve.notes[i] else "no value"
+        return f"no value: {on_screen(curve.notes[i])}" if curve.notes[i] else "no value"
     value, low, high = (curve.format.value(float(part[i])) for part in (curve.value, curve.low, curve.high))
     if math.isfinite(curve.low[i]) and math.isfinite(curve.high[i]):
         return f"{value} [{low}, {high}]"

@@ -8,7 +8,7 @@ import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import polars as pl
@@ -23,49 +23,13 @@ from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.report.scores import make_scored, pick_runs, x_values
 from layerscope.results.same_weights import same_weights_notes
+from layerscope.wording import lines_on_screen
+
+if TYPE_CHECKING:
+    from layerscope.metrics.metric import Metric
 
 MARK = b"<title>layerscope: "
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")
-
-
-class MetricFacts(Protocol):
-    """What the page says about a metric."""
-
-    @property
-    def summary(self) -> str:
-        """What it measures, in one line."""
-
-    @property
-    def unit(self) -> str:
-        """Its unit."""
-
-    @property
-    def range(self) -> str:
-        """What values it can take."""
-
-    @property
-    def direction(self) -> str:
-        """What larger and smaller values mean."""
-
-    @property
-    def paper(self) -> str:
-        """Where it comes from."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One line of the table at the top: a curve in four numbers."""
-
-    chart: str
-    metric: str
-    about: str
-    unit: str
-    first: str
-    smallest: str
-    largest: str
-    last: str
-    spark: str
-    color: int
 
 
 @dataclass(frozen=True)
@@ -86,7 +50,7 @@ def write_report(
     runs: Sequence[RunLike],
     out: Path,
     *,
-    metrics: Mapping[str, MetricFacts] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     force: bool = False,
 ) -> Path:
     """Write one self-contained page about one or more runs, from what their folders hold.
@@ -116,7 +80,7 @@ def render_report(
     runs: Sequence[RunLike],
     folder: Path,
     *,
-    metrics: Mapping[str, MetricFacts],
+    metrics: Mapping[str, Metric],
 ) -> str:
     """The page as text; links are relative to `folder`."""
     names = run_names([run.path for run in runs])
@@ -133,10 +97,11 @@ def render_report(
     shown = list(dict.fromkeys(panel.metric for panel in panels))
     here = Path(__file__).parent
     script = (here / "script.html.j2").read_text(encoding="utf-8")
-    # Autoescape covers everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
+    # Finalize and autoescape cover everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
     environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: lines_on_screen(value) if type(value) is str else value,
+    )  # fmt: skip
     page = environment.get_template("page.html.j2")
     return page.render(
         look=style,
@@ -199,33 +164,15 @@ def _charts(panels: Sequence[Panel], x_range: tuple[float, float]) -> list[Chart
     ]
 
 
-def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[Summary]:
+def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[tuple[Curve, Chart, str, str]]:
+    """A line of the table at the top for each curve: the curve, its chart, what it is of, and its course."""
     several = len({curve.source for panel in panels for curve in panel.curves}) > 1
     return [
-        _summary(
-            curve,
-            chart,
-            " · ".join(filter(None, (curve.label if several or len(panel.curves) > 1 else "", chart.about))),
-        )
+        (curve, chart, " · ".join(filter(None, (curve.label if named else "", chart.about))), spark_path(curve.value))
         for panel, chart in zip(panels, charts, strict=True)
+        for named in [several or len(panel.curves) > 1]
         for curve in panel.curves
     ]
-
-
-def _summary(curve: Curve, chart: Chart, about: str) -> Summary:
-    smallest, largest = curve.extremes()
-    return Summary(
-        chart=chart.name,
-        metric=curve.metric,
-        about=about,
-        unit=curve.unit,
-        first=curve.format.value(float(curve.value[0])),
-        smallest=smallest,
-        largest=largest,
-        last=curve.format.value(float(curve.value[-1])),
-        spark=spark_path(curve.value),
-        color=curve.color,
-    )
 
 
 def _part(run: RunLike, name: str, folder: Path) -> RunPart:
