@@ -142,8 +142,8 @@ def test_conditions_that_differ_are_named_and_shared_ones_stand_in_the_title() -
 
 def test_models_of_different_depth_have_tables_of_their_own() -> None:
     group = layer_table(table(rows(blocks=4, model="a"), rows(blocks=2, model="b")))
-    tables = [part for part in group.renderables if hasattr(part, "row_count")]
-    assert [part.row_count for part in tables] == [2, 5, 3]
+    tables = [part for part in group.renderables if hasattr(part, "columns")]
+    assert [len(part.columns[0].cells) for part in tables] == [2, 5, 3]
 
 
 def test_markup_in_names_is_shown_as_text() -> None:

@@ -262,12 +262,11 @@ def _labelled(
     shared = {name for name, _ in shared_by(curves)}
     own = [tuple(pair for pair in curve.conditions if pair[0] not in shared) for curve in curves]
     conditions = list(dict.fromkeys(own))
-    here = {curve.source for curve in curves}
     # One colour a source, the same in every panel of a table; conditions then differ by dashes.
     by_source = len(sources) > 1 and len(sources) <= len(PALETTE)
     labelled = []
     for index, (curve, pairs) in enumerate(zip(curves, own, strict=True)):
-        named = [names[curve.source]] if len(here) > 1 or len(sources) > 1 else []
+        named = [names[curve.source]] if len(sources) > 1 else []
         condition = phrases(pairs)
         label = " · ".join([*named, condition] if condition else named) or title(curve.metric)
         labelled.append(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
-from rich.measure import Measurement
 from rich.text import Text
 
 from layerscope.wording import lines_on_screen
@@ -70,18 +69,9 @@ class TerminalTable:
     title: str = ""
     caption: str = ""
 
-    @property
-    def row_count(self) -> int:
-        """How many rows there are."""
-        return len(self.columns[0].cells) if self.columns else 0
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """The lines, for rich."""
         yield from self.lines(options.max_width)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """The width is the terminal's to say, for rich."""
-        return Measurement(1, options.max_width)
 
     def lines(self, width: int) -> Iterator[Text]:
         """The table as lines of at most `width` columns.
