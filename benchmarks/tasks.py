@@ -159,9 +159,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             spec = TasksSpec(tasks=names, data_dir=given.data_dir, cache=f"{folder}/cache")
             whole = seconds(lambda: score_spec(model.spec, spec, Path(folder) / "run"))
-            from layerscope.tasks.record import read_tasks_record
+            from layerscope.results.record import read_record
+            from layerscope.tasks.record import TasksRecord
 
-            timings = read_tasks_record(Path(folder) / "run").timings
+            timings = read_record(TasksRecord, Path(folder) / "run").timings
         say("  sweep seconds, whole", whole)
         say("  sweep seconds, encoding", timings["encoding"])
         say("  sweep seconds, evaluators", timings["scoring"])

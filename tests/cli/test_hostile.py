@@ -14,6 +14,7 @@ from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, 
 from tests.picking.tables import score_table
 
 from layerscope.cli import main
+from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.results.run import load_run
 from layerscope.results.tables import PROMPTS, TEXTS, write_table
 
@@ -35,19 +36,25 @@ def program(capfd, monkeypatch, tmp_path):
     return call
 
 
+def write_prompts(folder):
+    """The table of prompts, before the record that keeps its hash."""
+    folder.mkdir()
+    write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, folder / "prompts.parquet")
+
+
 @pytest.fixture
 def hostile(tmp_path):
     """A run whose every text is hostile."""
     layers = peaked_metrics().with_columns(unit=pl.lit(EVIL), model=pl.lit(EVIL), texts=pl.lit(EVIL), note=pl.lit(EVIL))
     layers = layers.with_columns(metric=pl.col("metric") + EVIL, value=pl.when(pl.col("layer") > 1).then("value"))
-    folder = write_metrics(tmp_path / "run", layers, {"name": EVIL}, warnings=(EVIL,))
+    folder = tmp_path / "run"
+    write_prompts(folder)
+    texts = pl.DataFrame({name: [f"{i}{EVIL}" for i in range(2)] for name in ("prompt_id", "sha256", "text", "note")})
+    texts = texts.with_columns(n_characters=pl.lit(1, pl.Int64)).match_to_schema(TEXTS)
+    write_table([texts], TEXTS, folder / "texts.parquet")
+    write_metrics(folder, layers, {"name": EVIL}, warnings=(EVIL,))
     scores = score_table([[0.1, 0.2, 0.3], [0.2, 0.3, 0.3]], tasks=[f"a{EVIL}", "b"], model=EVIL)
     write_scores(folder, scores, {"name": EVIL})
-    write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, folder / "prompts.parquet")
-    texts = pl.DataFrame({name: [f"{i}{EVIL}" for i in range(2)] for name in ("prompt_id", "sha256", "text", "note")})
-    write_table(
-        [texts.with_columns(n_characters=pl.lit(1, pl.Int64)).match_to_schema(TEXTS)], TEXTS, folder / "texts.parquet"
-    )
     return folder
 
 
@@ -171,7 +178,7 @@ code = tuple(os.path.realpath(path) for path in (*sys.path, sys.prefix, sys.base
 def watch(event, given):
     if event in ("open", "os.listdir", "os.scandir") and isinstance(given[0], (str, bytes, os.PathLike)):
         path = os.path.realpath(os.fsdecode(given[0]))
-        inside = [folder, *allowed, "/dev/null", "/proc", "/sys"]
+        inside = [folder, *allowed, "/dev/null", "/proc", "/sys", "/usr/share/zoneinfo"]
         if not any(path == one or path.startswith(one + "/") for one in (*inside, *code)):
             os.write(2, f"OPENED {event} {path}\\n".encode())
             os._exit(77)
@@ -193,12 +200,10 @@ def test_what_shows_a_run_opens_its_folder_and_nothing_else(source, tmp_path):
     folder, out = tmp_path / "run", tmp_path / "out"
     out.mkdir()
     (tmp_path / "secret.txt").write_text("the secret\n" * 20)
-    write_scores(write_metrics(folder, peaked_metrics()), peaked_scores())
-    write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, folder / "prompts.parquet")
-    record = json.loads((folder / "run.json").read_text())
-    record["spec"]["texts"]["source"] = source.format(tmp=tmp_path)
-    record["spec"]["model"]["name"] = str(tmp_path / "secret.txt")
-    (folder / "run.json").write_text(json.dumps(record))
+    write_prompts(folder)
+    model = ModelSpec(name=str(tmp_path / "secret.txt"))
+    spec = RunSpec(model=model, texts=TextSpec(source=source.format(tmp=tmp_path)))
+    write_scores(write_metrics(folder, peaked_metrics(), spec=spec), peaked_scores(), {"name": model.name})
     run = str(folder)
     calls = [
         ["table", run],

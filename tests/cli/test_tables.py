@@ -30,8 +30,9 @@ WIDTHS = [60, 80, 100, 120]
 def folder(tmp_path_factory):
     """What the verbs of CALLS read."""
     home = tmp_path_factory.mktemp("tables")
-    write_scores(write_metrics(home / "both", peaked_metrics()), peaked_scores())
+    (home / "both").mkdir()
     write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, home / "both" / "prompts.parquet")
+    write_scores(write_metrics(home / "both", peaked_metrics()), peaked_scores())
     write_scores(home / "other", peaked_scores(4, readout="raw"))
     for task in range(9):
         for layer in range(3):

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from tests.results.records import save
+
 from layerscope.config import ModelSpec
-from layerscope.tasks.record import ResolvedModel, TasksRecord, write_tasks_record
+from layerscope.results.record import ResolvedModel
+from layerscope.tasks.record import TasksRecord
 from layerscope.tasks.scores import write_scores
 from layerscope.tasks.spec import TasksSpec
 
@@ -33,5 +36,5 @@ def save_scores(
     asked = None if imported else TasksSpec(tasks=tuple(TASKS), readout=readouts, **spec)
     resolved = ResolvedModel(model_revision=revision, n_layers=3, dim=16, dtype="float32", tokenizer_revision=tokenizer)
     record = TasksRecord(status="done", model=ModelSpec(name=model), spec=asked, resolved=resolved)
-    write_tasks_record(record, folder)
+    save(record, folder)
     return folder

@@ -17,7 +17,8 @@ from layerscope.export.export import export_layer
 from layerscope.export.spec import ExportSpec
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
-from layerscope.tasks.record import read_tasks_record
+from layerscope.results.record import read_record
+from layerscope.tasks.record import TasksRecord
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_the_layer_is_the_one_that_was_picked_whatever_it_was_picked_by(run):
 
 def test_a_pick_by_metrics_is_exported_as_it_was_picked(run):
     dime = metric_table([0.3, 0.2, 0.1, 0.0], metric="dime", alpha=1.0, pooling="mean")
-    write_metrics(run, dime.with_columns(revision=pl.lit(read_tasks_record(run).resolved.model_revision)))
+    write_metrics(run, dime.with_columns(revision=pl.lit(read_record(TasksRecord, run).resolved.model_revision)))
     picked = ls.pick(run, by="metrics")
     spec, evidence = read_choice(run, ExportSpec(readout="raw"))
     assert evidence.selection.recommended == 1
@@ -73,7 +74,7 @@ def test_the_scores_of_another_folder_are_those_that_were_picked_from(run, tmp_p
     metrics = write_metrics(tmp_path / "metrics", dime)
     ls.pick(metrics, scores=run)
     spec, evidence = read_choice(metrics, ExportSpec())
-    assert (spec.layer, evidence.revision) == (2, read_tasks_record(run).resolved.model_revision)
+    assert (spec.layer, evidence.revision) == (2, read_record(TasksRecord, run).resolved.model_revision)
 
 
 def test_what_is_given_stays_and_the_rest_is_of_its_setting(run):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from layerscope.errors import DamagedError, UserError
+from layerscope.errors import DamagedError, RunFailedError, UserError
 from layerscope.files.reading import (
     MOST,
     check_sum,
@@ -106,7 +106,7 @@ def test_what_is_sealed_reads_back_and_every_flipped_bit_of_it_is_found(tmp_path
     path = tmp_path / "a.json"
     write_sealed(Note(name="é\n", share=0.1), path)
     whole = path.read_bytes()
-    read = lambda: read_sealed(path, Note, since=2, advice="measure again")  # noqa: E731
+    read = lambda: read_sealed(path, Note, version=2, since=2, advice="measure again")  # noqa: E731
     assert read() == Note(name="é\n", share=0.1)
     silent = []
     for place in range(len(whole)):
@@ -123,13 +123,19 @@ def test_what_is_sealed_reads_back_and_every_flipped_bit_of_it_is_found(tmp_path
 
 def test_a_file_of_a_version_without_seals_is_read_and_one_that_lost_its_seal_is_not(tmp_path):
     path = tmp_path / "a.json"
-    read = lambda: read_sealed(path, Note, since=2, advice="measure again")  # noqa: E731
+    read = lambda: read_sealed(path, Note, version=2, since=2, advice="measure again")  # noqa: E731
     path.write_text(json.dumps({"schema_version": 1, "name": "old"}))
     assert read().name == "old"
-    for content in ({"schema_version": 2, "name": "new"}, {"name": "none"}, []):
+    for content in ({"schema_version": 2, "name": "new"}, {"schema_version": "1", "name": "new"}, []):
         path.write_text(json.dumps(content))
         with pytest.raises(DamagedError):
             read()
+
+
+def test_a_newer_version_is_said_to_be_one(tmp_path):
+    write_sealed(Note(schema_version=3, name="new"), tmp_path / "a.json")
+    with pytest.raises(RunFailedError, match="schema version 3, this layerscope reads up to 2: update layerscope"):
+        read_sealed(tmp_path / "a.json", Note, version=2, since=2, advice="")
 
 
 def test_a_sum_that_differs_or_is_not_there_is_damage(tmp_path):

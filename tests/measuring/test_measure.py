@@ -15,11 +15,12 @@ import torch
 from polars.testing import assert_frame_equal
 from tests.families import BY_LENGTH, add_padding_token
 from tests.metrics import reference
+from tests.results.records import save
 from threadpoolctl import threadpool_limits
 from transformers import AutoModel, AutoTokenizer
 
 from layerscope.config import ModelSpec, RunSpec
-from layerscope.errors import UserError
+from layerscope.errors import DamagedError, UserError
 from layerscope.inputs.models import load_model
 from layerscope.inputs.parts import block_output
 from layerscope.inputs.quiet import quiet_libraries
@@ -184,6 +185,9 @@ def test_of_a_long_text_a_run_keeps_the_beginning_and_what_was_done_to_it(family
     assert long["note"].startswith("cut from 1000 to ")
     assert short["note"] == ""
     (run.path / "texts.parquet").unlink()
+    with pytest.raises(DamagedError, match=r"texts\.parquet is gone: run the same `layerscope measure` command"):
+        _ = load_run(run.path).texts
+    save(run.record.model_copy(update={"schema_version": 1}), run.path)
     old = load_run(run.path)
     assert old.texts is None
     assert old.query("select count(*) as n from texts")["n"].item() == 0
@@ -283,15 +287,16 @@ KILLED = """
 import sys
 from pathlib import Path
 from layerscope.config import RunSpec
-from layerscope.measuring import measure as module
+from layerscope.measuring.blocks import BlockStore
+from layerscope.measuring.measure import measure_spec
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
-original = module.write_block
-def slowly(block, folder, index):
-    original(block, folder, index)
+original = BlockStore.write
+def slowly(store, block, index):
+    original(store, block, index)
     print("block", index, flush=True)
     __import__("time").sleep(60 if index == 1 else 0)
-module.write_block = slowly
-module.measure_spec(spec, Path(sys.argv[2]))
+BlockStore.write = slowly
+measure_spec(spec, Path(sys.argv[2]))
 """
 
 
@@ -320,14 +325,28 @@ def test_another_spec_in_the_same_folder_is_refused(tiny_spec, tmp_path):
         measure_spec(tiny_spec(metrics="lidar"), tmp_path / "run")
 
 
-def test_a_damaged_block_is_named(tiny_spec, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", ["cut", "flipped", "swapped", "gone"])
+def test_a_damaged_block_is_measured_again(tiny_spec, tmp_path, monkeypatch, damage):
     monkeypatch.setattr(module, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
     monkeypatch.undo()
-    (tmp_path / "run" / "blocks" / "block_00001" / "values.npy").write_bytes(b"half")
-    with pytest.raises(Exception, match=r"block_00001/values\.npy cannot be read .* run the same command"):
-        measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
+    first, second = (tmp_path / "run" / "blocks" / f"block_0000{index}" for index in (0, 1))
+    content = (second / "values.npy").read_bytes()
+    if damage == "cut":
+        (second / "values.npy").write_bytes(b"half")
+    elif damage == "flipped":
+        (second / "values.npy").write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    elif damage == "gone":
+        (second / "notes.json").unlink()
+    else:
+        first.rename(tmp_path / "aside")
+        second.rename(first)
+        (tmp_path / "aside").rename(second)
+    again = measure_spec(tiny_spec(metrics="curvature"), tmp_path / "run")
+    assert equal_runs(measure_spec(tiny_spec(metrics="curvature"), tmp_path / "whole"), again)
+    (note,) = [line for line in again.record.warnings if "measured again" in line]
+    assert note.startswith(f"{2 if damage == 'swapped' else 1} blocks were not as they were written")
 
 
 def test_the_python_call_needs_no_folder(family_folder, texts_file):

@@ -7,14 +7,15 @@ import shutil
 import pytest
 from tests.families import FAMILIES, build_model
 from tests.inputs.gguf_writing import write_gguf
+from tests.results.records import save
 from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
 from layerscope.measuring import measure as module
 from layerscope.measuring.measure import measure_spec
-from layerscope.measuring.resume import differences, earlier_record, other_packages, refuse_changed_inputs
-from layerscope.results.record import Resolved, RunRecord, write_record
+from layerscope.results.measurement import Resolved, RunRecord
+from layerscope.results.resume import differences, earlier, other_packages, refuse_other_inputs
 
 
 def spec(**options):
@@ -33,29 +34,29 @@ def resolved(**changes):
 
 def test_an_empty_folder_is_new(tmp_path):
     (tmp_path / ".lock").write_text("")
-    assert earlier_record(tmp_path, spec()) is None
+    assert earlier(RunRecord, tmp_path, spec=spec()) is None
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match=r"not a run \(it holds thesis\.tex\): choose another --out"):
-        earlier_record(tmp_path, spec())
+    with pytest.raises(UserError, match=r"not such a run \(it holds thesis\.tex\): choose another --out"):
+        earlier(RunRecord, tmp_path, spec=spec())
 
 
 def test_the_same_spec_goes_on_and_another_is_refused_with_what_differs(tmp_path):
     record = RunRecord(status="running", spec=spec(seed=1), resolved=resolved())
-    write_record(record, tmp_path)
-    assert earlier_record(tmp_path, spec(seed=1)) == record
-    assert earlier_record(tmp_path, spec(seed=1, data_dir="/elsewhere")) == record
+    record = save(record, tmp_path)
+    assert earlier(RunRecord, tmp_path, spec=spec(seed=1)) == record
+    assert earlier(RunRecord, tmp_path, spec=spec(seed=1, data_dir="/elsewhere")) == record
     with pytest.raises(UserError, match=r"other settings \(alphas: \[1.0\] -> \[2.0\]; seed: 1 -> 0\)"):
-        earlier_record(tmp_path, spec(alphas=2))
+        earlier(RunRecord, tmp_path, spec=spec(alphas=2))
 
 
 def test_other_weights_are_refused(tmp_path):
     record = RunRecord(status="running", spec=spec(), resolved=resolved())
-    refuse_changed_inputs(tmp_path, record, resolved())
+    refuse_other_inputs(tmp_path, "measure", record.resolved, resolved())
     with pytest.raises(UserError, match=r"model_revision: sha256:1 -> sha256:2"):
-        refuse_changed_inputs(tmp_path, record, resolved(model_revision="sha256:2"))
+        refuse_other_inputs(tmp_path, "measure", record.resolved, resolved(model_revision="sha256:2"))
 
 
 def test_nested_fields_have_dotted_names():
@@ -136,22 +137,22 @@ def test_a_finished_run_of_a_gguf_file_that_an_older_version_read_says_so(texts_
     revision = run.record.resolved.model_revision.removesuffix("+reading:2")
     old = run.record.resolved.model_copy(update={"model_revision": revision})
     record = run.record.model_copy(update={"resolved": old})
-    write_record(record, run.path)
+    save(record, run.path)
     (note,) = measure_spec(*own).notes
     assert note.startswith("the model is a GGUF file that was read by an older version, which left settings of some")
     with pytest.raises(
         UserError, match=rf"started with other inputs \(model_revision: {revision} -> {revision}.reading:2"
     ):
-        refuse_changed_inputs(run.path, record, run.record.resolved)
+        refuse_other_inputs(run.path, "measure", record.resolved, run.record.resolved)
 
 
 def test_a_run_that_did_not_record_its_tokenizer_is_compared_without(own_run, tmp_path):
     run = measure_spec(*own_run)
     old = run.record.resolved.model_copy(update={"tokenizer_revision": ""})
-    write_record(run.record.model_copy(update={"resolved": old}), run.path)
+    save(run.record.model_copy(update={"resolved": old}), run.path)
     replace_keeping_the_clock(tmp_path / "model" / "tokenizer.json", b"{}")
     assert measure_spec(*own_run).notes == ()
-    refuse_changed_inputs(tmp_path, run.record.model_copy(update={"resolved": old}), run.record.resolved)
+    refuse_other_inputs(tmp_path, "measure", old, run.record.resolved)
 
 
 def test_a_model_that_changes_while_it_is_loaded_is_refused(own_run, tmp_path, monkeypatch):
@@ -171,6 +172,6 @@ def test_other_package_versions_are_said(own_run):
     run = measure_spec(*own_run)
     assert other_packages(run.record.packages, run.record.packages) == ()
     older = run.record.packages | {"layerscope": "0.0.1"}
-    write_record(run.record.model_copy(update={"packages": older}), run.path)
+    save(run.record.model_copy(update={"packages": older}), run.path)
     (note,) = measure_spec(*own_run).notes
     assert note.startswith("measured with other versions: layerscope 0.0.1 (now ")

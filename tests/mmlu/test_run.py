@@ -11,9 +11,10 @@ import pytest
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
 from layerscope.mmlu import run as module
-from layerscope.mmlu.record import read_mmlu_record
+from layerscope.mmlu.record import MmluRecord
 from layerscope.mmlu.run import ask_questions, open_questions
 from layerscope.mmlu.spec import MmluSpec
+from layerscope.results.record import read_record
 
 
 @pytest.fixture
@@ -71,13 +72,13 @@ def test_an_interrupted_run_goes_on_and_is_equal(spec, tmp_path, monkeypatch, er
         interrupt(patch, 2, error)
         with pytest.raises(type(error)):
             ask_questions(spec(), tmp_path / "run")
-    record = read_mmlu_record(tmp_path / "run")
+    record = read_record(MmluRecord, tmp_path / "run")
     assert record.status == "failed"
     assert ("Ctrl-C" in record.reason) == isinstance(error, KeyboardInterrupt)
     with pytest.raises(UserError, match=r"is failed .*run the same `layerscope mmlu` command to finish it"):
         open_questions(tmp_path / "run")
-    # A killed process leaves the letters of a block whose states were not written.
-    (tmp_path / "run" / "blocks" / "letters_00002.npy").write_bytes(b"cut off")
+    # What a killed process leaves of a block that it was writing.
+    (tmp_path / "run" / "blocks" / ".block_00002.0123abcd.tmp").mkdir()
     with monkeypatch.context() as patch:
         calls = interrupt(patch, 99, error)
         again = ask_questions(spec(), tmp_path / "run")
@@ -121,7 +122,7 @@ def test_other_settings_or_questions_are_refused(spec, tmp_path, monkeypatch, ro
         ask_questions(same, tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"is not empty and no run of questions .it holds notes.txt."):
+    with pytest.raises(UserError, match=r"is not empty and not such a run .it holds notes.txt."):
         ask_questions(same, tmp_path / "full")
 
 
@@ -145,17 +146,20 @@ def test_a_context_that_is_too_short_is_counted(spec, tmp_path):
 def test_damaged_files_are_named(spec, tmp_path):
     run = ask_questions(spec(), tmp_path / "run")
     (run.path / "mmlu" / "questions.parquet").write_bytes(b"PAR1")
-    with pytest.raises(RunFailedError, match=r"questions.parquet cannot be read"):
+    with pytest.raises(
+        RunFailedError,
+        match=r"questions.parquet is damaged .* run the same `layerscope mmlu` command with another --out",
+    ):
         open_questions(run.path)
     record = run.path / "mmlu.json"
     content = json.loads(record.read_text())
-    record.write_text(json.dumps(content | {"schema_version": 99}))
-    with pytest.raises(RunFailedError, match=r"schema version 99"):
+    record.write_text(json.dumps(content | {"commit": "another"}))
+    with pytest.raises(RunFailedError, match=r"mmlu.json is damaged .its content is not what was written."):
         open_questions(run.path)
     record.write_text("{")
-    with pytest.raises(RunFailedError, match=r"the file is damaged"):
+    with pytest.raises(RunFailedError, match=r"mmlu.json is no JSON"):
         open_questions(run.path)
-    with pytest.raises(UserError, match=r"is no run of questions: it has no mmlu.json"):
+    with pytest.raises(UserError, match=r"holds no mmlu run: it has no mmlu.json"):
         open_questions(tmp_path)
 
 

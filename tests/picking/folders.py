@@ -4,11 +4,13 @@ from pathlib import Path
 
 import polars as pl
 from tests.picking.tables import metric_table, score_table
+from tests.results.records import save
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
-from layerscope.results.record import Resolved, RunRecord, write_record
+from layerscope.results.measurement import Resolved, RunRecord
+from layerscope.results.record import ResolvedModel
 from layerscope.results.tables import LAYERS, write_table
-from layerscope.tasks.record import ResolvedModel, TasksRecord, write_tasks_record
+from layerscope.tasks.record import TasksRecord
 from layerscope.tasks.scores import SCORES, SCORES_FILE
 from layerscope.tasks.spec import TasksSpec
 
@@ -22,15 +24,16 @@ def write_metrics(folder: Path, layers: pl.DataFrame, model: dict | None = None,
         metrics=("curvature",), n_prompts=6, n_blocks=1, prompts_sha256="00",
     )  # fmt: skip
     spec = RunSpec(model=ModelSpec(**{"name": "m", **(model or {})}), texts=TextSpec(source="wiki"))
-    write_record(RunRecord(**{"status": "done", "spec": spec, "resolved": resolved, **record}), folder)
     write_table([layers], LAYERS, folder / "layers.parquet")
+    save(RunRecord(**{"status": "done", "spec": spec, "resolved": resolved, **record}), folder)
     return folder
 
 
 def write_scores(folder: Path, scores: pl.DataFrame, model: dict | None = None, **record: object) -> Path:
     """What `layerscope tasks` leaves."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_tasks_record(
+    write_table([scores], SCORES, folder / SCORES_FILE)
+    save(
         TasksRecord(
             **{
                 "status": "done",
@@ -42,7 +45,6 @@ def write_scores(folder: Path, scores: pl.DataFrame, model: dict | None = None, 
         ),
         folder,
     )
-    write_table([scores], SCORES, folder / SCORES_FILE)
     return folder
 
 

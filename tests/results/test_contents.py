@@ -2,7 +2,7 @@
 
 import pytest
 
-from layerscope.results.contents import after_damage, held, strangers, way_out
+from layerscope.results.contents import again, held, in_the_way, way_out
 
 
 @pytest.fixture
@@ -30,14 +30,20 @@ def test_what_another_verb_or_the_user_made_stays(folder):
     assert "delete tasks.json, tasks there" in way_out(folder(), "tasks")
 
 
-def test_strangers_and_what_is_held(folder):
-    here = folder("tasks.json", "scores.parquet", "mmlu.json", "pick.json")
-    assert strangers(here, "tasks", "pick") == ["mmlu.json"]
+def test_what_is_in_the_way_and_what_is_held(folder):
+    here = folder("tasks.json", "scores.parquet", "mmlu.json", "pick.json", "thesis.tex")
+    assert in_the_way(here, ("tasks", "pick")) == ["mmlu.json"]
     assert held(here) == "scores of tasks and answers to questions"
     assert held(here / "nowhere") == ""
 
 
-def test_after_damage_what_can_be_made_again_is(folder):
+def test_files_of_nobody_are_in_the_way_where_there_is_no_run(folder):
+    assert in_the_way(folder("thesis.tex", "pick.json"), ("tasks", "pick")) == ["thesis.tex"]
+
+
+def test_after_damage_nothing_else_is_lost(folder):
     here = folder("run.json", "layers.parquet", "tasks.json", "scores.parquet")
-    assert "run the same `layerscope measure` command with another --out" in after_damage(here / "layers.parquet")
-    assert after_damage(here / "scores.parquet").startswith("delete it and run the same command again")
+    assert again(here, "measure") == (
+        f"run the same `layerscope measure` command with another --out, or after deleting run.json, layers.parquet in {here}"
+    )
+    assert again(here, "study").startswith(f"delete the folder {here} and run the same")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from layerscope.statistics import intervals
 from layerscope.statistics.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
 
 
@@ -18,13 +19,13 @@ def test_bootstrap_weights_draw_n_items_and_repeat_with_the_seed():
 
 
 def test_a_constant_has_an_interval_of_width_zero():
-    ends = bootstrap_means(np.full((1, 9), 2.5), bootstrap_weights(9, 200, 0))
+    ends = bootstrap_means(np.full((1, 9), 2.5), 200, 0)
     assert ends == pytest.approx(np.array([[2.5, 2.5]]))
 
 
 def test_bootstrap_agrees_with_scipy():
     values = np.random.default_rng(0).gamma(2.0, size=80)
-    ours = bootstrap_means(values[None], bootstrap_weights(80, 4000, 1))[0]
+    ours = bootstrap_means(values[None], 4000, 1)[0]
     theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
     error = values.std() / np.sqrt(80)
     assert ours == pytest.approx([theirs.low, theirs.high], abs=0.15 * error)
@@ -32,25 +33,34 @@ def test_bootstrap_agrees_with_scipy():
 
 @pytest.mark.arithmetic
 def test_an_interval_has_the_same_bits_alone_and_beside_others_on_any_number_of_threads():
-    weights = bootstrap_weights(301, 1000, 0)
     values = np.random.default_rng(0).normal(size=(40, 301))
     values[3, 5] = np.nan
-    alone = np.concatenate([bootstrap_means(row[None], weights) for row in values])
+    alone = np.concatenate([bootstrap_means(row[None], 1000, 0) for row in values])
     for number in (1, 2, 4):
         with threadpool_limits(limits=number):
-            assert np.array_equal(bootstrap_means(values, weights), alone)
+            assert np.array_equal(bootstrap_means(values, 1000, 0), alone)
+
+
+@pytest.mark.parametrize("piece", [1, 40, 999, 5000])
+def test_samples_are_the_same_in_pieces_of_any_size(monkeypatch, piece):
+    values = np.random.default_rng(0).normal(size=(3, 37))
+    whole, ends = bootstrap_weights(37, 200, 5), bootstrap_means(values, 200, 5)
+    totals = np.einsum("in,jn->ij", values, whole)
+    assert np.array_equal(ends, np.nanquantile(totals / 37, [(1 - 0.95) / 2, 1 - (1 - 0.95) / 2], axis=1).T)
+    monkeypatch.setattr(intervals, "PIECE", piece)
+    assert np.array_equal(bootstrap_weights(37, 200, 5), whole)
+    assert np.array_equal(bootstrap_means(values, 200, 5), ends)
 
 
 def test_nan_items_stay_out_of_the_mean_and_of_the_samples():
     values = np.array([[1.0, 2.0, np.nan, 3.0, 4.0]])
-    weights = bootstrap_weights(5, 2000, 0)
-    low, high = bootstrap_means(values, weights)[0]
+    low, high = bootstrap_means(values, 2000, 0)[0]
     assert 1.0 <= low < 2.5 < high <= 4.0
 
 
 @pytest.mark.parametrize("values", [[np.nan, np.nan, np.nan], [np.nan, 1.0, np.nan]])
 def test_fewer_than_two_finite_items_have_no_interval(values):
-    assert np.isnan(bootstrap_means(np.array([values]), bootstrap_weights(3, 100, 0))).all()
+    assert np.isnan(bootstrap_means(np.array([values]), 100, 0)).all()
 
 
 @given(st.integers(3, 200), st.integers(0, 5))

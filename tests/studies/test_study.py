@@ -10,11 +10,12 @@ from tests.studies.conftest import CLAIM, Counted
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
+from layerscope.results.record import read_record
 from layerscope.studies.estimates import Estimate
 from layerscope.studies.experiments.causes.descriptions import Describe
 from layerscope.studies.findings import Test as StudyTest
 from layerscope.studies.jobs import Job, Measure, UnavailableError
-from layerscope.studies.record import read_study_record
+from layerscope.studies.record import StudyRecord
 from layerscope.studies.study import Outcome, run_study
 
 
@@ -22,7 +23,7 @@ def test_a_study_writes_its_record_its_findings_and_a_page(make_study, tmp_path)
     study = make_study()
     run = run_study(study, study.spec("small"), tmp_path)
     assert isinstance(Counted("a"), Job)
-    record = read_study_record(run.path)
+    record = read_record(StudyRecord, run.path)
     assert (record.status, record.spec.n, [job.status for job in record.jobs]) == ("done", 8, ["done"])
     content = json.loads((run.path / "findings.json").read_text())
     (finding,) = content["findings"]
@@ -54,7 +55,7 @@ def test_equal_jobs_are_done_once_within_and_between_studies(make_study, tmp_pat
     for study in (first, second, first):
         run_study(study, study.spec("small"), tmp_path)
     assert len(list((tmp_path / "runs").iterdir())) == 2
-    folders = [{job.folder for job in read_study_record(tmp_path / name).jobs} for name in ("first", "second")]
+    folders = [{job.folder for job in read_record(StudyRecord, tmp_path / name).jobs} for name in ("first", "second")]
     assert folders[1] < folders[0]
 
 
@@ -79,14 +80,14 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(make_study, tmp_path):
     assert [(one.key, one.reason) for one in run.missing] == [("step2", "there is no step2")]
     assert run.findings[0].n == 1
     assert "step2 is missing: there is no step2" in (run.path / "findings.md").read_text()
-    assert [job.status for job in read_study_record(run.path).jobs] == ["done", "missing"]
+    assert [job.status for job in read_record(StudyRecord, run.path).jobs] == ["done", "missing"]
 
 
 def test_nothing_but_failures_is_a_failure(make_study, tmp_path):
     study = make_study(jobs=[Counted("a", reason="the disk is gone")])
     with pytest.raises(UserError, match="no result to look at: the disk is gone"):
         run_study(study, study.spec("small"), tmp_path)
-    assert read_study_record(tmp_path / "counting").status == "failed"
+    assert read_record(StudyRecord, tmp_path / "counting").status == "failed"
 
 
 def test_an_interrupted_study_goes_on_from_its_jobs(make_study, tmp_path):
@@ -96,10 +97,10 @@ def test_an_interrupted_study_goes_on_from_its_jobs(make_study, tmp_path):
     broken = make_study(analyse=stop)
     with pytest.raises(KeyboardInterrupt):
         run_study(broken, broken.spec("small"), tmp_path)
-    assert read_study_record(tmp_path / "counting").reason == "stopped by Ctrl-C"
+    assert read_record(StudyRecord, tmp_path / "counting").reason == "stopped by Ctrl-C"
     study = make_study()
     run = run_study(study, study.spec("small"), tmp_path)
-    assert read_study_record(run.path).status == "done"
+    assert read_record(StudyRecord, run.path).status == "done"
 
 
 def test_progress_runs_over_the_whole_grid(make_study, tmp_path):

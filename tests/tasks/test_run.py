@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tests.results.records import save
 
 from layerscope.errors import UserError
-from layerscope.tasks.record import write_tasks_record
 from layerscope.tasks.run import open_tasks, score_tasks
 from layerscope.tasks.summary import summarize
 
@@ -276,7 +276,7 @@ def test_a_record_says_what_scored_and_not_what_looked(tiny, cache, tmp_path) ->
     options = {"out": tmp_path / "run", "cache": cache, "layers": (1,)}
     first = score_tasks(str(tiny), [OwnSTS()], **options)
     older = first.record.model_copy(update={"packages": first.record.packages | {"torch": "1.0"}, "machine": "other"})
-    write_tasks_record(older, first.path)
+    older = save(older, first.path)
     again = score_tasks(str(tiny), [OwnSTS()], **options)
     assert again.record == older
     assert again.notes[0].startswith("measured with other versions: torch 1.0 (now ")

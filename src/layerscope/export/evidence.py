@@ -14,8 +14,9 @@ from layerscope.inputs.models import LoadedModel
 from layerscope.picking.choosing import Pick
 from layerscope.picking.pick_file import recall_pick
 from layerscope.picking.selection import Selection
+from layerscope.results.record import read_record
 from layerscope.results.run import load_run
-from layerscope.tasks.record import read_tasks_record
+from layerscope.tasks.record import TasksRecord
 
 _SETTING = ("readout", "positions", "pooling")
 
@@ -142,7 +143,7 @@ def _evidence(run: Path, picked: Pick, selection: Selection | None) -> Evidence:
         measured, context = run_record.resolved, run_record.spec.texts.context
         model, revision, dtype = run_record.spec.model, measured.model_revision, measured.dtype
         return Evidence(name, picked, selection, model, revision, measured.tokenizer_revision, context, dtype)
-    record = read_tasks_record(picked.scores_path)
+    record = read_record(TasksRecord, picked.scores_path)
     if record.spec is None or record.resolved is None:
         return Evidence(name, picked, selection, record.model, None, "", None, "")
     scored, context = record.resolved, record.spec.context

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from layerscope.errors import DamagedError, UserError
+from layerscope.errors import DamagedError, RunFailedError, UserError
 from layerscope.files.writing import write_text
 
 Shape = TypeVar("Shape")
@@ -98,27 +98,33 @@ def write_sealed(model: BaseModel, path: Path) -> None:
     write_text(path, json.dumps({**content, SEAL: _seal(content)}, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_sealed(path: Path, shape: type[Shape], *, since: int, advice: str) -> Shape:
+def read_sealed(path: Path, shape: type[Shape], *, version: int, since: int, advice: str) -> Shape:
     """Read what `write_sealed` wrote, and refuse it where anything in it has changed since.
 
     Args:
         path: the file, no link.
         shape: what it must hold.
+        version: the newest `schema_version` that is known.
         since: the `schema_version` from which on such files are sealed; those before it are only checked for their shape.
         advice: what to do where it is damaged; the end of the message.
 
     Raises:
         UserError: it cannot be opened.
         DamagedError: it is not as it was written; the message says what is wrong.
+        RunFailedError: it is of a newer version.
     """
     content = _parsed(path, advice, follow=False)
     if not isinstance(content, dict):
         raise DamagedError(f"{path} is damaged (it holds no JSON object): {advice}")
     seal = content.pop(SEAL, None)
-    version = content.get("schema_version")
-    old = isinstance(version, int) and version < since
-    if not (old and seal is None) and seal != _seal(content):
+    # What has no version is of the first.
+    found = content.get("schema_version", 1)
+    if not (seal is None and isinstance(found, int) and found < since) and seal != _seal(content):
         raise DamagedError(f"{path} is damaged (its content is not what was written): {advice}")
+    if isinstance(found, int) and found > version:
+        raise RunFailedError(
+            f"{path} has schema version {found}, this layerscope reads up to {version}: update layerscope"
+        )
     return _as(path, shape, content, advice)
 
 

@@ -1,24 +1,34 @@
-"""A finished block of prompts on disk: values per prompt and pooled vectors, written whole and read a layer at a time."""
+"""Finished blocks of prompts on disk: values per prompt and pooled vectors, written whole and read a layer at a time."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32
+from pydantic import BaseModel
 
-from layerscope.errors import RunFailedError
-from layerscope.files.writing import whole_file
+from layerscope.errors import DamagedError, LayerscopeError
+from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
+from layerscope.files.writing import inside, make_folder, tidy, whole_file
+from layerscope.measuring.progress import Report
+
+FOLDER = "blocks"
+ARRAYS = ("values", "tokens", "pooled", "views")
+_NOTES = "notes.json"
+_AGAIN = "run the same command again, which makes it again"
 
 
 @dataclass
 class Block:
     """What one block of prompts gave. Axes: states and layers as planned, prompts in the block's own order.
 
-    `reasons` says why a value is NaN: (state, layer index, metric key, row) -> reason.
+    `reasons` says why a value is NaN: (state, layer index, metric key, row) -> reason. `letters` are the answers where
+    the prompts are questions.
     """
 
     values: Float64[np.ndarray, "states layers keys prompts"]
@@ -27,70 +37,137 @@ class Block:
     views: Float32[np.ndarray, "states layers viewed_prompts views dim"]
     reasons: dict[tuple[int, int, int, int], str] = field(default_factory=dict)
     unchanged_views: int = 0
+    letters: Float64[np.ndarray, "prompts letters two"] | None = None
 
 
-ARRAYS = ("values", "tokens", "pooled", "views")
-
-
-def block_path(folder: Path, index: int) -> Path:
-    """Where block `index` of the run in `folder` stands."""
-    return folder / "blocks" / f"block_{index:05d}"
-
-
-def write_block(block: Block, folder: Path, index: int) -> None:
-    """Write a block; it appears under its name only when all of it is on the disk."""
-    with whole_file(block_path(folder, index)) as temporary:
-        temporary.mkdir()
-        for name in ARRAYS:
-            np.save(temporary / f"{name}.npy", getattr(block, name))
-        notes = {
-            "reasons": [[*where, why] for where, why in block.reasons.items()],
-            "unchanged_views": block.unchanged_views,
-        }
-        (temporary / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
+class _Notes(BaseModel):
+    schema_version: int = 2
+    identity: str
+    reasons: list[tuple[int, int, int, int, str]]
+    unchanged_views: int
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
-class StoredBlocks:
+class BlockStore:
     """All blocks of a run, read one layer at a time, prompts back in the order of the prompt set.
 
     Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers.
+
+    Args:
+        folder: the run's folder.
+        rows: row numbers of the prompts of each block.
+        identity: of what the blocks are made from; a block of another identity is none of this run's.
     """
 
     folder: Path
     rows: Sequence[Sequence[int]]
+    identity: str
+
+    def path(self, index: int) -> Path:
+        """Where a block stands."""
+        return inside(self.folder, FOLDER, f"block_{index:05d}")
+
+    def make(
+        self, lengths: Sequence[int], report: Report, measure: Callable[[Sequence[int], Callable[[float], None]], Block]
+    ) -> tuple[str, ...]:
+        """Make the blocks that are not there or are damaged.
+
+        Args:
+            lengths: tokens of each prompt, for the progress.
+            report: called with ("measuring", tokens done, tokens in all).
+            measure: makes the block of some rows; it is handed what to call with the share that is done.
+
+        Returns:
+            A sentence where blocks were made again.
+        """
+        make_folder(inside(self.folder, FOLDER))
+        tidy(self.folder / FOLDER)
+        weights = [sum(lengths[row] for row in rows) for rows in self.rows]
+        total, done, damaged = float(sum(weights)), 0.0, 0
+        for index, (rows, weight) in enumerate(zip(self.rows, weights, strict=True)):
+            if self.path(index).exists() and not self._is_whole(index):
+                shutil.rmtree(self.path(index))
+                damaged += 1
+            if not self.path(index).exists():
+
+                def inside_block(share: float, before: float = done, weight: int = weight) -> None:
+                    report("measuring", before + share * weight, total)
+
+                self.write(measure(rows, inside_block), index)
+            done += weight
+            report("measuring", done, total)
+        return (f"{damaged} blocks were not as they were written and were measured again",) if damaged else ()
+
+    def write(self, block: Block, index: int) -> None:
+        """Write a block; it appears under its name only when all of it is on the disk."""
+        with whole_file(self.path(index)) as temporary:
+            temporary.mkdir()
+            arrays = [name for name in (*ARRAYS, "letters") if getattr(block, name) is not None]
+            for name in arrays:
+                np.save(temporary / f"{name}.npy", getattr(block, name))
+            notes = _Notes(
+                identity=self._identity(index),
+                reasons=[(*where, why) for where, why in block.reasons.items()],
+                unchanged_views=block.unchanged_views,
+                files=sums_of(temporary, [f"{name}.npy" for name in arrays]),
+            )
+            write_sealed(notes, temporary / _NOTES)
 
     def values(self, layer: int) -> Float64[np.ndarray, "states keys prompts"]:
         """Values per prompt of one layer."""
-        return self._gather("values", layer, axis=2)
+        return self._gather("values", (slice(None), layer), axis=2)
 
     def tokens(self, layer: int) -> Int[np.ndarray, "states prompts"]:
         """How many tokens each prompt's values at one layer were computed from."""
-        return self._gather("tokens", layer, axis=1)
+        return self._gather("tokens", (slice(None), layer), axis=1)
 
     def pooled(self, layer: int, state: int) -> Float[np.ndarray, "prompts dim"]:
         """Pooled vectors of one layer and state."""
-        return self._gather("pooled", layer, axis=0, state=state)
+        return self._gather("pooled", (state, layer), axis=0)
 
     def views(self, layer: int, state: int) -> Float[np.ndarray, "prompts views dim"]:
         """Pooled vectors of the augmented views at one layer and state."""
-        return self._gather("views", layer, axis=0, state=state)
+        return self._gather("views", (state, layer), axis=0)
+
+    def letters(self) -> Float64[np.ndarray, "prompts letters two"]:
+        """The answers to questions."""
+        return self._gather("letters", (slice(None),), axis=0)
 
     def notes(self) -> tuple[dict[tuple[int, int, int, int], str], int]:
         """Reasons for NaN, by (state, layer index, key, prompt), and the number of views equal to their prompt."""
         reasons: dict[tuple[int, int, int, int], str] = {}
         unchanged = 0
         for index, rows in enumerate(self.rows):
-            path = block_path(self.folder, index) / "notes.json"
-            notes = json.loads(path.read_text(encoding="utf-8"))
-            unchanged += notes["unchanged_views"]
-            for state, layer, key, row, why in notes["reasons"]:
+            notes = self._notes(index)
+            unchanged += notes.unchanged_views
+            for state, layer, key, row, why in notes.reasons:
                 reasons[state, layer, key, rows[row]] = why
         return reasons, unchanged
 
-    def _gather(self, name: str, layer: int, *, axis: int, state: int | None = None) -> np.ndarray:
+    def remove(self) -> None:
+        """Remove the blocks of a run that is done."""
+        shutil.rmtree(inside(self.folder, FOLDER), ignore_errors=True)
+
+    def _identity(self, index: int) -> str:
+        return hashlib.sha256(repr((self.identity, index, tuple(self.rows[index]))).encode()).hexdigest()
+
+    def _notes(self, index: int) -> _Notes:
+        return read_sealed(self.path(index) / _NOTES, _Notes, version=2, since=1, advice=_AGAIN)
+
+    def _is_whole(self, index: int) -> bool:
+        path = self.path(index)
+        try:
+            notes = self._notes(index)
+            for name in notes.files:
+                check_sum(path / name, notes.files, name)
+        except LayerscopeError:
+            return False
+        return notes.identity == self._identity(index)
+
+    def _gather(self, name: str, where: tuple[int | slice, ...], *, axis: int) -> np.ndarray:
         gathered: np.ndarray | None = None
-        for rows, part in zip(self.rows, self._parts(name, layer, state), strict=True):
+        for rows, part in zip(self.rows, self._parts(name, where), strict=True):
             if gathered is None:
                 # Rows of a block can be none at all: vectors that the run does not keep.
                 n = sum(map(len, self.rows)) if part.shape[axis] else 0
@@ -101,13 +178,10 @@ class StoredBlocks:
             raise ValueError(f"expected one block or more, got none for {name}")
         return gathered
 
-    def _parts(self, name: str, layer: int, state: int | None) -> Iterator[np.ndarray]:
+    def _parts(self, name: str, where: tuple[int | slice, ...]) -> Iterator[np.ndarray]:
         for index in range(len(self.rows)):
-            path = block_path(self.folder, index) / f"{name}.npy"
+            path = self.path(index) / f"{name}.npy"
             try:
-                stored = np.load(path, mmap_mode="r")
+                yield np.array(np.load(path, mmap_mode="r")[where])
             except (OSError, ValueError, EOFError) as error:
-                raise RunFailedError(
-                    f"{path} cannot be read ({error}): delete {path.parent} and run the same command, it is made again"
-                ) from error
-            yield np.array(stored[:, layer] if state is None else stored[state, layer])
+                raise DamagedError(f"{path} cannot be read ({error}): {_AGAIN}") from error

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.errors import UserError
 from layerscope.files.locks import locked
-from layerscope.files.writing import make_folder
 from layerscope.inputs.identity import model_identity, tokenizer_hash
 from layerscope.inputs.models import LoadedModel, load_model
-from layerscope.inputs.prompts import PromptSet, select_prompts
+from layerscope.inputs.prompts import select_prompts
 from layerscope.inputs.texts import load_texts, texts_revision
-from layerscope.measuring.blocks import block_path, write_block
+from layerscope.measuring.blocks import BlockStore
 from layerscope.measuring.forward import measure_block, split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
-from layerscope.measuring.resume import (
+from layerscope.measuring.summary import write_tables
+from layerscope.results.measurement import Resolved, RunRecord
+from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions
+from layerscope.results.resume import (
     OBJECT,
     compare_sources,
-    earlier_record,
+    earlier,
+    fingerprint,
+    hash_of,
+    mixed_packages,
     other_packages,
-    refuse_changed_inputs,
     refuse_moved_model,
+    refuse_other_inputs,
 )
-from layerscope.measuring.summary import write_tables
-from layerscope.results.record import Resolved, RunRecord, Skipped, package_versions, source_commit, write_record
 from layerscope.results.run import Run, load_run
 
 
@@ -101,11 +100,11 @@ def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: Lo
     plan = make_plan(spec)
     notes: tuple[str, ...] = ()
     with locked(out):
-        earlier = earlier_record(out, spec)
-        if earlier is None or earlier.status != "done":
-            _measure_locked(plan, model, (out, report), earlier)
+        before = earlier(RunRecord, out, spec=spec)
+        if before is None or before.status != "done":
+            _measure_locked(plan, model, (out, report), before)
         else:
-            notes = _compare(spec, model, (out, report), earlier)
+            notes = _compare(spec, model, (out, report), before)
         run = load_run(out, notes)
         # A finished run that cannot be read has to be said now, not at the first look at a table.
         _ = run.layers, run.prompts
@@ -137,135 +136,52 @@ def _model_identity(spec: RunSpec, model: LoadedModel | None) -> dict[str, str]:
 
 
 def _measure_locked(
-    plan: Plan, model: LoadedModel | None, target: tuple[Path, Report], earlier: RunRecord | None
+    plan: Plan, model: LoadedModel | None, target: tuple[Path, Report], before: RunRecord | None
 ) -> None:
     out, report = target
-    clock = Clock(dict(earlier.timings) if earlier else {})
-    started = earlier.started if earlier else _now()
-    with clock.stage("load"):
-        report("loading the model", 0.0, 1.0)
-        model, tokenizer_revision = _load(plan, model)
-        report("loading the model", 1.0, 1.0)
-        texts = load_texts(plan.spec.texts)
-        prompts = select_prompts(texts, plan.spec.texts, model.tokenizer, model.context)
-    plan = plan.for_model(model.n_layers, len(prompts.prompts))
-    blocks = split_blocks([len(prompt.tokens) for prompt in prompts.prompts], plan.spec.block_size)
+    start = time.perf_counter()
+    report("loading the model", 0.0, 1.0)
+    loaded = model or load_model(plan.spec.model, attentions=plan.attentions)
+    identity = _model_identity(plan.spec, model)
+    refuse_moved_model(loaded, identity["model_revision"])
+    report("loading the model", 1.0, 1.0)
+    prompts = select_prompts(load_texts(plan.spec.texts), plan.spec.texts, loaded.tokenizer, loaded.context)
+    lengths = [len(prompt.tokens) for prompt in prompts.prompts]
+    plan = plan.for_model(loaded.n_layers, len(lengths))
+    rows = split_blocks(lengths, plan.spec.block_size)
+    resolved = Resolved(
+        **ResolvedModel.facts(loaded, identity["tokenizer_revision"]),
+        texts_revision=prompts.revision,
+        metrics=plan.metric_names,
+        n_prompts=len(lengths),
+        n_blocks=len(rows),
+        prompts_sha256=hash_of((prompt.id, prompt.tokens) for prompt in prompts.prompts),
+    )
     record = RunRecord(
-        status="running",
         spec=plan.spec,
-        resolved=_resolve(plan, model, prompts, (len(blocks), tokenizer_revision)),
-        weights=model.weights,
+        resolved=resolved,
+        weights=loaded.weights,
         counts=dict(prompts.counts),
         filters=prompts.filters,
         skipped=tuple(Skipped(prompt_id=s.id, n_tokens=s.n_tokens, reason=s.reason) for s in prompts.skipped),
-        warnings=model.warnings,
-        packages=package_versions(),
-        commit=source_commit(),
-        machine=f"{torch.get_num_threads()} threads, {model.device}",
-        started=started,
+        warnings=loaded.warnings,
+        timings=dict(before.timings) if before else {},
+        **circumstances(loaded, before),
     )
-    if earlier is not None:
-        refuse_changed_inputs(out, earlier, record.resolved)
-        if earlier.packages != record.packages:
-            record.warnings += ("continued with other package versions than the run was started with",)
-    with _failure_recorded(record, out, clock):
-        write_record(record, out)
-        with clock.stage("blocks"):
-            _measure_blocks(plan, model, prompts, blocks, (out, report))
-        with clock.stage("summary"):
-            warnings = write_tables(plan, model, prompts, blocks, (out, report))
-        done = record.model_copy(
-            update={
-                "status": "done",
-                "warnings": (*record.warnings, *warnings),
-                "timings": clock.seconds,
-                "finished": _now(),
-            }
-        )
-        write_record(done, out)
-    shutil.rmtree(out / "blocks", ignore_errors=True)
-
-
-def _measure_blocks(
-    plan: Plan, model: LoadedModel, prompts: PromptSet, blocks: list[tuple[int, ...]], target: tuple[Path, Report]
-) -> None:
-    out, report = target
-    make_folder(out / "blocks")
-    weights = [sum(len(prompts.prompts[row].tokens) for row in rows) for rows in blocks]
-    total = float(sum(weights))
-    done = 0.0
-    for index, rows in enumerate(blocks):
-        if not block_path(out, index).exists():
-            before = done
-
-            def inside(share: float, before: float = before, weight: int = weights[index]) -> None:
-                report("measuring", before + share * weight, total)
-
-            block = measure_block(plan, model, [prompts.prompts[row] for row in rows], inside)
-            write_block(block, out, index)
-        done += weights[index]
-        report("measuring", done, total)
-
-
-def _load(plan: Plan, model: LoadedModel | None) -> tuple[LoadedModel, str]:
-    """The model, and the revision of its tokenizer."""
-    loaded = model or load_model(plan.spec.model, attentions=plan.attentions)
-    now = _model_identity(plan.spec, model)
-    refuse_moved_model(loaded, now["model_revision"])
-    return loaded, now["tokenizer_revision"]
-
-
-def _resolve(plan: Plan, model: LoadedModel, prompts: PromptSet, known: tuple[int, str]) -> Resolved:
-    n_blocks, tokenizer_revision = known
-    digest = hashlib.sha256()
-    for prompt in prompts.prompts:
-        digest.update(repr((prompt.id, prompt.tokens)).encode())
-    return Resolved(
-        model_revision=model.revision,
-        texts_revision=prompts.revision,
-        n_layers=model.n_layers,
-        dim=model.dim,
-        context=model.context,
-        device=str(model.device),
-        dtype=str(model.dtype).removeprefix("torch."),
-        metrics=plan.metric_names,
-        n_prompts=len(prompts.prompts),
-        n_blocks=n_blocks,
-        prompts_sha256=digest.hexdigest(),
-        tokenizer_revision=tokenizer_revision,
-    )
-
-
-@contextmanager
-def _failure_recorded(record: RunRecord, out: Path, clock: Clock) -> Iterator[None]:
-    """Leave the reason in run.json when the work ends early. A kill leaves `running`; both can be continued."""
-    try:
-        yield
-    except BaseException as error:
-        reason = "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-        failed = record.model_copy(update={"status": "failed", "reason": reason, "timings": clock.seconds})
-        try:
-            write_record(failed, out)
-        except LayerscopeError as second:
-            error.add_note(f"run.json could not be updated either: {second}")
-        raise
-
-
-class Clock:
-    """Seconds per stage, added up over interruptions."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to the stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    if before is not None:
+        refuse_other_inputs(out, "measure", before.resolved, resolved)
+    keeper = Keeper(record, out)
+    keeper.spend("load", time.perf_counter() - start)
+    store = BlockStore(out, rows, fingerprint(RunRecord.FREE, plan.spec, resolved))
+    with keeper.working():
+        keeper.update(warnings=(*record.warnings, *mixed_packages(before, record)))
+        with keeper.stage("blocks"):
+            again = store.make(
+                lengths,
+                report,
+                lambda rows, done: measure_block(plan, loaded, [prompts.prompts[row] for row in rows], done),
+            )
+        with keeper.stage("summary"):
+            files, unchanged = write_tables(plan, loaded, prompts, store, report)
+        keeper.done(files, warnings=(*keeper.record.warnings, *again, *unchanged))
+    store.remove()

@@ -6,62 +6,63 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float
 
-from layerscope.files.writing import make_folder, whole_file
+from layerscope.files.writing import inside, make_folder, whole_file, write_text
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import PromptSet
-from layerscope.measuring.blocks import StoredBlocks
+from layerscope.measuring.blocks import BlockStore
 from layerscope.measuring.plan import Key, Plan, State
 from layerscope.measuring.progress import Report
 from layerscope.metrics.catalogue import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
-from layerscope.statistics.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
+from layerscope.statistics.intervals import bootstrap_means, jackknife_interval, leave_group_out
 
 Row = dict[str, object]
 
 
 def write_tables(
-    plan: Plan, model: LoadedModel, prompts: PromptSet, blocks: Sequence[Sequence[int]], target: tuple[Path, Report]
-) -> tuple[str, ...]:
+    plan: Plan, model: LoadedModel, prompts: PromptSet, stored: BlockStore, report: Report
+) -> tuple[list[str], tuple[str, ...]]:
     """Write layers.parquet, prompts.parquet, texts.parquet and, where asked for, pooled/, from the blocks of a run.
 
     Args:
         plan: what was computed.
         model: for the columns that say what the numbers are of.
         prompts: the prompts, in the order of the tables.
-        blocks: row numbers per block.
-        target: the run's folder and the progress report.
+        stored: the blocks; the tables are written to the folder where they stand.
+        report: called with ("summarising", layers done, layers).
 
     Returns:
-        Warnings for run.json.
+        The files by their paths in the folder, and warnings for run.json.
     """
-    out, report = target
-    stored = StoredBlocks(out, blocks)
+    out = stored.folder
     summary = Summary(plan, model, prompts, stored)
+    files = ["texts.parquet", "prompts.parquet", "layers.parquet"]
     rows: list[Row] = []
     for position, layer in enumerate(plan.layers):
         report("summarising", float(position), float(len(plan.layers)))
         for place, state in enumerate(plan.states):
             rows.extend(summary.layer_rows(position, layer, place, state))
             if plan.spec.keep_pooled:
-                _keep_pooled(out, stored, (position, layer, place), plan)
+                of_state = "" if len(plan.states) == 1 else f"_{state.readout}_{state.positions}"
+                files.append(f"pooled/layer_{layer:03d}{of_state}.npy")
+                make_folder(inside(out, "pooled"))
+                with whole_file(out / files[-1]) as temporary, temporary.open("wb") as file:
+                    np.save(file, stored.pooled(position, place))
     report("summarising", float(len(plan.layers)), float(len(plan.layers)))
     if plan.spec.keep_pooled:
-        ids = "".join(f"{prompt.id}\n" for prompt in prompts.prompts)
-        with whole_file(out / "pooled" / "prompt_ids.txt") as temporary:
-            temporary.write_text(ids, encoding="utf-8")
+        files.append("pooled/prompt_ids.txt")
+        write_text(out / files[-1], "".join(f"{prompt.id}\n" for prompt in prompts.prompts))
     texts = texts_table((prompt.id, prompt.text, prompt.note) for prompt in prompts.prompts)
     write_table([texts], TEXTS, out / "texts.parquet")
     write_table(summary.prompt_tables(), PROMPTS, out / "prompts.parquet")
     write_table([pl.DataFrame(rows, schema=LAYERS)], LAYERS, out / "layers.parquet")
-    return summary.warnings()
+    return files, summary.warnings()
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,7 @@ class Summary:
     plan: Plan
     model: LoadedModel
     prompts: PromptSet
-    stored: StoredBlocks
-
-    @cached_property
-    def _weights(self) -> Float[np.ndarray, "resamples prompts"]:
-        return bootstrap_weights(len(self.prompts.prompts), self.plan.spec.resamples, self.plan.spec.seed)
+    stored: BlockStore
 
     @cached_property
     def _notes(self) -> tuple[dict[tuple[int, int, int, int], str], int]:
@@ -140,7 +137,7 @@ class Summary:
         if not self.plan.token_keys:
             return
         values = self.stored.values(position)[place]
-        ends = bootstrap_means(values, self._weights)
+        ends = bootstrap_means(values, self.plan.spec.resamples, self.plan.spec.seed)
         for number, key in enumerate(self.plan.token_keys):
             present = np.isfinite(values[number])
             missing = [
@@ -198,12 +195,3 @@ def _identity(key: Key) -> Row:
 
 def _count_reasons(reasons: Sequence[str]) -> str:
     return "; ".join(f"{count} prompts left out: {reason}" for reason, count in Counter(reasons).most_common())
-
-
-def _keep_pooled(out: Path, stored: StoredBlocks, where: tuple[int, int, int], plan: Plan) -> None:
-    position, layer, place = where
-    state = plan.states[place]
-    name = f"layer_{layer:03d}" if len(plan.states) == 1 else f"layer_{layer:03d}_{state.readout}_{state.positions}"
-    make_folder(out / "pooled")
-    with whole_file(out / "pooled" / f"{name}.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, stored.pooled(position, place))

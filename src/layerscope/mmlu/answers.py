@@ -12,13 +12,16 @@ import polars as pl
 from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
-from layerscope.errors import UserError
+from layerscope.errors import DamagedError, UserError
+from layerscope.files.locks import locked
+from layerscope.files.reading import sums_of
 from layerscope.measuring.progress import Report, silent
 from layerscope.mmlu.guessing import Guessing, count_answers, judge_answers
 from layerscope.mmlu.record import TABLES, MmluRecord
 from layerscope.mmlu.run import AskedRun, ask_questions, open_questions
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.mmlu.subjects import ACCURACY, MIN_SUBJECTS, SUBJECT_RELATIONS, relate_subjects, subject_accuracies
+from layerscope.results.record import Keeper
 from layerscope.results.tables import read_table, write_table
 
 IDENTITY = ("metric", "variant", "alpha", "readout", "positions", "normalization")
@@ -38,6 +41,10 @@ RELATIONS = pl.Schema(
         **SUBJECT_RELATIONS,
     }
 )
+
+
+MADE_OF_TABLES = (f"{TABLES}/scores.parquet", f"{TABLES}/relations.parquet")
+_AGAIN = "run the same `layerscope mmlu` command again, which makes it again"
 
 
 @dataclass
@@ -105,12 +112,13 @@ def ask_mmlu(
 def mmlu_spec(spec: MmluSpec, out: Path, report: Report = silent) -> MmluRun:
     """`mmlu` for a spec that is ready. Raises what `mmlu` raises."""
     asked = ask_questions(spec, out, report, fewest_subjects=MIN_SUBJECTS)
-    tables = asked.path / TABLES
-    # Computed from the run's own tables, so they can be had again at any time; both are there or neither is needed.
-    if not (tables / "relations.parquet").exists():
+    # Computed from the run's own tables, so they can be had again at any time.
+    if not all(_is_whole(asked, name) for name in MADE_OF_TABLES):
         report("relating", 0.0, 1.0)
-        write_table([_scores(asked)], SCORES, tables / "scores.parquet")
-        write_table([_relations(asked)], RELATIONS, tables / "relations.parquet")
+        with locked(out):
+            write_table([_scores(asked)], SCORES, out / MADE_OF_TABLES[0])
+            write_table([_relations(asked)], RELATIONS, out / MADE_OF_TABLES[1])
+            Keeper(asked.record, out).update(files={**asked.record.files, **sums_of(out, MADE_OF_TABLES)})
         report("relating", 1.0, 1.0)
     return replace(open_mmlu(out), notes=asked.notes)
 
@@ -124,16 +132,23 @@ def open_mmlu(path: str | Path) -> MmluRun:
     """
     asked = open_questions(path)
     spec = asked.record.spec
-    tables = asked.path / TABLES
+    scores, relations = (asked.record.check(asked.path, name, _AGAIN) for name in MADE_OF_TABLES)
     return MmluRun(
         path=asked.path,
         record=asked.record,
-        scores=read_table(tables / "scores.parquet", SCORES),
+        scores=read_table(scores, SCORES, _AGAIN),
         questions=asked.questions,
         entropies=asked.entropies,
-        relations=read_table(tables / "relations.parquet", RELATIONS),
+        relations=read_table(relations, RELATIONS, _AGAIN),
         guessing=judge_answers(asked.questions, permutations=spec.permutations, seed=spec.seed),
     )
+
+
+def _is_whole(asked: AskedRun, name: str) -> bool:
+    try:
+        return asked.record.check(asked.path, name).exists()
+    except DamagedError:
+        return False
 
 
 def _scores(asked: AskedRun) -> pl.DataFrame:

@@ -35,7 +35,7 @@ def as_prompt(asked: Asked, context: int | None) -> Prompt:
 
 def ask_block(
     plan: Plan, model: LoadedModel, head: Head, asked: Sequence[Asked], done: Callable[[float], None]
-) -> tuple[Block, Letters]:
+) -> Block:
     """Measure the prompts of some questions and read the letters off the same pass.
 
     A letter of several tokens needs passes of its own, one for each such letter.
@@ -48,7 +48,7 @@ def ask_block(
         done: called with the share of the block that is through.
 
     Returns:
-        The block as `measure_block` gives it, and the letters, in the order of `asked`.
+        The block as `measure_block` gives it, with the letters, in the order of `asked`.
     """
     context = plan.spec.texts.context
     letters = np.zeros((len(asked), len(asked[0].letters), 2))
@@ -68,7 +68,8 @@ def ask_block(
     if several:
         _ask_in_full(plan, (model, head), asked, several, letters)
         done(1.0)
-    return block, letters
+    block.letters = letters
+    return block
 
 
 def _ask_in_full(

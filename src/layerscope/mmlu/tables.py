@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from layerscope.measuring.blocks import StoredBlocks
+from layerscope.measuring.blocks import BlockStore
 from layerscope.measuring.plan import Plan
 from layerscope.mmlu.forward import Letters, as_prompt
 from layerscope.mmlu.harness import Asked
@@ -52,7 +52,7 @@ def question_table(
     return pl.DataFrame(columns, schema=QUESTIONS)
 
 
-def entropy_tables(plan: Plan, stored: StoredBlocks, asked: Sequence[Asked]) -> Iterator[pl.DataFrame]:
+def entropy_tables(plan: Plan, stored: BlockStore, asked: Sequence[Asked]) -> Iterator[pl.DataFrame]:
     """The metrics of every prompt, one table a layer."""
     ids = [f"{one.subject}/{one.question.id}" for one in asked]
     subjects = [one.subject for one in asked]

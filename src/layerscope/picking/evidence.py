@@ -11,10 +11,11 @@ import polars as pl
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
-from layerscope.measuring.resume import differences
-from layerscope.results.record import RECORD
+from layerscope.results.measurement import RunRecord
+from layerscope.results.record import read_record
+from layerscope.results.resume import differences
 from layerscope.results.run import load_run
-from layerscope.tasks.record import TasksRecord, read_tasks_record
+from layerscope.tasks.record import TasksRecord
 from layerscope.tasks.scores import SCORES_FILE, load_scores
 
 
@@ -88,7 +89,7 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
     """
     path = run_folder(run)
     scores_path = path if scores is None else run_folder(scores)
-    has_metrics, has_scores = (path / RECORD).exists(), (scores_path / SCORES_FILE).exists()
+    has_metrics, has_scores = (path / RunRecord.FILE).exists(), (scores_path / SCORES_FILE).exists()
     if not has_metrics and not has_scores:
         raise UserError(
             f"{path} holds neither metrics nor scores: make them with `layerscope measure MODEL --out {path}` and "
@@ -98,7 +99,7 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
     details: tuple[str, ...] = ()
     layers, measured = _layers(path, notes, needed=not has_scores) if has_metrics else (None, None)
     if has_scores:
-        record = read_tasks_record(scores_path)
+        record = read_record(TasksRecord, scores_path)
         notes += _score_notes(record, scores_path)
         details = record.details
         if measured is not None and record.spec is not None:

@@ -124,7 +124,7 @@ def _y_range(curves: Sequence[Curve]) -> tuple[float, float]:
     if not len(finite):
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
-    if low == high == 0:
+    if max(abs(low), abs(high)) < 1e-300:
         return 0.0, 1.0
     # A constant curve has no range of its own; a range of rounding errors would show noise as a course.
     least = max(abs(low), abs(high)) * 1e-3

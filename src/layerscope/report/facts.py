@@ -12,7 +12,7 @@ import polars as pl
 
 from layerscope.figures.curves import phrases, short_name, word
 from layerscope.report.charts import spark_path
-from layerscope.results.record import RunRecord
+from layerscope.results.measurement import RunRecord
 
 MOST_SKIPPED = 50
 EXAMPLES = 3

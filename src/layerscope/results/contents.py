@@ -7,7 +7,7 @@ from typing import Literal
 
 from layerscope.files.locks import LOCK
 
-Verb = Literal["measure", "tasks", "mmlu", "pick", "relate", "describe"]
+Verb = Literal["measure", "tasks", "mmlu", "pick", "relate", "describe", "study", "zoo"]
 
 MADE: dict[Verb, tuple[str, ...]] = {
     "measure": ("run.json", "layers.parquet", "prompts.parquet", "texts.parquet", "pooled", "blocks"),
@@ -16,12 +16,10 @@ MADE: dict[Verb, tuple[str, ...]] = {
     "pick": ("pick.json",),
     "relate": ("relations.parquet",),
     "describe": ("notes.json", "descriptions.parquet"),
+    "study": ("study.json", "findings.json", "findings.md"),
+    "zoo": ("zoo.json",),
 }
 """The files and folders that a verb writes into a run's folder, the first its record; `describe` is a job of a study."""
-
-
-AGAIN = "run the same `layerscope {}` command with another --out to have it again; what else is here stays as it is"
-"""What to do where a file is damaged that only a whole run makes again."""
 
 
 def contents(folder: Path) -> list[str]:
@@ -29,14 +27,20 @@ def contents(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.name != LOCK and not child.name.endswith(".tmp"))
 
 
-def strangers(folder: Path, *verbs: Verb) -> list[str]:
-    """The names in a folder that none of the verbs made."""
-    known = {name for verb in verbs for name in MADE[verb]}
-    return [name for name in contents(folder) if name not in known]
+def in_the_way(folder: Path, beside: tuple[Verb, ...]) -> list[str]:
+    """The names in a folder that a new run cannot stand beside.
+
+    What another verb than those in `beside` made; and what no verb made, where no verb's record says that this is a run.
+    """
+    made = {name: verb for verb, names in MADE.items() for name in names if verb not in beside}
+    known = {name for names in MADE.values() for name in names}
+    return [name for name in contents(folder) if name in made or (name not in known and not held(folder))]
 
 
 def way_out(folder: Path, verb: Verb) -> str:
     """What to do where the files of a verb are in the way of the same verb; what it did not make is never deleted."""
+    if verb == "study":
+        return f"choose another --out or delete the folder {folder} (runs are kept beside it)"
     there = contents(folder)
     mine = [name for name in MADE[verb] if name in there]
     others = [name for name in there if name not in mine]
@@ -49,16 +53,12 @@ def way_out(folder: Path, verb: Verb) -> str:
     return f"choose another --out, or delete {', '.join(mine)} there to start again (what can stay: {staying})"
 
 
-def after_damage(path: Path) -> str:
-    """What to do where a file that a verb made cannot be read; what another verb made is never deleted.
-
-    A table that is made from other files of the folder is made again by the same command; others are measured again.
-    """
-    for folder, name in ((path.parent, path.name), (path.parent.parent, path.parent.name)):
-        for verb, names in MADE.items():
-            if name in names and verb in ("measure", "mmlu") and (folder / names[0]).exists():
-                return AGAIN.format(verb)
-    return "delete it and run the same command again, which makes it again"
+def again(folder: Path, verb: Verb) -> str:
+    """What to do where a file that a verb made is damaged, for whoever reads it: nothing else has to be lost."""
+    if verb in ("study", "zoo"):
+        return f"delete the folder {folder} and run the same `layerscope {verb}` command again"
+    mine = ", ".join(name for name in MADE[verb] if name in contents(folder))
+    return f"run the same `layerscope {verb}` command with another --out, or after deleting {mine} in {folder}"
 
 
 def held(folder: Path) -> str:

@@ -1,71 +1,86 @@
-"""run.json: what was asked, what it resolved to, on what, how long it took, and how it ended."""
+"""The one record of every kind of run: what was asked, on what, how long it took, how it ended, and what its files hold."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict
 
-from layerscope.config import RunSpec
-from layerscope.errors import RunFailedError, UserError
-from layerscope.files.writing import whole_file
-from layerscope.results.contents import AGAIN, held
+from layerscope.errors import DamagedError, LayerscopeError, UserError
+from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
+from layerscope.files.writing import inside
+from layerscope.inputs.models import LoadedModel
+from layerscope.results.contents import Verb, again, held
 
-SCHEMA_VERSION = 1
-RECORD = "run.json"
+SCHEMA_VERSION = 2
+"""Version 1, of layerscope 0.1.0, had no hashes: such folders are read as they are."""
 PACKAGES = (
     "layerscope", "torch", "transformers", "tokenizers", "numpy", "scipy", "polars", "nlpaug", "datasets", "peft", "gguf",
 )  # fmt: skip
 
 
-class Skipped(BaseModel):
-    """A prompt that was left out, and why."""
+class Frozen(BaseModel):
+    """A part of a record."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class Skipped(Frozen):
+    """A prompt that was left out, and why."""
 
     prompt_id: str
     n_tokens: int
     reason: str
 
 
-class Resolved(BaseModel):
-    """What the names of a spec turned out to be. Two runs with equal specs and equal `Resolved` have equal numbers."""
-
-    model_config = ConfigDict(frozen=True)
+class ResolvedModel(Frozen):
+    """What the model of a spec turned out to be."""
 
     model_revision: str
-    texts_revision: str
-    n_layers: int
-    dim: int
-    context: int | None
-    device: str
-    dtype: str
-    metrics: tuple[str, ...]
-    n_prompts: int
-    n_blocks: int
-    prompts_sha256: str
     tokenizer_revision: str = ""
     """Of the tokenizer's files; empty in runs of version 0.1.0, which did not record it."""
+    n_layers: int
+    dim: int | None = None
+    context: int | None = None
+    device: str = ""
+    dtype: str = ""
+
+    @staticmethod
+    def facts(model: LoadedModel, tokenizer_revision: str) -> dict[str, Any]:
+        """The fields of a loaded model."""
+        return {
+            "model_revision": model.revision,
+            "tokenizer_revision": tokenizer_revision,
+            "n_layers": model.n_layers,
+            "dim": model.dim,
+            "context": model.context,
+            "device": str(model.device),
+            "dtype": str(model.dtype).removeprefix("torch."),
+        }
 
 
-class RunRecord(BaseModel):
-    """Everything about a run but its numbers."""
+class Record(Frozen):
+    """Everything about a run but its numbers; each kind of run adds what was asked and what that turned out to be."""
+
+    FILE: ClassVar[str]
+    VERB: ClassVar[Verb]
+    BESIDE: ClassVar[tuple[Verb, ...] | None] = ()
+    """Whose files may stand in the folder before this run; None: anyone's."""
+    FREE: ClassVar[tuple[str, ...]] = ()
+    """What may be asked otherwise when a run is gone on with, because it changes no number."""
 
     schema_version: int = SCHEMA_VERSION
-    status: Literal["running", "done", "failed"]
+    status: Literal["running", "done", "failed"] = "running"
     reason: str = ""
-    spec: RunSpec
-    resolved: Resolved
-    weights: str = ""
-    """sha256 of the weights without the config; equal ones are one model, whatever their names are."""
-    counts: dict[str, int] = {}
-    filters: tuple[str, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = {}
     packages: dict[str, str] = {}
@@ -73,46 +88,113 @@ class RunRecord(BaseModel):
     machine: str = ""
     started: str = ""
     finished: str = ""
+    files: dict[str, str] = {}
+    """The sha256 of every file of the run, by its path in the folder."""
+
+    def check(self, folder: Path, name: str, advice: str = "") -> Path:
+        """The path of a file of the run, which is as it was written; where it is not, the error ends with `advice`.
+
+        Raises:
+            UserError: it is not there, may not be read, or is a link.
+            DamagedError: its content has changed, or it is gone.
+        """
+        path = inside(folder, *name.split("/"))
+        if self.schema_version >= SCHEMA_VERSION and name in self.files and not path.exists():
+            raise DamagedError(f"{path} is gone: {advice or again(folder, self.VERB)}")
+        if self.schema_version >= SCHEMA_VERSION and path.exists():
+            check_sum(path, self.files, name, advice or again(folder, self.VERB))
+        return path
 
 
-def write_record(record: RunRecord, folder: Path) -> None:
-    """Write run.json, whole or not at all."""
-    with whole_file(folder / RECORD) as temporary:
-        temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+R = TypeVar("R", bound=Record)
 
 
-def read_record(folder: Path, advice: str = "") -> RunRecord:
-    """Read the run.json of a run's folder.
+def circumstances(model: LoadedModel | None = None, earlier: Record | None = None) -> dict[str, Any]:
+    """The fields of a record that begins or goes on now: versions, commit, machine, and when it was begun."""
+    return {
+        "packages": package_versions(),
+        "commit": source_commit(),
+        "machine": f"{torch.get_num_threads()} threads, {model.device}" if model else platform.machine(),
+        "started": earlier.started if earlier else now(),
+    }
 
-    Args:
-        folder: of the run.
-        advice: what to do where it is damaged; by default what loses nothing.
+
+def read_record(kind: type[R], folder: Path) -> R:
+    """Read the record of a kind of run from its folder.
 
     Raises:
-        UserError: the folder is not a run.
-        RunFailedError: run.json is damaged or of a newer schema.
+        UserError: the folder holds no such run, or the record may not be read.
+        RunFailedError: it is damaged or of a newer schema.
     """
-    path = folder / RECORD
-    if not path.exists():
+    path = folder / kind.FILE
+    if not path.exists() and not path.is_symlink():
         other = held(folder) if folder.is_dir() else ""
-        raise UserError(f"{folder} is not a run: it has no {RECORD}" + (f" (it holds {other})" if other else ""))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("schema_version", 0) > SCHEMA_VERSION:
-            raise RunFailedError(
-                f"{path} has schema version {content['schema_version']}, this layerscope reads up to {SCHEMA_VERSION}: update layerscope"
-            )
-        return RunRecord.model_validate(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
-        raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged; {advice or AGAIN.format('measure')}"
-        ) from error
+        raise UserError(
+            f"{folder} holds no {kind.__name__.removesuffix('Record').lower()} run: it has no {kind.FILE}"
+            + (f" (it holds {other})" if other else "")
+        )
+    return read_sealed(path, kind, version=SCHEMA_VERSION, since=2, advice=again(folder, kind.VERB))
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, and of Python."""
+class Keeper(Generic[R]):
+    """The record of a run while it is worked on, written whole whenever it changes."""
+
+    def __init__(self, record: R, folder: Path) -> None:
+        self.record = record
+        self.folder = folder
+        self._seconds = dict(record.timings)
+
+    def update(self, **fields: Any) -> None:  # noqa: ANN401
+        """Change fields and write."""
+        self.record = self.record.model_copy(update={**fields, "timings": dict(self._seconds)})
+        write_sealed(self.record, self.folder / self.record.FILE)
+
+    def done(self, files: Iterable[str] = (), **fields: Any) -> None:  # noqa: ANN401
+        """Write the end of the work: the hashes of its files, by their paths in the folder, and when it was finished."""
+        sums = {**self.record.files, **sums_of(self.folder, files)}
+        self.update(status="done", reason="", finished=now(), files=sums, **fields)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to the stage, over interruptions."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spend(name, time.perf_counter() - start)
+
+    def spend(self, name: str, seconds: float) -> None:
+        """Add seconds to a stage."""
+        self._seconds[name] = round(self._seconds.get(name, 0.0) + seconds, 3)
+
+    @contextmanager
+    def working(self, noted: Callable[[BaseException], bool] = lambda _: True) -> Iterator[None]:
+        """Leave the reason in the record when the work ends early. A kill leaves `running`; both can be continued.
+
+        Args:
+            noted: whether an error says something about the work; it is raised in any case.
+        """
+        try:
+            yield
+        except BaseException as error:
+            reason = "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            try:
+                if noted(error):
+                    self.update(status="failed", reason=reason)
+            except LayerscopeError as second:
+                error.add_note(f"{self.record.FILE} could not be updated either: {second}")
+            raise
+
+
+def now() -> str:
+    """The time as records keep it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def package_versions(*more: str) -> dict[str, str]:
+    """Versions of the packages that numbers depend on, of `more`, and of Python."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

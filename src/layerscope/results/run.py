@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from layerscope.errors import RunFailedError, UserError
+from layerscope.errors import DamagedError, UserError
 from layerscope.figures import plot_layers
-from layerscope.results.record import RunRecord, read_record
+from layerscope.results.contents import again
+from layerscope.results.measurement import RunRecord
+from layerscope.results.record import SCHEMA_VERSION, read_record
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, read_table
 
 # Polars opens the files of its table functions while it plans, so they have to be seen before: by name, wherever it stands.
@@ -40,18 +42,18 @@ class Run:
     @cached_property
     def layers(self) -> pl.DataFrame:
         """One row per (layer, metric, variant, alpha, readout, positions, pooling, normalization)."""
-        return read_table(self.path / "layers.parquet", LAYERS)
+        return self._table("layers.parquet", LAYERS)
 
     @cached_property
     def prompts(self) -> pl.DataFrame:
         """One row per prompt and the same keys, for the metrics that have a value per prompt."""
-        return read_table(self.path / "prompts.parquet", PROMPTS)
+        return self._table("prompts.parquet", PROMPTS)
 
     @cached_property
     def texts(self) -> pl.DataFrame | None:
         """One row per prompt: the hash of its text and its first 2,000 characters; None in a run of version 0.1.0."""
-        path = self.path / "texts.parquet"
-        return read_table(path, TEXTS) if path.exists() else None
+        old = self.record.schema_version < SCHEMA_VERSION and not (self.path / "texts.parquet").exists()
+        return None if old else self._table("texts.parquet", TEXTS)
 
     def pooled(
         self, layer: int, *, readout: str | None = None, positions: str | None = None
@@ -85,11 +87,15 @@ class Run:
         if not path.exists():
             kept = sorted({int(file.name.split("_")[1].removesuffix(".npy")) for file in folder.glob("layer_*.npy")})
             raise UserError(f"{path} does not exist: layers {', '.join(map(str, kept)) or 'none'} are kept")
+        self.record.check(self.path, f"pooled/{name}.npy")
         try:
             pooled: Float32[np.ndarray, "prompts dim"] = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
-            raise RunFailedError(f"{path} cannot be read ({error}): measure again to have it") from error
+            raise DamagedError(f"{path} cannot be read ({error}): {again(self.path, 'measure')}") from error
         return pooled
+
+    def _table(self, name: str, schema: pl.Schema) -> pl.DataFrame:
+        return read_table(self.record.check(self.path, name), schema, again(self.path, "measure"))
 
     def plot(self, metric: str) -> Figure:
         """The curve of one metric over the layers, with its intervals as a band."""
@@ -121,7 +127,7 @@ def load_run(path: str | Path, notes: tuple[str, ...] = ()) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder of a run")
-    record = read_record(folder)
+    record = read_record(RunRecord, folder)
     if record.status != "done":
         why = f" ({record.reason})" if record.reason else ""
         raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope measure` command to finish it")

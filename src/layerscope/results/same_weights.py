@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from layerscope.results.record import RunRecord
+from layerscope.results.measurement import RunRecord
 from layerscope.results.run import Run
 
 

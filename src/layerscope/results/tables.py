@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from layerscope.errors import RunFailedError, UserError
+from layerscope.errors import DamagedError, UserError
+from layerscope.files.reading import read_parquet
 from layerscope.files.writing import whole_file
-from layerscope.results.contents import after_damage
 
 KEY = ("layer", "metric", "variant", "alpha", "readout", "positions", "pooling", "normalization")
 """What identifies a number within a run, in the order rows are sorted by."""
@@ -93,27 +93,18 @@ def write_table(parts: Iterable[pl.DataFrame], schema: pl.Schema, path: Path) ->
             writer.write_table(part.match_to_schema(schema).to_arrow().cast(layout))
 
 
-def read_table(path: Path, schema: pl.Schema) -> pl.DataFrame:
-    """Read a table of a run and check its columns.
+def read_table(path: Path, schema: pl.Schema, advice: str) -> pl.DataFrame:
+    """Read a table of a run and check its columns; `advice` says what to do where it is damaged.
 
     Raises:
-        UserError: the file is not there.
-        RunFailedError: it is cut off, damaged, or of another schema; the message names it.
+        UserError: the file is not there or may not be read.
+        DamagedError: it is cut off, damaged, or of another schema; the message names it.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: is {path.parent} a finished run?")
-    try:
-        table = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunFailedError(
-            f"{path} cannot be read ({_first_line(error)}): the file is damaged; {after_damage(path)}"
-        ) from error
+    table = pl.DataFrame(read_parquet(path, advice=advice))
     if table.schema != schema:
         missing = [name for name in schema if name not in table.columns]
         reason = f"columns missing: {', '.join(missing)}" if missing else f"found columns {', '.join(table.columns)}"
-        raise RunFailedError(f"{path} has another layout than this version writes ({reason}): measure again")
+        raise DamagedError(f"{path} has another layout than this version writes ({reason}): {advice}")
     return table
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

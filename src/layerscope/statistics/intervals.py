@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy import stats
 
 LEVEL = 0.95
 JACKKNIFE_GROUPS = 20
+PIECE = 1 << 20
+"""Draws that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +34,19 @@ def bootstrap_weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "r
     Returns:
         Counts; every row sums to `n`.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
-    draws = rng.integers(0, n, size=(resamples, n))
-    offsets = draws + n * np.arange(resamples)[:, None]
-    return np.bincount(offsets.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
+    return np.concatenate(list(_weights_in_pieces(n, resamples, seed)))
 
 
-def bootstrap_means(
-    values: Float[np.ndarray, "rows n"], weights: Float[np.ndarray, "resamples n"]
-) -> Float[np.ndarray, "rows 2"]:
+def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: int) -> Float[np.ndarray, "rows 2"]:
     """Percentile bootstrap intervals for the means over items of many rows at once.
 
     Items that are NaN (a prompt on which a metric is not defined) stay out of the mean, in the samples too. All rows
-    share the same draws, so differences between rows (layers) are paired.
+    share the same draws, so differences between rows (layers) are paired. Memory does not grow with resamples x items.
 
     Args:
         values: one row a quantity, one column an item.
-        weights: from `bootstrap_weights`.
+        resamples: number of bootstrap samples.
+        seed: seed of the draws, as in `bootstrap_weights`.
 
     Returns:
         Lower and upper end per row; NaN where fewer than two items are finite.
@@ -55,16 +54,30 @@ def bootstrap_means(
     Source: Efron & Tibshirani 1993, chapter 13.
     """
     present = np.isfinite(values)
-    # Not BLAS, whose last bits depend on how many rows there are beside a row, and on its threads.
-    totals = np.einsum("in,jn->ij", np.where(present, values, 0.0), weights)
-    counts = present.astype(np.float64) @ weights.T
-    means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+    filled, there = np.where(present, values, 0.0), present.astype(np.float64)
+    pieces = []
+    for weights in _weights_in_pieces(values.shape[1], resamples, seed):
+        # Not BLAS, whose last bits depend on how many rows there are beside a row, and on its threads.
+        totals = np.einsum("in,jn->ij", filled, weights)
+        counts = there @ weights.T
+        pieces.append(np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0))
+    means = np.concatenate(pieces, axis=1)
     ends = np.full((values.shape[0], 2), np.nan)
     enough = present.sum(axis=1) >= 2
     if enough.any():
         tail = (1 - LEVEL) / 2
         ends[enough] = np.nanquantile(means[enough], [tail, 1 - tail], axis=1).T
     return ends
+
+
+def _weights_in_pieces(n: int, resamples: int, seed: int) -> Iterator[Float[np.ndarray, "_ n"]]:
+    # One stream of draws, so that pieces of any size hold the same samples.
+    rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
+    size = max(1, PIECE // n)
+    for start in range(0, resamples, size):
+        draws = rng.integers(0, n, size=(min(size, resamples - start), n))
+        offsets = draws + n * np.arange(len(draws))[:, None]
+        yield np.bincount(offsets.ravel(), minlength=draws.size).reshape(draws.shape).astype(np.float64)
 
 
 def leave_group_out(n: int, seed: int, groups: int = JACKKNIFE_GROUPS) -> list[Int[np.ndarray, " kept"]]:

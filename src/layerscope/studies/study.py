@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.errors import UserError
 from layerscope.files.locks import locked
-from layerscope.files.writing import make_folder, whole_file
+from layerscope.files.writing import make_folder, whole_file, write_text
 from layerscope.measuring.progress import Report, silent
-from layerscope.results.record import package_versions, source_commit
+from layerscope.results.record import Keeper, circumstances
+from layerscope.results.resume import earlier
 from layerscope.studies.findings import Finding, Test, judge
 from layerscope.studies.jobs import Job, Missing, Results, folder_of, run_job
 from layerscope.studies.pages import findings_json, findings_page
-from layerscope.studies.record import JobRecord, StudyRecord, earlier_study, write_study_record
+from layerscope.studies.record import JobRecord, StudyRecord
 from layerscope.studies.spec import Preset, StudySpec, fill
 
 if TYPE_CHECKING:
@@ -98,31 +98,24 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
     folder = out / study.name
     make_folder(out / RUNS)
     with locked(folder):
-        earlier = earlier_study(folder, spec)
         record = StudyRecord(
             study=study.name,
-            status="running",
             spec=spec,
             jobs=tuple(
                 JobRecord(key=job.key, folder=f"{RUNS}/{folder_of(job, out / RUNS).name}", identity=job.identity)
                 for job in jobs
             ),
-            packages=package_versions(),
-            commit=source_commit(),
-            started=earlier.started if earlier else _now(),
+            **circumstances(earlier=earlier(StudyRecord, folder, spec=spec)),
         )
-        write_study_record(record, folder)
-        try:
+        keeper = Keeper(record, folder)
+        with keeper.working():
+            keeper.update()
             results = _run_jobs(study.name, jobs, out / RUNS, report)
-            record = record.model_copy(update={"jobs": _ended(record.jobs, results)})
+            keeper.update(jobs=_ended(record.jobs, results))
             if not results.found:
                 raise UserError(f"study {study.name} has no result to look at: {results.missing[0].reason}")
             finished = _write(study, spec, results, folder)
-        except BaseException as error:
-            reason = "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            _record_failure(record, folder, reason, error)
-            raise
-        write_study_record(record.model_copy(update={"status": "done", "finished": _now()}), folder)
+            keeper.done()
     return finished
 
 
@@ -178,27 +171,11 @@ def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> Stu
         with whole_file(folder / f"{name}.parquet") as temporary:
             table.write_parquet(temporary)
     for name, text in outcome.files.items():
-        _write_text(folder / name, text)
+        write_text(folder / name, text)
     figures = [save_figure(drawing.figure, folder / drawing.name, drawing.data) for drawing in outcome.figures]
     notes = (*outcome.notes, *results.notes, *(f"{one.key} is missing: {one.reason}" for one in results.missing))
-    _write_text(folder / "findings.json", findings_json(study.name, spec, findings, notes))
+    write_text(folder / "findings.json", findings_json(study.name, spec, findings, notes))
     names = [drawing.name for drawing in outcome.figures]
     page = findings_page((study.name, study.what, study.paper), spec, findings, notes, names)
-    _write_text(folder / "findings.md", page)
+    write_text(folder / "findings.md", page)
     return StudyRun(folder, findings, results.missing, tuple(path for paths in figures for path in paths), notes)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _record_failure(record: StudyRecord, folder: Path, reason: str, error: BaseException) -> None:
-    try:
-        write_study_record(record.model_copy(update={"status": "failed", "reason": reason}), folder)
-    except LayerscopeError as second:
-        error.add_note(f"study.json could not be updated either: {second}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,7 +8,6 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,17 @@ from layerscope.figures.curves import spans
 from layerscope.files.locks import LOCK, locked
 from layerscope.files.writing import make_folder, whole_file
 from layerscope.results.contents import MADE
+from layerscope.results.record import Keeper, ResolvedModel, now
 from layerscope.tasks.evaluation import quiet_mteb
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
     RESULTS,
-    TASKS_RECORD,
     Failure,
-    ResolvedModel,
     ScoredTask,
     TasksRecord,
-    write_tasks_record,
 )
 from layerscope.tasks.run import TasksRun, import_mteb, open_tasks
-from layerscope.tasks.scores import Where, failed_row, result_rows, write_scores
+from layerscope.tasks.scores import SCORES_FILE, Where, failed_row, result_rows, write_scores
 
 _LAYER = re.compile(r"layer[_-]?(-?\d+)", re.IGNORECASE)
 NAMED = 3
@@ -41,7 +38,7 @@ OTHER_SUBSETS = "{n} results have other subsets than the rest of their task"
 LACKING = "{n} tasks lack results at some layers"
 ABSENT = "layers without results"
 DEPTH = "depth"
-_NOT_RESULTS = ("model_meta.json", "run.json", TASKS_RECORD)
+_NOT_RESULTS = ("model_meta.json", "run.json", TasksRecord.FILE)
 
 
 @dataclass
@@ -109,7 +106,8 @@ def import_results(
                 shutil.copyfile(file, temporary)
         record = _record(found, folder, model, depth)
         write_scores(_rows(found, record), out)
-        write_tasks_record(record, out)
+        names = [f"{RESULTS}/layer_{layer}/{task}.json" for layer, task in found.files]
+        Keeper(record, out).done([SCORES_FILE, *names])
     return open_tasks(out)
 
 
@@ -245,9 +243,7 @@ def _where(record: TasksRecord, layer: int) -> Where:
 
 
 def _record(found: _Found, folder: Path, model: str, depth: int) -> TasksRecord:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     return TasksRecord(
-        status="done",
         model=ModelSpec(name=model),
         spec=None,
         imported_from=str(folder),
@@ -256,8 +252,7 @@ def _record(found: _Found, folder: Path, model: str, depth: int) -> TasksRecord:
         failures=tuple(found.failures),
         warnings=found.warnings(),
         details=found.details(),
-        started=now,
-        finished=now,
+        started=now(),
     )
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +13,24 @@ import torch
 from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
-from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.errors import UserError, missing_package
 from layerscope.files.locks import locked
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
-from layerscope.measuring.measure import Clock
 from layerscope.measuring.progress import Report, silent
-from layerscope.measuring.resume import other_packages, refuse_moved_model
-from layerscope.results.record import package_versions, source_commit
+from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
+from layerscope.results.resume import mixed_packages, other_packages, refuse_moved_model, refuse_other_inputs
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
     RESULTS,
     Failure,
-    ResolvedModel,
     ScoredTask,
     TasksRecord,
     earlier_tasks,
-    read_tasks_record,
-    write_tasks_record,
 )
 from layerscope.tasks.scores import SCORES_FILE, load_scores
-from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data, refuse_other_model
+from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data
 from layerscope.tasks.spec import State, TasksSpec
 from layerscope.tasks.tables import ResultFolder, lost_results, still_failed, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
@@ -66,7 +60,7 @@ def open_tasks(path: str | Path) -> TasksRun:
         RunFailedError: its files are damaged.
     """
     folder = Path(path)
-    return TasksRun(folder, read_tasks_record(folder), load_scores(folder))
+    return TasksRun(folder, read_record(TasksRecord, folder), load_scores(folder))
 
 
 def score_tasks(
@@ -117,7 +111,7 @@ def score_spec(
     with locked(out):
         earlier = earlier_tasks(out, model, spec)
         work = _Work(out, spec, ResultFolder(out / RESULTS, spec.states), report, _start(model, spec, earlier))
-        with work.failure_recorded():
+        with work.keeper.working(work.continues):
             pending, finished = work.split(chosen)
             report("looking at the model and data", 0.0, 1.0)
             notes = compare_data(out, work.record, finished, spec.data_dir)
@@ -127,7 +121,7 @@ def score_spec(
                 work.run(pending, {task.metadata.name for task in chosen})
             else:
                 # Nothing is scored now, so the record stays that of what was scored.
-                work.record = earlier
+                work.keeper.record = earlier
                 work.reread()
                 notes = (*notes, *other_packages(earlier.packages, _packages()))
     return replace(open_tasks(out), notes=notes)
@@ -141,8 +135,12 @@ class _Work:
         self.spec = spec
         self.results = results
         self.report = report
-        self.record = record
-        self.clock = Clock(dict(record.timings))
+        self.keeper = Keeper(record, out)
+
+    @property
+    def record(self) -> TasksRecord:
+        """As it is now."""
+        return self.keeper.record
 
     def split(self, chosen: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """The tasks that lack a result at a layer and state, and those that do not."""
@@ -170,7 +168,7 @@ class _Work:
         self.update(failures=tuple(failure for failure in self.record.failures if failure.task not in names))
         self.update(failures=(*self.record.failures, *lost_results(self.record, self.results, self.out)))
         with tempfile.TemporaryDirectory(prefix="layerscope-tasks-") as folder:
-            with self.clock.stage("data"):
+            with self.keeper.stage("data"):
                 loaded, failures = load_tasks(pending, self.spec.data_dir, Path(folder), self.report)
             for task in loaded:
                 self.add_task(task.facts)
@@ -186,7 +184,7 @@ class _Work:
         """Score the tasks whose data is there."""
         from layerscope.tasks.sweep import Sweep
 
-        with self.clock.stage("load"):
+        with self.keeper.stage("load"):
             self.report("loading the model", 0.0, 1.0)
             model = load_model(self.record.model)
             now = model_identity(self.record.model)
@@ -195,7 +193,7 @@ class _Work:
         self.resolve(model, now["tokenizer_revision"])
         layers = self.layers()
         # Before the first result: where a result is, the record says which model and data it is of.
-        write_tasks_record(self.record, self.out)
+        self.keeper.update()
         encoder = TextEncoder(model, self.spec, layers, self.report)
         todo = [(task, self.places(task.facts.name, task.facts.subsets) or []) for task in loaded]
         with WorkerPool(self.spec.workers or default_workers()) as pool:
@@ -206,13 +204,12 @@ class _Work:
                 if not places:
                     continue
                 encoding = sweep.encoding_seconds
-                with self.clock.stage("scoring"):
+                with self.keeper.stage("scoring"):
                     failures = sweep.score(task, places)
                 spent = sweep.encoding_seconds - encoding
-                self.clock.seconds["encoding"] = round(self.clock.seconds.get("encoding", 0.0) + spent, 3)
-                self.clock.seconds["scoring"] = round(self.clock.seconds["scoring"] - spent, 3)
-                self.update(failures=(*self.record.failures, *failures), timings=dict(self.clock.seconds))
-                write_tasks_record(self.record, self.out)
+                self.keeper.spend("encoding", spent)
+                self.keeper.spend("scoring", -spent)
+                self.keeper.update(failures=(*self.record.failures, *failures))
                 write_score_table(self.record, self.results, self.out)
         empty = (f"{encoder.n_empty} texts have no tokens: their vectors are zeros",) if encoder.n_empty else ()
         self.update(
@@ -245,17 +242,10 @@ class _Work:
         Raises:
             UserError: earlier scores in the folder are of other weights.
         """
-        now = ResolvedModel(
-            model_revision=model.revision,
-            n_layers=model.n_layers,
-            dim=model.dim,
-            context=model.context,
-            device=str(model.device),
-            dtype=str(model.dtype).removeprefix("torch."),
-            tokenizer_revision=tokenizer_revision,
-        )
+        now = ResolvedModel(**ResolvedModel.facts(model, tokenizer_revision))
         if self.record.resolved is not None:
-            refuse_other_model(self.out, self.record.resolved, now)
+            # The same weights may be scored on another device.
+            refuse_other_inputs(self.out, "tasks", self.record.resolved, now, ("device", "context"))
         self.update(resolved=now, warnings=tuple(dict.fromkeys((*self.record.warnings, *model.warnings))))
 
     def add_task(self, facts: ScoredTask) -> None:
@@ -274,51 +264,29 @@ class _Work:
         """Write the table and the final record."""
         self.update(failures=still_failed(self.record, self.results))
         write_score_table(self.record, self.results, self.out)
-        self.update(status="done", reason="", timings=dict(self.clock.seconds), finished=_now())
-        write_tasks_record(self.record, self.out)
+        self.keeper.done([SCORES_FILE])
 
     def update(self, **changes: object) -> None:
         """Change fields of the record."""
-        self.record = self.record.model_copy(update=changes)
+        self.keeper.record = self.record.model_copy(update=changes)
 
-    @contextmanager
-    def failure_recorded(self) -> Iterator[None]:
-        """Leave the reason in tasks.json when the work ends early; finished results can be continued from."""
-        try:
-            yield
-        except BaseException as error:
-            reason = "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            self.update(status="failed", reason=reason, timings=dict(self.clock.seconds))
-            # Before the model is known there is nothing to continue from, and a refusal must not mark good scores.
-            if self.record.resolved is not None and not isinstance(error, UserError):
-                try:
-                    write_tasks_record(self.record, self.out)
-                except LayerscopeError as second:
-                    error.add_note(f"tasks.json could not be updated either: {second}")
-            raise
+    def continues(self, error: BaseException) -> bool:
+        """Whether an error leaves a run that can be gone on with: a refusal must not mark good scores as failed."""
+        return self.record.resolved is not None and not isinstance(error, UserError)
 
 
-def _start(model: ModelSpec, spec: TasksSpec, earlier: TasksRecord | None) -> TasksRecord:
-    now = {
-        "status": "running",
-        "reason": "",
-        "spec": spec,
-        "packages": _packages(),
-        "commit": source_commit(),
-        "machine": f"{torch.get_num_threads()} threads",
-    }
-    if earlier is not None:
-        # A revision of the code or of MTEB is no reason to refuse, but a reader has to know.
-        mixed = earlier.packages != now["packages"]
-        note = ("continued with other package versions than the scores were started with",) if mixed else ()
-        return earlier.model_copy(update=now | {"warnings": tuple(dict.fromkeys((*earlier.warnings, *note)))})
-    return TasksRecord.model_validate({"model": model, "started": _now(), **now})
+def _start(model: ModelSpec, spec: TasksSpec, before: TasksRecord | None) -> TasksRecord:
+    now = circumstances(earlier=before) | {"packages": _packages(), "machine": f"{torch.get_num_threads()} threads"}
+    if before is None:
+        return TasksRecord(model=model, spec=spec, **now)
+    # A revision of the code or of MTEB is no reason to refuse, but a reader has to know.
+    begun = before.model_copy(update={**now, "spec": spec, "status": "running", "reason": "", "schema_version": 2})
+    warnings = dict.fromkeys((*before.warnings, *mixed_packages(before, begun)))
+    return begun.model_copy(update={"warnings": tuple(warnings)})
 
 
 def _packages() -> dict[str, str]:
-    import importlib.metadata
-
-    return package_versions() | {name: importlib.metadata.version(name) for name in ("mteb", "scikit-learn")}
+    return package_versions("mteb", "scikit-learn")
 
 
 def import_mteb() -> None:
@@ -332,7 +300,3 @@ def import_mteb() -> None:
             import mteb  # noqa: F401
         except ImportError as error:
             raise missing_package(error.name or "mteb", "`layerscope tasks`") from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -79,7 +79,7 @@ def load_scores(folder: str | Path) -> pl.DataFrame:
     path = Path(folder) / SCORES_FILE
     if not path.exists():
         raise UserError(f"{folder} holds no scores: make them with `layerscope tasks MODEL --tasks ... --out {folder}`")
-    return read_table(path, SCORES)
+    return read_table(path, SCORES, "delete it and run the same command again, which makes it again")
 
 
 def write_scores(rows: Iterable[Mapping[str, object]], folder: Path) -> pl.DataFrame:

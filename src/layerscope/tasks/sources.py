@@ -9,11 +9,10 @@ from typing import Any
 
 from layerscope.errors import UserError
 from layerscope.inputs.identity import model_identity
-from layerscope.measuring.resume import Look, compare_sources, differences
-from layerscope.results.contents import way_out
+from layerscope.results.resume import Look, compare_sources, differences
 from layerscope.tasks.choice import own_code
 from layerscope.tasks.data import data_revision
-from layerscope.tasks.record import RESULTS, ResolvedModel, ScoredTask, TasksRecord
+from layerscope.tasks.record import RESULTS, ScoredTask, TasksRecord
 
 
 def compare_model(folder: Path, record: TasksRecord) -> tuple[str, ...]:
@@ -55,19 +54,6 @@ def compare_data(folder: Path, record: TasksRecord, tasks: Sequence[Any], data_d
         looks[f"the data of {name}"] = partial(_looked_up, name, partial(data_revision, task, data_dir))
         looks[f"the code of {name}"] = partial(_looked_up, f"code of {name}", partial(own_code, task))
     return compare_sources((folder, "tasks"), recorded, looks)
-
-
-def refuse_other_model(folder: Path, before: ResolvedModel, now: ResolvedModel) -> None:
-    """Refuse to add scores of a model to those of another.
-
-    Raises:
-        UserError: naming what differs.
-    """
-    # The same weights may be scored on another device; what version 0.1.0 did not record cannot differ.
-    free = ("device", "context") + (() if before.tokenizer_revision else ("tokenizer_revision",))
-    changed = differences(before, now, free)
-    if changed:
-        raise UserError(f"{folder} holds scores of another model ({'; '.join(changed)}): {way_out(folder, 'tasks')}")
 
 
 def refuse_other_data(folder: Path, before: ScoredTask, now: ScoredTask) -> None:

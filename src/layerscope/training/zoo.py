@@ -15,7 +15,7 @@ from layerscope.inputs.revisions import revisions, step_of
 from layerscope.inputs.wiki import wiki_revision
 from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
-from layerscope.measuring.resume import differences
+from layerscope.results.resume import differences
 from layerscope.training.card import write_card
 from layerscope.training.corpus import Corpus, build_corpus
 from layerscope.training.recipes import RECIPES, Recipe

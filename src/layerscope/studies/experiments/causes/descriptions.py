@@ -19,7 +19,7 @@ from layerscope.files.writing import whole_file
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.texts import texts_revision
 from layerscope.measuring.progress import Report
-from layerscope.measuring.resume import Look, compare_sources
+from layerscope.results.resume import Look, compare_sources
 
 if TYPE_CHECKING:
     from layerscope.inputs.models import LoadedModel

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from layerscope.config import RunSpec
 from layerscope.errors import UserError
 from layerscope.inputs.checkpoints import without_reading
 from layerscope.inputs.models import LoadedModel
-from layerscope.results.contents import Verb, strangers, way_out
-from layerscope.results.record import RECORD, Resolved, RunRecord, read_record
-
-# Where the same data is read from does not change a number.
-FREE = ("texts.data_dir",)
+from layerscope.results.contents import Verb, in_the_way, way_out
+from layerscope.results.record import R, Record, ResolvedModel, read_record
 
 # The revision of something that was handed over in memory begins so; it says nothing about files.
 OBJECT = "object:"
@@ -25,40 +22,46 @@ Look = Callable[[], Mapping[str, str]]
 """The revisions of something that a run was made from, as they are now, by the field of the record that keeps them."""
 
 
-def earlier_record(folder: Path, spec: RunSpec) -> RunRecord | None:
-    """The record of an earlier start of the same run in `folder`, or None where the folder is new.
+def earlier(kind: type[R], folder: Path, **asked: BaseModel) -> R | None:
+    """The record of an earlier start of the same run in `folder`, or None where there is none.
+
+    Args:
+        kind: of the run.
+        folder: its folder.
+        **asked: what is asked for now, by the field of the record that keeps it.
 
     Raises:
-        UserError: the folder holds a run with another spec (named field by field), or other files.
+        UserError: the folder holds a run with other settings (named field by field), or other files.
     """
-    if not (folder / RECORD).exists():
-        # Scores of tasks, and what was made of them, may stand in the same folder.
-        others = strangers(folder, "tasks", "pick", "relate")
+    path = folder / kind.FILE
+    if not path.exists() and not path.is_symlink():
+        others = [] if kind.BESIDE is None else in_the_way(folder, kind.BESIDE)
         if others:
             raise UserError(
-                f"{folder} is not empty and not a run (it holds {', '.join(others[:3])}): choose another --out"
+                f"{folder} is not empty and not such a run (it holds {', '.join(others[:3])}): choose another --out"
             )
         return None
-    record = read_record(folder, way_out(folder, "measure"))
-    changed = differences(record.spec, spec, FREE)
+    record = read_record(kind, folder)
+    changed = [one for name, now in asked.items() for one in differences(getattr(record, name), now, kind.FREE)]
     if changed:
         raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}): {way_out(folder, 'measure')}"
+            f"{folder} holds a run with other settings ({'; '.join(changed)}): {way_out(folder, kind.VERB)}"
         )
     return record
 
 
-def refuse_changed_inputs(folder: Path, record: RunRecord, resolved: Resolved) -> None:
-    """Refuse to mix blocks of two different models or prompt sets in one run.
+def refuse_other_inputs(
+    folder: Path, verb: Verb, before: ResolvedModel, now: ResolvedModel, free: tuple[str, ...] = ()
+) -> None:
+    """Refuse to mix in one run what two different models, prompt sets or machines' dtypes gave.
 
     Raises:
-        UserError: the model's weights, the texts or the machine's dtype are not those the run was started with.
+        UserError: naming what differs; `free` may, and what an older version did not record cannot.
     """
-    # What an older version did not record cannot differ.
-    unknown = tuple(name for name in ("tokenizer_revision",) if not getattr(record.resolved, name))
-    changed = differences(record.resolved, resolved, unknown)
+    unknown = () if before.tokenizer_revision else ("tokenizer_revision",)
+    changed = differences(before, now, (*free, *unknown))
     if changed:
-        raise UserError(f"{folder} was started with other inputs ({'; '.join(changed)}): {way_out(folder, 'measure')}")
+        raise UserError(f"{folder} was started with other inputs ({'; '.join(changed)}): {way_out(folder, verb)}")
 
 
 def refuse_moved_model(model: LoadedModel, now: str) -> None:
@@ -130,6 +133,27 @@ def other_packages(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple
     """A sentence where a finished run was made with other package versions than are installed; nothing where not."""
     changed = [f"{name} {old} (now {now[name]})" for name, old in recorded.items() if now.get(name, old) != old]
     return (f"measured with other versions: {', '.join(changed)}",) if changed else ()
+
+
+def mixed_packages(before: Record | None, now: Record) -> tuple[str, ...]:
+    """A sentence where a run goes on with other package versions than it was begun with; nothing where not."""
+    if before is None or before.packages == now.packages:
+        return ()
+    return ("continued with other package versions than the run was started with",)
+
+
+def hash_of(items: Iterable[object]) -> str:
+    """The sha256 of what items are, one after the other."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr(item).encode())
+    return digest.hexdigest()
+
+
+def fingerprint(free: tuple[str, ...], *models: BaseModel) -> str:
+    """A hash of models without the fields that are `free`: equal ones have no `differences`."""
+    flat = [sorted(_flat(model.model_dump(mode="json")).items()) for model in models]
+    return hash_of([(name, value) for fields in flat for name, value in fields if name not in free])
 
 
 def differences(before: BaseModel, now: BaseModel, free: tuple[str, ...]) -> list[str]:
