@@ -37,9 +37,10 @@ def program(capfd, monkeypatch, tmp_path):
 
 
 def write_prompts(folder):
-    """The table of prompts, before the record that keeps its hash."""
+    """The tables of prompts, before the record that keeps their hashes."""
     folder.mkdir()
     write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, folder / "prompts.parquet")
+    write_table([pl.DataFrame(schema=TEXTS)], TEXTS, folder / "texts.parquet")
 
 
 @pytest.fixture

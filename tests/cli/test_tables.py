@@ -18,7 +18,7 @@ from layerscope.errors import UserError
 from layerscope.figures.curves import split_curves
 from layerscope.figures.numbers import NumberFormat
 from layerscope.results.run import load_run
-from layerscope.results.tables import PROMPTS, write_table
+from layerscope.results.tables import PROMPTS, TEXTS, write_table
 from layerscope.training.recipes import RECIPES
 from layerscope.training.record import StepLoss, ZooRecord, write_zoo_record
 
@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     home = tmp_path_factory.mktemp("tables")
     (home / "both").mkdir()
     write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, home / "both" / "prompts.parquet")
+    write_table([pl.DataFrame(schema=TEXTS)], TEXTS, home / "both" / "texts.parquet")
     write_scores(write_metrics(home / "both", peaked_metrics()), peaked_scores())
     write_scores(home / "other", peaked_scores(4, readout="raw"))
     for task in range(9):
