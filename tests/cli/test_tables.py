@@ -16,9 +16,9 @@ from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, 
 from layerscope.cli import lists, main, mmlu, pick, relate, results, study, tasks, zoo
 from layerscope.errors import UserError
 from layerscope.figures.curves import split_curves
-from layerscope.figures.table import NumberFormat, half_intervals
+from layerscope.figures.numbers import NumberFormat
 from layerscope.results.run import load_run
-from layerscope.results.tables import PROMPTS, write_table
+from layerscope.results.tables import PROMPTS, TEXTS, write_table
 from layerscope.training.recipes import RECIPES
 from layerscope.training.record import StepLoss, ZooRecord, write_zoo_record
 
@@ -30,8 +30,10 @@ WIDTHS = [60, 80, 100, 120]
 def folder(tmp_path_factory):
     """What the verbs of CALLS read."""
     home = tmp_path_factory.mktemp("tables")
-    write_scores(write_metrics(home / "both", peaked_metrics()), peaked_scores())
+    (home / "both").mkdir()
     write_table([pl.DataFrame(schema=PROMPTS)], PROMPTS, home / "both" / "prompts.parquet")
+    write_table([pl.DataFrame(schema=TEXTS)], TEXTS, home / "both" / "texts.parquet")
+    write_scores(write_metrics(home / "both", peaked_metrics()), peaked_scores())
     write_scores(home / "other", peaked_scores(4, readout="raw"))
     for task in range(9):
         for layer in range(3):
@@ -145,23 +147,24 @@ def test_every_number_of_every_column_is_whole(name, width, printed):
         for column in frame.columns:
             assert all(word in text for word in column.split()), column
             left_out = re.search(rf"Left out at \d+ columns: [^.]*\b{re.escape(column)}\b", " ".join(text.split()))
-            cells = [cell_of(value) for value in frame[column].to_list()]
+            cells = cells_of(frame[column])
             missing = find([number for cell in cells for number in numbers(cell)], lines)
             assert missing is None or left_out, (column, missing)
 
 
-def cell_of(value):
-    if isinstance(value, float):
-        return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
-    return "" if value is None else str(value)
+def cells_of(series):
+    style = NumberFormat.of_values(series.drop_nulls().to_numpy()) if series.dtype.is_float() else None
+    return [
+        "" if value is None else " ".join(str(value).split()) if style is None else style.value(value)
+        for value in series.to_list()
+    ]
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_in_a_pipe_a_row_is_a_line_and_a_sentence_too(name, printed):
     lines, frames = printed(CALLS[name], None)
     for frame in frames:
-        for row in frame.iter_rows():
-            cells = [" ".join(cell_of(value).split()) for value in row]
+        for cells in zip(*map(cells_of, frame), strict=True):
             assert any(all(cell in line for cell in cells) for line in lines), cells
 
 
@@ -208,8 +211,8 @@ def test_the_layers_of_a_run(width, printed):
     assert width is None or max(map(len, lines)) <= width
     layers = load_run("both").layers
     for curve in split_curves(layers):
-        style = NumberFormat.of(curve)
-        halves = half_intervals(curve).tolist()
+        style = curve.format
+        halves = curve.half.tolist()
         values = [f"{style.value(v)} {style.half(h)}".rstrip() for v, h in zip(curve.value, halves, strict=True)]
         assert find(values, lines) is None
         for place in (int(curve.value.argmin()), int(curve.value.argmax())):

@@ -8,7 +8,7 @@ import pytest
 
 from layerscope.errors import UserError
 from layerscope.figures import FACETS, FacetLook, plot_facets
-from layerscope.figures.curves import PALETTE
+from layerscope.figures.style import PALETTE
 
 
 def table(rows=("a", "b"), columns=("left", "right"), lines=(1.0, 64.0)):

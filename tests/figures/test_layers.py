@@ -10,8 +10,8 @@ import pytest
 from matplotlib.collections import FillBetweenPolyCollection
 
 from layerscope.errors import UserError
-from layerscope.figures import plot_layers, save_figure, stretches
-from layerscope.figures.curves import PALETTE
+from layerscope.figures import plot_layers, save_figure
+from layerscope.figures.style import PALETTE
 
 
 def rows(metric="prompt_entropy", blocks=4, **given):
@@ -179,11 +179,3 @@ def test_a_folder_that_cannot_be_made_is_a_users_mistake(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         save_figure(plot_layers(table(rows()), "prompt_entropy"), tmp_path / "file" / "figure")
-
-
-@pytest.mark.parametrize(
-    ("present", "expected"),
-    [([], []), ([True], [(0, 1)]), ([False], []), ([True, True, False, True], [(0, 2), (3, 4)])],
-)
-def test_stretches(present, expected) -> None:
-    assert stretches(np.array(present, dtype=bool)) == expected

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from layerscope.figures.curves import split_curves
-from layerscope.figures.table import BLOCKS, MISSING, NumberFormat, bar, layer_table, sparkline, summary_table
+from layerscope.figures.numbers import MISSING, NumberFormat
+from layerscope.figures.table import BLOCKS, bar, layer_table, sparkline, summary_table
 
 
 def rows(metric="prompt_entropy", blocks=30, *, value=math.sin, half=0.04, **given):
@@ -81,7 +82,7 @@ def test_bars_grow_with_the_share() -> None:
 )
 def test_numbers_have_the_decimals_their_intervals_bear(value, half, expected) -> None:
     (curve,) = split_curves(table(rows(value=lambda _: value, half=half)))
-    style = NumberFormat.of(curve)
+    style = curve.format
     assert f"{style.value(value)} {style.half(half)}" == expected
 
 
@@ -94,7 +95,7 @@ def test_an_interval_too_small_to_show_is_never_written_as_zero() -> None:
 
 def test_numbers_beyond_six_digits_are_scientific() -> None:
     (curve,) = split_curves(table(rows(value=lambda _: 2.5e7, half=1e5)))
-    assert NumberFormat.of(curve).value(2.5e7) == "2.5e+07"
+    assert curve.format.value(2.5e7) == "2.5e+07"
 
 
 METRICS = [f"metric_number_{i}" for i in range(13)]
@@ -141,8 +142,8 @@ def test_conditions_that_differ_are_named_and_shared_ones_stand_in_the_title() -
 
 def test_models_of_different_depth_have_tables_of_their_own() -> None:
     group = layer_table(table(rows(blocks=4, model="a"), rows(blocks=2, model="b")))
-    tables = [part for part in group.renderables if hasattr(part, "row_count")]
-    assert [part.row_count for part in tables] == [2, 5, 3]
+    tables = [part for part in group.renderables if hasattr(part, "columns")]
+    assert [len(part.columns[0].cells) for part in tables] == [2, 5, 3]
 
 
 def test_markup_in_names_is_shown_as_text() -> None:

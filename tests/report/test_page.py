@@ -21,7 +21,7 @@ from layerscope.report import write_report
 from layerscope.report.page import relative_link, run_names
 from layerscope.results.tables import texts_table
 
-EVIL = """</script><script>alert(1)</script><img src=x onerror="alert(2)">' " & [x](javascript:alert(3))"""
+EVIL = """</script><script>alert(1)</script><img src=x onerror="alert(2)">' " & [x](javascript:alert(3)) \u202eabc\x9b\x1b[2J"""
 LOADING = {"src", "srcset", "poster", "data", "action", "formaction", "background", "xlink:href"}
 
 
@@ -119,10 +119,10 @@ def test_text_from_outside_is_shown_as_text_wherever_it_comes_from(make_run, wri
     assert not page.of("img")
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
     assert not [attrs for attrs in page.of("a") if attrs["href"].split("#")[0].startswith("javascript")]
-    plain = " ".join(EVIL.split())
+    plain = " ".join(EVIL.split()).replace("\u202e", "\\u202e").replace("\x9b", "\\x9b").replace("\x1b", "\\x1b")
     assert f"text{plain}" in page.text
     assert page.text.count(plain) > 12
-    assert EVIL in json.dumps(page.points, ensure_ascii=False).replace('\\"', '"')
+    assert plain in " ".join(page.points[0][0]["text"])
 
 
 def test_data_in_the_page_has_no_character_that_ends_a_script(make_run, write) -> None:
@@ -131,7 +131,7 @@ def test_data_in_the_page_has_no_character_that_ends_a_script(make_run, write) -
     page = write(type(run)(run.path, run.record, layers, run.prompts))
     raw = re.search(r'id="points">(.*?)</script>', page.source, re.DOTALL).group(1)
     assert not set("<>&'\u2028") & set(raw)
-    assert page.points[0][0]["text"][0] == "no value: </script>\u2028<!--"
+    assert page.points[0][0]["text"][0] == "no value: </script>\\u2028<!--"
 
 
 def test_every_metric_has_a_chart_with_its_unit_and_every_layer_its_value_and_interval(make_run, write) -> None:

@@ -35,6 +35,21 @@ def test_a_study_writes_its_record_its_findings_and_a_page(make_study, tmp_path)
     assert "| x | 2.00 | 1.00 to 3.00 | .001 | 1 prompts | holds |" in page
 
 
+def test_what_comes_from_models_and_texts_is_text_on_the_page(make_study, tmp_path):
+    evil = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) | **b**\x1b[31m"
+
+    def look(*_):
+        estimates = (Estimate(2.0, 1.0, 3.0, 0.001, 1), Estimate(float("nan"), 1.0, 3.0, 0.001, 1, note=evil))
+        return Outcome([StudyTest(CLAIM, evil, one) for one in estimates], notes=[evil])
+
+    study = make_study(analyse=look)
+    page = (run_study(study, study.spec("small", {"data_dir": evil}), tmp_path).path / "findings.md").read_text()
+    text = "&lt;img src=x onerror=alert(1)> [x\\](javascript:alert(1)) \\| \\*\\*b\\*\\*"
+    assert page.count(text) == 5
+    assert "<img" not in page
+    assert "\x1b" not in page
+
+
 def test_equal_jobs_are_done_once_within_and_between_studies(make_study, tmp_path):
     first, second = make_study("first", [Counted("a"), Counted("b", "other")]), make_study("second", [Counted("z")])
     for study in (first, second, first):

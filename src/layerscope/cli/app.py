@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -11,9 +12,14 @@ from typer.exceptions import Abort, TyperException
 
 from layerscope.cli import export, lists, measure, mmlu, pick, relate, results, study, tasks, zoo
 from layerscope.errors import LayerscopeError
+from layerscope.wording import on_screen
 
 STOPPED = 130
 """The exit code after Ctrl-C, as shells have it."""
+
+# What is wrong with a path as it was typed, wherever it is met first.
+_OF_A_PATH = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
 
 app = typer.Typer(
     name="layerscope",
@@ -52,8 +58,7 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         command = typer.main.get_command(app)
         result = command.main(args=arguments, prog_name="layerscope", standalone_mode=False)
     except LayerscopeError as error:
-        if debug:
-            traceback.print_exc()
+        _trace(debug)
         return _say(str(error), error.exit_code)
     except (KeyboardInterrupt, Abort):
         return _stopped()
@@ -65,12 +70,15 @@ def _exit_code(arguments: list[str], *, debug: bool) -> int:
         # The reader (head, less) has gone; what is left to flush must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        _trace(debug)
+        if error.filename is None or not (isinstance(error, _OF_A_PATH) or error.errno in _OF_A_NAME):
+            return _say(_unexpected(error), 1)
+        named = f"{os.fsdecode(error.filename)} cannot be used ({error.strerror})"
+        return _say(f"{named}: check the path, and that you may read and write there", 2)
     except Exception as error:  # noqa: BLE001
-        if debug:
-            traceback.print_exc()
-        return _say(
-            f"unexpected {type(error).__name__}: {_one_line(error)} (run again with --debug for the traceback)", 1
-        )
+        _trace(debug)
+        return _say(_unexpected(error), 1)
     # Typer turns Ctrl-C into an exit code of its own.
     return _stopped() if result == STOPPED else result if isinstance(result, int) else 0
 
@@ -80,9 +88,15 @@ def _stopped() -> int:
 
 
 def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"layerscope: {message}\n")
+    sys.stderr.write(f"layerscope: {on_screen(message)}\n")
     return code
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or "no message"
+def _trace(debug: bool) -> None:
+    if debug:
+        sys.stderr.write("".join(f"{on_screen(line)}\n" for line in traceback.format_exc().splitlines()))
+
+
+def _unexpected(error: Exception) -> str:
+    reason = " ".join(str(error).split()) or "no message"
+    return f"unexpected {type(error).__name__}: {reason} (run again with --debug for the traceback)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layerscope.cli.options import build, with_options
+from layerscope.cli.options import Quiet, build, with_options
 from layerscope.cli.show import console, progress_bars, say
 from layerscope.config import ModelSpec
 from layerscope.export.spec import ExportSpec
@@ -29,7 +29,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write MODEL up to a layer as a model that SentenceTransformer(DIR) loads.
 
@@ -38,17 +38,12 @@ def export(
     """
     # Heavy imports wait, so that --help answers at once.
     from layerscope.export.export import export_spec
-    from layerscope.measuring.progress import silent
 
     model, spec = build(ModelSpec, given), build(ExportSpec, given)
-    if quiet:
-        export_spec(model, spec, out, run=run, report=silent)
-        return
-    with progress_bars() as report:
+    with progress_bars(quiet=quiet) as report:
         made = export_spec(model, spec, out, run=run, report=report)
-    screen = console()
-    for line in _summary(made):
-        say(screen, line)
+    for line in () if quiet else _summary(made):
+        say(console(), line)
 
 
 def _summary(made: Export) -> list[str]:

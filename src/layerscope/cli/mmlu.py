@@ -6,18 +6,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import polars as pl
 import typer
 
-from layerscope.cli.notes import say_notes
-from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, progress_bars, say
+from layerscope.cli.options import Quiet, build, run_folder, with_options
+from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from layerscope.mmlu.answers import MmluRun
 
 
@@ -27,7 +25,7 @@ def mmlu(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run. \\[runs/MODEL-mmlu]", show_default=False)
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask MODEL questions of four choices and relate its accuracy per subject to the entropy of the same prompts.
 
@@ -35,18 +33,14 @@ def mmlu(
     command again goes on after an interruption, and only reads where the run is done.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.measuring.progress import silent
     from layerscope.mmlu.answers import mmlu_spec
 
     model = build(ModelSpec, given)
     spec = build(MmluSpec, given, model=model)
-    folder = out or Path("runs") / f"{model.name.rstrip('/').replace('/', '--')}-mmlu"
-    if quiet:
-        say_notes(mmlu_spec(spec, folder, silent).notes)
-        return
-    with progress_bars() as report:
-        run = mmlu_spec(spec, folder, report)
-    _show(run)
+    with progress_bars(quiet=quiet) as report:
+        run = mmlu_spec(spec, run_folder(out, model.name, "-mmlu"), report)
+    if not quiet:
+        _show(run)
     say_notes(run.notes)
 
 
@@ -57,12 +51,14 @@ def _show(run: MmluRun) -> None:
     resolved = run.record.resolved
     screen.print(frame_table(_shown_scores(run.scores)))
     for _, part in run.relations.group_by(IDENTITY, maintain_order=True):
-        say(screen, f"\nAccuracy and {_title(part)}")
+        say(screen, "")
+        say(screen, f"Accuracy and {_title(part)}")
         screen.print(frame_table(_shown_relations(part)))
         say(screen, _verdict(part))
+    say(screen, "")
     say(
         screen,
-        "\n[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation; "
+        "[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation; "
         "adj.: adjusted over the layers of a table; partial: spearman with prompt length taken out",
     )
     for sentence in run.guessing.sentences():
@@ -76,8 +72,6 @@ def _show(run: MmluRun) -> None:
 
 
 def _shown_scores(scores: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
-
     rows = scores.sort(["accuracy", "subject"], descending=[True, False]).iter_rows(named=True)
     return pl.DataFrame(
         [
@@ -94,8 +88,6 @@ def _shown_scores(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown_relations(part: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
-
     rows: dict[int, dict[str, object]] = {}
     for row in part.iter_rows(named=True):
         shown = rows.setdefault(row["layer"], {"layer": row["layer"], "mean": f"{row['mean']:.3f}"})
@@ -131,8 +123,6 @@ def _title(part: pl.DataFrame) -> str:
 
 def _verdict(part: pl.DataFrame) -> str:
     """What the layers of one table say, at the layer where the correlation is the least likely to be chance."""
-    import polars as pl
-
     ranked = part.filter((pl.col("statistic") == "spearman") & pl.col("value").is_not_nan())
     if ranked.is_empty():
         return f"No correlation could be computed: {part['note'][0]}."

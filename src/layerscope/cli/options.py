@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
@@ -18,6 +19,7 @@ from layerscope.mmlu.spec import MmluSpec
 # A bare field name says too little on a command line that mixes the fields of several specs.
 FLAGS: dict[tuple[type[Spec], str], str] = {(TextSpec, "source"): "--texts"}
 NESTED: set[tuple[type[Spec], str]] = {(RunSpec, "model"), (RunSpec, "texts"), (RunSpec, "views"), (MmluSpec, "model")}
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
 SpecType = TypeVar("SpecType", bound=Spec)
 
 MEASURE_SPECS: tuple[type[Spec], ...] = (ModelSpec, TextSpec, ViewSpec, RunSpec)
@@ -75,6 +77,11 @@ def run_spec(given: dict[str, Any]) -> RunSpec:
         texts=build(TextSpec, given),
         views=build(ViewSpec, given),
     )
+
+
+def run_folder(out: Path | None, model: str, end: str = "") -> Path:
+    """The folder of a run: the one that was given, else one named for its model."""
+    return out or Path("runs") / f"{model.rstrip('/').replace('/', '--')}{end}"
 
 
 def explain(error: ValidationError, spec: type[Spec]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,10 +11,10 @@ import polars as pl
 import typer
 from pydantic import Field
 
-from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, say
+from layerscope.cli.show import console, frame_table, say, say_notes
 from layerscope.errors import UserError
+from layerscope.figures.numbers import decimal, p_value
 from layerscope.picking.spec import PickSpec
 from layerscope.wording import counted
 
@@ -43,8 +42,7 @@ def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None
     # Heavy imports wait, so that --help answers at once.
     from layerscope.picking.pick_file import pick as pick_run
 
-    if scores is not None and len(runs) > 1:
-        raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
+    refuse_scores_of_several(runs, scores)
     asked = build(Shown, given)
     how = asked.model_dump(exclude={"format"})
     found = [pick_run(run, scores=scores, **how) for run in runs]
@@ -53,6 +51,12 @@ def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None
     else:
         _show(found)
     say_notes(line for one in found for line in one.news)
+
+
+def refuse_scores_of_several(runs: Sequence[Path], scores: Path | None) -> None:
+    """Raise a UserError where --scores is given with several runs: nothing says whose they are."""
+    if scores is not None and len(runs) > 1:
+        raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
 
 
 def _show(found: Sequence[Pick]) -> None:
@@ -70,7 +74,7 @@ def _show(found: Sequence[Pick]) -> None:
             say(screen, "")
             say(screen, title, "bold")
             screen.print(frame_table(table, folded=("note",), spare=("depth",)))
-    lines = [line for one in found for line in _table1_lines(one)]
+    lines = [_table1_line(one.path.name, row) for one in found for row in one.table1.iter_rows(named=True)]
     if lines:
         table = pl.DataFrame(lines)
         if table["states"].n_unique() == 1:
@@ -94,56 +98,41 @@ def _heading(one: Pick) -> str:
 def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
     if one.selection is not None and one.by == "scores" and not one.selection.layers.is_empty():
         title = "Average over tasks; may lose: against the best, at one-sided 95 %; p: of being the best; *: p of .05 or more"
-        yield title, _layer_rows(one)
-        yield (
-            "What each way to choose a layer scores (best, recommended, oracle: on the tasks they are chosen on)",
-            _choice_rows(one),
-        )
+        yield title, _layer_rows(one.selection.layers, one.layer)
+        title = "What each way to choose a layer scores (best, recommended, oracle: on the tasks they are chosen on)"
+        yield title, pl.DataFrame([_choice_row(row) for row in one.selection.choices.iter_rows(named=True)])
     if not one.rules.is_empty():
         yield from _rule_tables(one)
 
 
-def _layer_rows(one: Pick) -> pl.DataFrame:
+def _layer_rows(layers: pl.DataFrame, chosen: int | None) -> pl.DataFrame:
     from layerscope.figures.table import bar
 
-    selection = one.selection
-    if selection is None:
-        return pl.DataFrame()
-    low, high = selection.layers["average"].min(), selection.layers["average"].max()
+    low, high = layers["average"].min(), layers["average"].max()
     span = (high - low) or 1.0  # type: ignore[operator]
-    rows = []
-    for row in selection.layers.iter_rows(named=True):
-        marks = ("*" if row["in_set"] else "") + (" use" if row["layer"] == one.layer else "")
-        rows.append(
-            {
-                "layer": row["layer"],
-                "depth": f"{row['depth']:.2f}",
-                "average": f"{_number(row['average'])} {bar((row['average'] - low) / span)}",
-                "behind the best [95 %]": _interval(row, "behind_best"),
-                "may lose": _number(row["most_lost"]),
-                "p": _p(row["p"]),
-                "set": marks.strip(),
-            }
-        )
-    return pl.DataFrame(rows)
-
-
-def _choice_rows(one: Pick) -> pl.DataFrame:
-    if one.selection is None:
-        return pl.DataFrame()
     return pl.DataFrame(
-        [
-            {
-                "way": row["choice"],
-                "layer": "" if row["layer"] is None else str(row["layer"]),
-                "average": _number(row["average"]),
-                "minus last [95 %]": _interval(row, "minus_last"),
-                "minus oracle": _number(row["minus_oracle"]),
-                "note": "" if row["note"].startswith("chosen and") else row["note"],
-            }
-            for row in one.selection.choices.iter_rows(named=True)
-        ]
+        {
+            "layer": row["layer"],
+            "depth": f"{row['depth']:.2f}",
+            "average": f"{decimal(row['average'])} {bar((row['average'] - low) / span)}",
+            "behind the best [95 %]": _interval(row, "behind_best"),
+            "may lose": decimal(row["most_lost"]),
+            "p": p_value(row["p"]),
+            "set": " ".join(["*"] * row["in_set"] + ["use"] * (row["layer"] == chosen)),
+        }
+        for row in layers.iter_rows(named=True)
     )
+
+
+def _choice_row(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "way": row["choice"],
+        "layer": "" if row["layer"] is None else str(row["layer"]),
+        "average": decimal(row["average"]),
+        "minus last [95 %]": _interval(row, "minus_last"),
+        "minus oracle": decimal(row["minus_oracle"]),
+        "note": "" if row["note"].startswith("chosen and") else row["note"],
+    }
 
 
 def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -162,9 +151,9 @@ def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
             line |= {"metric of": state} if states else {}
             if scored:
                 line |= {
-                    "average": _number(row["average"]),
+                    "average": decimal(row["average"]),
                     "minus middle [95 %]": _interval(row, "minus_middle"),
-                    "p adj.": _p(row["p_adjusted"]),
+                    "p adj.": p_value(row["p_adjusted"]),
                     "verdict": (row["verdict"] or "").removesuffix(" than the middle layer"),
                 }
             rows.append(line)
@@ -174,41 +163,25 @@ def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
         yield title, pl.DataFrame(rows)
 
 
-def _table1_lines(one: Pick) -> list[dict[str, Any]]:
-    """The paper's table 1 as rows of text: one a run and setting."""
-    rows = []
-    for row in one.table1.iter_rows(named=True):
-        best = "" if row["best_layer"] is None else f" ({row['best_layer']})"
-        rows.append(
-            {
-                "run": one.path.name,
-                "states": "/".join(row[name] for name in ("readout", "positions", "pooling") if row[name])
-                or "not known",
-                "tasks": row["n_tasks"],
-                "not last": "·" if row["best_not_last"] is None else str(row["best_not_last"]),
-                "last": _number(row["average_last"]),
-                "best layer": _number(row["average_best_layer"]) + best,
-                "task's own": _number(row["average_task_best"]),
-                "gain, best layer [95 %]": _interval(row, "gain_best_layer"),
-            }
-        )
-    return rows
+def _table1_line(run: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A setting of a run in the paper's table 1."""
+    best = "" if row["best_layer"] is None else f" ({row['best_layer']})"
+    return {
+        "run": run,
+        "states": "/".join(row[name] for name in ("readout", "positions", "pooling") if row[name]) or "not known",
+        "tasks": row["n_tasks"],
+        "not last": "·" if row["best_not_last"] is None else str(row["best_not_last"]),
+        "last": decimal(row["average_last"]),
+        "best layer": decimal(row["average_best_layer"]) + best,
+        "task's own": decimal(row["average_task_best"]),
+        "gain, best layer [95 %]": _interval(row, "gain_best_layer"),
+    }
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
     from layerscope.picking.answers import interval
 
     return interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"])
-
-
-def _number(value: float | None) -> str:
-    return "·" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _p(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return ""
-    return "<.001" if value < 0.001 else f"{value:.3f}"
 
 
 VERBS = ((pick, "Example: layerscope pick runs/smollm2"),)

@@ -12,10 +12,12 @@ import typer
 from pydantic import Field
 
 from layerscope.cli.options import build, with_options
-from layerscope.cli.pick import Runs, ScoresFolder
-from layerscope.cli.show import console, frame_table, say
+from layerscope.cli.pick import Runs, ScoresFolder, refuse_scores_of_several
+from layerscope.cli.results import Force
+from layerscope.cli.show import console, frame_table, print_data, say
 from layerscope.config import Names, Spec
 from layerscope.errors import UserError
+from layerscope.figures.numbers import decimal
 from layerscope.wording import counted
 
 _SCORE_STATE = ("score_readout", "score_positions", "score_pooling")
@@ -47,38 +49,39 @@ def relate(
         Path | None,
         typer.Option("--out", help="Parquet file of the whole table. \\[RUN/relations.parquet]", show_default=False),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Relate every metric's curve over the layers to the scores of tasks, with nulls that know curves are smooth.
 
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.files.writing import make_folder
+    from layerscope.files.replacing import free_or_ours
     from layerscope.picking.folder import read_evidence
     from layerscope.picking.relations import RELATIONS, RELATIONS_FILE, relate_evidence
     from layerscope.results.tables import write_table
 
-    if scores is not None and len(runs) > 1:
-        raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
+    refuse_scores_of_several(runs, scores)
     spec = build(Shown, given)
+    if out is not None:
+        # Before the work, not after it. Parquet names its columns at its end.
+        free_or_ours(out, b"p_shift_adjusted", force=force)
     evidence = [read_evidence(run, scores) for run in runs]
     tables = [relate_evidence(one, spec.metrics, resamples=spec.resamples, seed=spec.seed) for one in evidence]
     shown = [_of_tasks(table, spec.tasks) for table in tables]
     if out is not None:
-        make_folder(out.parent)
         write_table([pl.concat(tables)], RELATIONS, out)
     else:
         for one, table in zip(evidence, tables, strict=True):
             write_table([table], RELATIONS, one.path / RELATIONS_FILE)
     if spec.format != "table":
-        whole = pl.concat(shown)
-        as_csv = spec.format == "csv"
-        typer.echo(whole.write_csv() if as_csv else whole.fill_nan(None).write_json(), nl=not as_csv)
+        print_data(pl.concat(shown), spec.format)
         return
     screen = console()
     for one, table, part in zip(evidence, tables, shown, strict=True):
-        for title, lines in _tables(part, spec.statistic):
-            say(screen, title, "bold")
+        for titles, lines in _tables(part, spec.statistic):
+            for title in titles:
+                say(screen, title, "bold")
             screen.print(frame_table(lines, folded=("metric",)))
         for line in (
             *_summary(table, spec.statistic),
@@ -101,7 +104,7 @@ def _of_tasks(table: pl.DataFrame, tasks: tuple[str, ...]) -> pl.DataFrame:
     return table.filter(pl.col("task").is_in(names))
 
 
-def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataFrame]]:
+def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
     """A table for every model, state of the scores and task: a row a curve, the strongest first."""
     from layerscope.figures.curves import phrase, word
 
@@ -119,7 +122,7 @@ def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[str, pl.DataF
             f"{counted(first['n_layers'], 'layer')}"
         )
         title += "; null: 95 % of shifted curves stay below"
-        yield title + (f"\nmetrics with {', '.join(fixed)}" if fixed else ""), pl.DataFrame(lines)
+        yield (title, *([f"metrics with {', '.join(fixed)}"] if fixed else ())), pl.DataFrame(lines)
 
 
 def _strongest(rows: pl.DataFrame) -> list[dict[str, Any]]:
@@ -141,13 +144,13 @@ def _line(row: dict[str, Any], part: pl.DataFrame, varying: list[str]) -> dict[s
     statistic = row["statistic"]
     line = {"metric": " ".join(filter(None, (row["metric"], *own)))}
     ends = f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" if math.isfinite(row["ci_low"]) else ""
-    line[f"{_OTHERS[statistic]} [95 %]"] = _value(row["value"]) + ends
+    line[f"{_OTHERS[statistic]} [95 %]"] = decimal(row["value"], 2) + ends
     line["p_shift (adj)"] = _p(row["p_shift"], row["p_shift_adjusted"])
     if row["p_task"] is not None:
         line["p_task (adj)"] = _p(row["p_task"], row["p_task_adjusted"])
-    line |= {_OTHERS[name]: _value(values.get(name)) for name in ("spearman", "kendall") if name != statistic}
+    line |= {_OTHERS[name]: decimal(values.get(name), 2) for name in ("spearman", "kendall") if name != statistic}
     dcor = same.filter(pl.col("statistic") == "dcor").row(0, named=True)
-    line["dCor (null)"] = f"{_value(dcor['value'])} ({_value(dcor['null_q95'])})"
+    line["dCor (null)"] = f"{decimal(dcor['value'], 2)} ({decimal(dcor['null_q95'], 2)})"
     return line
 
 
@@ -191,15 +194,9 @@ def _notes(table: pl.DataFrame, statistic: str) -> list[str]:
     ]
 
 
-def _value(value: float | None) -> str:
-    return "·" if value is None or not math.isfinite(value) else f"{round(value, 2) + 0.0:.2f}"
-
-
 def _p(raw: float | None, adjusted: float | None) -> str:
-    def one(p: float | None) -> str:
-        return "·" if p is None or not math.isfinite(p) else f"{p:.3f}".removeprefix("0")
-
-    return f"{one(raw)} ({one(adjusted)})"
+    one, other = (decimal(p).removeprefix("0") for p in (raw, adjusted))
+    return f"{one} ({other})"
 
 
 VERBS = ((relate, "Example: layerscope relate runs/smollm2 --metrics prompt_entropy,curvature"),)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import polars as pl
 import typer
 
-from layerscope.cli.notes import say_notes
-from layerscope.cli.show import console, frame_table, say
+from layerscope.cli.show import console, frame_table, print_data, say, say_notes
 from layerscope.errors import UserError
 
 if TYPE_CHECKING:
     from layerscope.results.run import Run
 
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that this command did not write.")]
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
 
 
@@ -47,22 +47,21 @@ def query(
     from layerscope.results.run import query_runs
 
     found = query_runs(sql, _open(runs))
-    if format == "csv":
-        typer.echo(found.write_csv(), nl=False)
-    elif format == "json":
-        typer.echo(found.write_json())
-    else:
+    if format == "table":
         console().print(frame_table(found, keys=0))
+    else:
+        print_data(found, format)
 
 
 def report(
     runs: RunFolders,
     out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")] = Path("report.html"),
+    force: Force = False,
 ) -> None:
     """Write one self-contained HTML page about one or many runs."""
     from layerscope.report.page import write_report
 
-    written = write_report(_open(runs), out)
+    written = write_report(_open(runs), out, force=force)
     say(console(), f"report written to {written}")
 
 

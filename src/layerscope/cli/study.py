@@ -9,7 +9,7 @@ import polars as pl
 import typer
 from rich.console import Console
 
-from layerscope.cli.options import with_options
+from layerscope.cli.options import Quiet, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.studies.spec import PRESETS, StudySpec
@@ -27,7 +27,7 @@ def study(
         "studies"
     ),
     show_list: Annotated[bool, typer.Option("--list", help="List the studies and their presets.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no findings on the screen.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run one of the papers' experiments: its runs, its analysis, its figure and its findings.
 
@@ -59,12 +59,9 @@ def study(
 
 
 def _run(one: Study, spec: StudySpec, out: Path, *, quiet: bool) -> StudyRun:
-    from layerscope.measuring.progress import silent
     from layerscope.studies.study import run_study
 
-    if quiet:
-        return run_study(one, spec, out, silent)
-    with progress_bars() as report:
+    with progress_bars(quiet=quiet) as report:
         return run_study(one, spec, out, report)
 
 
@@ -76,6 +73,7 @@ def _all(studies: dict[str, Study], preset: Any, chosen: dict[str, Any], out: Pa
     if unused:
         raise UserError(f"no study has the option --{unused[0]}")
     rows: list[dict[str, Any]] = []
+    verdicts = {"holds": "holds", "does not": "does not hold", "cannot be told": "cannot be told"}
     failed = False
     for one in studies.values():
         mine = {key: value for key, value in chosen.items() if key in one.options | ALWAYS}
@@ -83,19 +81,13 @@ def _all(studies: dict[str, Study], preset: Any, chosen: dict[str, Any], out: Pa
             run = _run(one, one.spec(preset, mine), out, quiet=quiet)
         except LayerscopeError as error:
             failed = True
-            rows.append(
-                {"study": one.name, "holds": None, "does not": None, "cannot be told": None, "where": str(error)}
-            )
+            rows.append({"study": one.name, **dict.fromkeys(verdicts), "where": str(error)})
             continue
         failed = failed or bool(run.missing)
-        verdicts = [str(finding.verdict) for finding in run.findings]
-        where = str(run.path / "findings.md") + (
-            f" ({counted(len(run.missing), 'job')} missing)" if run.missing else ""
-        )
-        counts = {"holds": "holds", "does not": "does not hold", "cannot be told": "cannot be told"}
-        rows.append(
-            {"study": one.name, **{name: verdicts.count(kind) for name, kind in counts.items()}, "where": where}
-        )
+        found = [str(finding.verdict) for finding in run.findings]
+        missing = f" ({counted(len(run.missing), 'job')} missing)" if run.missing else ""
+        counts = {name: found.count(kind) for name, kind in verdicts.items()}
+        rows.append({"study": one.name, **counts, "where": f"{run.path / 'findings.md'}{missing}"})
     if not quiet:
         console().print(frame_table(pl.DataFrame(rows, infer_schema_length=None)))
     if failed:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import typer
 
-from layerscope.cli.notes import say_notes
-from layerscope.cli.options import build, with_options
-from layerscope.cli.show import console, frame_table, progress_bars, say
+from layerscope.cli.options import Quiet, build, run_folder, with_options
+from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.tasks.spec import TasksSpec
 from layerscope.wording import counted
+
+if TYPE_CHECKING:
+    from layerscope.tasks.run import TasksRun
 
 
 def _optional_model(verb: Callable[..., None]) -> Callable[..., None]:
@@ -47,43 +49,35 @@ def tasks(
     blocks: Annotated[
         int | None, typer.Option("--blocks", help="With --import: how many blocks the model has.", show_default=False)
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score every layer of MODEL on MTEB tasks; each text is encoded once for all layers.
 
     The same command again goes on after an interruption; more tasks and layers are added to what is there.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.measuring.progress import silent
     from layerscope.tasks.run import score_spec
 
     if import_folder is not None:
-        _import(given, import_folder, out, blocks)
+        _end(_import(given, import_folder, out, blocks), quiet=quiet)
         return
     if not given.get("name"):
         raise UserError("no model: give MODEL, or --import DIR for results that are there already")
     model, spec = build(ModelSpec, given), build(TasksSpec, given)
-    folder = out or Path("runs") / model.name.rstrip("/").replace("/", "--")
-    if quiet:
-        _end(score_spec(model, spec, folder, silent), quiet=True)
-        return
-    with progress_bars() as report:
-        run = score_spec(model, spec, folder, report)
-    _end(run, quiet=False)
+    with progress_bars(quiet=quiet) as report:
+        run = score_spec(model, spec, run_folder(out, model.name), report)
+    _end(run, quiet=quiet)
 
 
-def _import(given: dict[str, Any], folder: Path, out: Path | None, blocks: int | None) -> None:
+def _import(given: dict[str, Any], folder: Path, out: Path | None, blocks: int | None) -> TasksRun:
     from layerscope.tasks.importing import import_results
 
     subsets = tuple(part.strip() for part in (given.get("subsets") or "english").split(",") if part.strip())
     name = given.get("name") or folder.resolve().name
-    run = import_results(
-        folder, out or Path("runs") / name.replace("/", "--"), model=name, subsets=subsets, blocks=blocks
-    )
-    _end(run, quiet=False)
+    return import_results(folder, run_folder(out, name), model=name, subsets=subsets, blocks=blocks)
 
 
-def _end(run: Any, *, quiet: bool) -> None:  # noqa: ANN401
+def _end(run: TasksRun, *, quiet: bool) -> None:
     """Print what there is and what is missing; the exit code is 1 where something failed, so that a script notices."""
     from layerscope.tasks.summary import summarize
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from layerscope.cli.options import Quiet
 from layerscope.cli.show import console, frame_table, progress_bars, say
 
 app = typer.Typer(
@@ -29,24 +30,21 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and the order of the texts.")] = 0,
     cache: Cache = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a GPT-NeoX and a Mamba-2 on Wikipedia leads (about 12 minutes on 2 cores).
 
     Models that are trained already are left as they are; one that was interrupted is trained again from its start.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.measuring.progress import silent
     from layerscope.training.recipes import PAIR, TINY_PAIR
     from layerscope.training.zoo import train_zoo
 
     names = [name.strip() for name in only.split(",") if name.strip()] if only else (TINY_PAIR if tiny else PAIR)
-    if quiet:
-        train_zoo(names, cache=cache, seed=seed, report=silent)
-        return
-    with progress_bars() as report:
+    with progress_bars(quiet=quiet) as report:
         train_zoo(names, cache=cache, seed=seed, report=report)
-    _show(names, cache)
+    if not quiet:
+        _show(names, cache)
 
 
 @app.command("list", epilog="Example: layerscope zoo list")
@@ -65,18 +63,20 @@ def _show(names: list[str] | tuple[str, ...], cache: Path | None) -> None:
     rows = []
     for name in names:
         record = read_zoo_record(zoo_folder(name, cache))
-        if record is None:
-            rows.append({"model": name, "trained": ZOO_MODELS[name].command, "parameters": "", "held-out loss": ""})
-            continue
-        steps = [loss.step for loss in record.losses]
-        rows.append(
-            {
-                "model": name,
+        row = {
+            "model": name,
+            "trained": ZOO_MODELS[name].command,
+            "parameters": "",
+            "held-out loss": "",
+            "checkpoints": "",
+        }
+        if record is not None:
+            row |= {
                 "trained": f"{record.seconds:.0f} s, seed {record.recipe.seed}",
                 "parameters": f"{record.parameters:,}",
                 "held-out loss": f"{record.losses[0].held_out:.2f} to {record.losses[-1].held_out:.2f}",
-                "checkpoints": ", ".join(f"{step}" for step in steps),
+                "checkpoints": ", ".join(f"{loss.step}" for loss in record.losses),
             }
-        )
-    screen.print(frame_table(pl.DataFrame(rows, infer_schema_length=None)))
+        rows.append(row)
+    screen.print(frame_table(pl.DataFrame(rows)))
     say(screen, f"NAME@stepN is a model name; in {zoo_folder('NAME', cache)}")

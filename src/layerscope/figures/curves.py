@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from layerscope.errors import UserError
-
-Axis = Literal["layer", "depth"]
+from layerscope.figures.numbers import MISSING, Axis, NumberFormat
+from layerscope.figures.style import PALETTE
 
 SOURCE = ("model", "texts", "revision", "run")
 CONDITIONS = ("variant", "alpha", "readout", "positions", "pooling", "normalization")
@@ -23,8 +22,6 @@ CONDITIONS = ("variant", "alpha", "readout", "positions", "pooling", "normalizat
 NAMES = {"infonce": "InfoNCE", "dime": "DiME", "lidar": "LiDAR", "rankme": "RankMe", "logdet": "LogDet"}
 TITLES = {"alpha_req": "α-ReQ"}
 PHRASES = {"alpha": "α = {}", "pooling": "{} pooling", "readout": "{} readout", "variant": "variant {}"}
-# Okabe and Ito's colours without yellow, which is too pale for a line on white.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b87f00", "#56b4e9", "#3b3b3b")
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,24 @@ class Curve:
     def pooled(self) -> bool:
         """Whether the metric is of one vector a prompt, so that its size depends on how many prompts there were."""
         return any(name == "pooling" for name, _ in self.conditions)
+
+    @property
+    def half(self) -> NDArray[np.float64]:
+        """Half the width of the interval at every layer."""
+        return (self.high - self.low) / 2
+
+    @property
+    def format(self) -> NumberFormat:
+        """How its values are written."""
+        return NumberFormat.of(self.value, self.half)
+
+    def extremes(self) -> tuple[str, str]:
+        """Its smallest and its largest value with their layers; a dot each where there is none."""
+        if not np.isfinite(self.value).any():
+            return MISSING, MISSING
+        found = (int(np.nanargmin(self.value)), int(np.nanargmax(self.value)))
+        low, high = (f"{self.format.value(float(self.value[i]))} at {self.layer[i]}" for i in found)
+        return low, high
 
     def x(self, axis: Axis) -> NDArray[np.float64]:
         """Where the points stand on the axis."""
@@ -128,6 +143,30 @@ def shared_by(curves: Sequence[Curve]) -> tuple[tuple[str, str], ...]:
         for name, value in curve.conditions:
             values.setdefault(name, set()).add(value)
     return tuple((name, next(iter(values[name]))) for name in CONDITIONS if len(values.get(name, ())) == 1)
+
+
+def prompt_counts(curves: Iterable[Curve]) -> str:
+    """How many prompts stand behind the curves, in words."""
+    counts = sorted({curve.n_prompts for curve in curves if curve.n_prompts is not None})
+    return f"{' or '.join(f'{count:,}' for count in counts)} prompts" if counts else ""
+
+
+def in_common(curves: Sequence[Curve], interval: str, said: str = "") -> list[str]:
+    """What all the curves of a figure or a table have in common, in words.
+
+    Args:
+        curves: at least one.
+        interval: what is said where some have intervals.
+        said: what is said of their conditions besides.
+    """
+    sources = {curve.source for curve in curves}
+    words = [phrases(shared_by(curves)), said, prompt_counts(curves)]
+    if len(sources) == 1:
+        source = dict(next(iter(sources)))
+        words.insert(0, f"{short_name(source.get('model', '?'))} on {short_name(source.get('texts', '?'))}")
+    if any(np.isfinite(curve.low).any() for curve in curves):
+        words.append(interval)
+    return [word for word in words if word]
 
 
 def usual_variant(curves: Sequence[Curve]) -> tuple[str, str] | None:
@@ -223,12 +262,11 @@ def _labelled(
     shared = {name for name, _ in shared_by(curves)}
     own = [tuple(pair for pair in curve.conditions if pair[0] not in shared) for curve in curves]
     conditions = list(dict.fromkeys(own))
-    here = {curve.source for curve in curves}
     # One colour a source, the same in every panel of a table; conditions then differ by dashes.
     by_source = len(sources) > 1 and len(sources) <= len(PALETTE)
     labelled = []
     for index, (curve, pairs) in enumerate(zip(curves, own, strict=True)):
-        named = [names[curve.source]] if len(here) > 1 or len(sources) > 1 else []
+        named = [names[curve.source]] if len(sources) > 1 else []
         condition = phrases(pairs)
         label = " · ".join([*named, condition] if condition else named) or title(curve.metric)
         labelled.append(

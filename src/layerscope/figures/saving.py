@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from layerscope.errors import UserError
+from layerscope.files.writing import make_folder, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,27 +28,18 @@ def save_figure(figure: Figure, stem: Path, data: pl.DataFrame | None = None) ->
 
     Raises:
         UserError: a file cannot be written.
+        RunFailedError: the disk is full.
     """
     import matplotlib as mpl
 
-    files = {ending: stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg", "parquet")}
+    png, svg, parquet = (stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg", "parquet"))
+    make_folder(stem.parent)
+    with whole_file(png) as path:
+        figure.savefig(path, format="png", dpi=160, metadata={"Software": None})
+    with whole_file(svg) as path, mpl.rc_context({"svg.hashsalt": "layerscope", "svg.fonttype": "none"}):
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     if data is None:
-        del files["parquet"]
-    for ending, path in files.items():
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if ending == "parquet" and data is not None:
-                data.write_parquet(temporary)
-            elif ending == "svg":
-                with mpl.rc_context({"svg.hashsalt": "layerscope", "svg.fonttype": "none"}):
-                    figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-            else:
-                figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
-            temporary.replace(path)
-        except OSError as error:
-            raise UserError(f"cannot write {path} ({error.strerror or error}): choose another folder") from error
-        finally:
-            if temporary.exists():
-                temporary.unlink()
-    return tuple(files.values())
+        return png, svg
+    with whole_file(parquet) as path:
+        data.write_parquet(path)
+    return png, svg, parquet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -13,12 +12,13 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from layerscope.figures.curves import Curve, Panel, phrase, phrases, shared_by, short_name, split_panels, usual_variant
+from layerscope.figures.curves import Curve, Panel, in_common, phrase, shared_by, split_panels, usual_variant
+from layerscope.figures.numbers import MISSING
 from layerscope.figures.terminal import GAP, Column, TerminalTable, wrapped
+from layerscope.wording import on_screen
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
-MISSING = "·"
 BAR = 5
 LONGEST_SPARKLINE = 41
 NAMES = 34
@@ -53,49 +53,6 @@ def bar(share: float, width: int = BAR) -> str:
     return (EIGHTHS[8] * (steps // 8) + EIGHTHS[steps % 8].strip()).ljust(width)
 
 
-@dataclass(frozen=True)
-class NumberFormat:
-    """How the values of one curve are written: with the decimals that its intervals bear, the same in every row."""
-
-    decimals: int
-    scientific: bool
-
-    @classmethod
-    def of(cls, curve: Curve) -> NumberFormat:
-        """The format for a curve: a digit of a small half-interval, two where the first is a 1."""
-        finite = np.abs(curve.value[np.isfinite(curve.value)])
-        largest = float(finite.max()) if len(finite) else 0.0
-        if largest >= 1e6 or 0 < largest < 1e-4:
-            return cls(decimals=1, scientific=True)
-        halves = half_intervals(curve)
-        halves = halves[np.isfinite(halves) & (halves > 0)]
-        finest = float(np.quantile(halves, 0.25)) if len(halves) else largest / 500
-        wanted = -math.floor(math.log10(finest / 2)) if finest > 0 else 2
-        before = max(1, math.floor(math.log10(largest)) + 1) if largest > 0 else 1
-        return cls(decimals=max(0, min(wanted, 3, 5 - before) if largest >= 0.1 else min(wanted, 4)), scientific=False)
-
-    def value(self, value: float) -> str:
-        """A value in this format; a missing one is a dot."""
-        if not math.isfinite(value):
-            return MISSING
-        return f"{value:.1e}" if self.scientific else f"{value:.{self.decimals}f}"
-
-    def half(self, half: float) -> str:
-        """A half-interval as `±.04`; empty where there is none, `±<.001` where the decimals cannot show it."""
-        if not math.isfinite(half):
-            return ""
-        if self.scientific:
-            return f"±{half:.1e}"
-        smallest = 10.0**-self.decimals
-        shown = f"±{half:.{self.decimals}f}" if half == 0 or half >= smallest / 2 else f"±<{smallest:.{self.decimals}f}"
-        return shown.replace("±0.", "±.").replace("<0.", "<.")
-
-
-def half_intervals(curve: Curve) -> NDArray[np.float64]:
-    """Half the width of the interval at every layer."""
-    return (curve.high - curve.low) / 2
-
-
 def layer_table(layers: pl.DataFrame, width: int = 100) -> Group:
     """A layers table for a terminal: the summary first, then every layer, in as many tables as the width asks for.
 
@@ -106,7 +63,7 @@ def layer_table(layers: pl.DataFrame, width: int = 100) -> Group:
     Returns:
         What `rich.print` shows; `.renderables` holds the summary and the tables one by one.
     """
-    panels = split_panels(layers)
+    panels = _panels(layers)
     tables = _layer_tables(panels, width)
     gaps = dict.fromkeys(f"{' · '.join(names)}: {gap}" for names, curve in _named(panels) for gap in curve.gaps())
     said = [*gaps, "Bars run from the smallest to the largest value of a column."]
@@ -124,9 +81,9 @@ def summary_table(layers: pl.DataFrame, width: int = 100) -> TerminalTable:
     Returns:
         A table whose title says what all lines have in common.
     """
-    panels = split_panels(layers)
+    panels = _panels(layers)
     named = _named(panels)
-    extremes = [_extremes(curve) for _, curve in named]
+    extremes = [curve.extremes() for _, curve in named]
     fixed = [
         Column("unit", [curve.unit for _, curve in named], text=True),
         Column("smallest", [low for low, _ in extremes]),
@@ -142,6 +99,10 @@ def summary_table(layers: pl.DataFrame, width: int = 100) -> TerminalTable:
     courses = [sparkline(curve.value, course) for _, curve in named]
     over = Column(_span_of([curve for _, curve in named]), courses, style="cyan")
     return TerminalTable([metric, *fixed, over], title=_about(panels))
+
+
+def _panels(layers: pl.DataFrame) -> tuple[Panel, ...]:
+    return split_panels(layers.with_columns(pl.col(pl.String).map_elements(on_screen, return_dtype=pl.String)))
 
 
 def _layer_tables(panels: Sequence[Panel], width: int) -> list[TerminalTable]:
@@ -183,9 +144,8 @@ def _one_table(
 
 def _cells(curve: Curve) -> list[str]:
     """`1.83 ±.04 ███▌` a layer; the bars run from the smallest to the largest value of the column."""
-    style = NumberFormat.of(curve)
-    values = [style.value(value) for value in curve.value.tolist()]
-    halves = [style.half(half) for half in half_intervals(curve).tolist()]
+    values = [curve.format.value(value) for value in curve.value.tolist()]
+    halves = [curve.format.half(half) for half in curve.half.tolist()]
     finite = curve.value[np.isfinite(curve.value)]
     low, span = (float(finite.min()), float(np.ptp(finite))) if len(finite) else (0.0, 0.0)
     shares = ((curve.value - low) / span if span else curve.value * 0 + 0.5).tolist()
@@ -214,31 +174,13 @@ def _broken(metric: str) -> list[str]:
     return [metric[:place], metric[place:]] if len(metric) > 16 and place else [metric]
 
 
-def _extremes(curve: Curve) -> tuple[str, str]:
-    style = NumberFormat.of(curve)
-    if not np.isfinite(curve.value).any():
-        return MISSING, MISSING
-    found = (int(np.nanargmin(curve.value)), int(np.nanargmax(curve.value)))
-    low, high = (f"{style.value(float(curve.value[i]))} at {curve.layer[i]}" for i in found)
-    return low, high
-
-
 def _about(panels: Sequence[Panel]) -> str:
     curves = [curve for panel in panels for curve in panel.curves]
     if not curves:
         return "No layers"
     usual = usual_variant(curves)
-    words = [phrases(shared_by(curves))]
-    if usual is not None and usual not in shared_by(curves):
-        words.append(f"{phrase(*usual)} unless said")
-    counts = sorted({curve.n_prompts for curve in curves if curve.n_prompts is not None})
-    words.append(" or ".join(f"{count:,}" for count in counts) + " prompts" if counts else "")
-    if len({curve.source for curve in curves}) == 1:
-        source = dict(curves[0].source)
-        words.insert(0, f"{short_name(source.get('model', '?'))} on {short_name(source.get('texts', '?'))}")
-    if any(np.isfinite(curve.low).any() for curve in curves):
-        words.append("± half the 95 % interval")
-    return " · ".join(word for word in words if word)
+    said = f"{phrase(*usual)} unless said" if usual is not None and usual not in shared_by(curves) else ""
+    return " · ".join(in_common(curves, "± half the 95 % interval", said))
 
 
 def _span_of(curves: Sequence[Curve]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
-from rich.measure import Measurement
 from rich.text import Text
+
+from layerscope.wording import lines_on_screen
 
 GAP = 2
 NARROWEST = 16
@@ -33,6 +34,11 @@ class Column:
     spare: bool = False
     """Left out first where the terminal is narrow."""
     style: str = ""
+
+    def __post_init__(self) -> None:
+        # Before anything is measured: what is written out is longer than what it stands for.
+        object.__setattr__(self, "name", lines_on_screen(self.name.expandtabs()))
+        object.__setattr__(self, "cells", [lines_on_screen(cell.expandtabs()) for cell in self.cells])
 
     @property
     def natural(self) -> int:
@@ -63,18 +69,9 @@ class TerminalTable:
     title: str = ""
     caption: str = ""
 
-    @property
-    def row_count(self) -> int:
-        """How many rows there are."""
-        return len(self.columns[0].cells) if self.columns else 0
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """The lines, for rich."""
         yield from self.lines(options.max_width)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """The width is the terminal's to say, for rich."""
-        return Measurement(1, options.max_width)
 
     def lines(self, width: int) -> Iterator[Text]:
         """The table as lines of at most `width` columns.
@@ -120,7 +117,7 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
         The lines, at least one.
     """
     lines: list[str] = []
-    for line in text.expandtabs().split("\n"):
+    for line in lines_on_screen(text.expandtabs()).split("\n"):
         if cell_len(line) <= width:
             lines.append(line.rstrip())
             continue
@@ -261,7 +258,7 @@ def _names(columns: Iterable[Column]) -> str:
 
 
 def _widest(*cells: str) -> int:
-    return max((cell_len(line) for cell in cells for line in cell.expandtabs().split("\n")), default=0)
+    return max((cell_len(line) for cell in cells for line in cell.split("\n")), default=0)
 
 
 def _longest_word(cells: Iterable[str]) -> int:

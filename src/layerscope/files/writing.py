@@ -72,7 +72,8 @@ def cannot_write(path: Path, error: OSError) -> RunFailedError | UserError:
         )
     if error.errno == errno.EIO:
         return RunFailedError(f"cannot write {path} ({error.strerror}): the disk reports an error, look at it first")
-    return UserError(f"cannot write {path} ({error.strerror or error}): choose a folder that you may write to")
+    advice = "choose a shorter name" if error.errno == errno.ENAMETOOLONG else "choose a folder that you may write to"
+    return UserError(f"cannot write {path} ({error.strerror or error}): {advice}")
 
 
 def make_folder(path: Path) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from layerscope.figures import DASHES, prompt_counts, stretches
-from layerscope.figures.curves import Axis, Curve, Panel
-from layerscope.figures.table import NumberFormat
+from layerscope.figures.curves import Curve, Panel, prompt_counts
+from layerscope.figures.numbers import MISSING, Axis, nice_ticks, stretches, tick_words, x_ticks
+from layerscope.figures.style import AXIS_LABELS, DASHES
+from layerscope.wording import on_screen
 
 WIDTH, HEIGHT = 560.0, 242.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 8.0, 40.0
@@ -88,8 +89,7 @@ def make_chart(panel: Panel, name: str, x_range: tuple[float, float], about: str
     """
     ticks = nice_ticks(*_y_range(panel.curves))
     frame = Frame(x=x_range, y=(ticks[0], ticks[-1]))
-    step = ticks[1] - ticks[0]
-    decimals = next((places for places in range(5) if math.isclose(step, round(step, places))), 5)
+    across = x_ticks(*x_range, panel.axis)
     return Chart(
         name=name,
         metric=panel.metric,
@@ -97,9 +97,9 @@ def make_chart(panel: Panel, name: str, x_range: tuple[float, float], about: str
         unit=panel.unit,
         about=about,
         apart=prompt_counts(panel.curves) if panel.split_by_prompts else "",
-        x_label="layer (0 = embeddings)" if panel.axis == "layer" else "depth (layer / number of layers)",
-        x_ticks=tuple((frame.across(tick), f"{tick:g}") for tick in x_tick_values(*x_range, panel.axis)),
-        y_ticks=tuple((frame.up(tick), _tick_word(tick, decimals)) for tick in ticks),
+        x_label=AXIS_LABELS[panel.axis],
+        x_ticks=tuple(zip(map(frame.across, across), tick_words(across), strict=True)),
+        y_ticks=tuple(zip(map(frame.up, ticks), tick_words(ticks), strict=True)),
         lines=tuple(_line(curve, panel.axis, frame) for curve in panel.curves),
         legend=legend or len(panel.curves) > 1,
         gaps=panel.gaps(),
@@ -118,32 +118,13 @@ def spark_path(values: NDArray[np.float64]) -> str:
     return _path(np.round(across, 1), np.round(up, 1))
 
 
-def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers at equal steps that enclose [low, high], at least two and about `most`."""
-    span = high - low
-    raw = span / most
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    digits = 3 - math.floor(math.log10(step))
-    return [round(step * number, digits) + 0.0 for number in range(first, max(last, first + 1) + 1)]
-
-
-def x_tick_values(low: float, high: float, axis: Axis) -> list[float]:
-    """Ticks within [low, high]; whole numbers where the axis is the layer."""
-    if high <= low:
-        return [low]
-    ticks = [tick for tick in nice_ticks(low, high, 7) if low - 1e-9 <= tick <= high + 1e-9]
-    return [tick for tick in ticks if axis == "depth" or float(tick).is_integer()]
-
-
 def _y_range(curves: Sequence[Curve]) -> tuple[float, float]:
     numbers = np.concatenate([part for curve in curves for part in (curve.value, curve.low, curve.high)])
     finite = numbers[np.isfinite(numbers)]
     if not len(finite):
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
-    if low == high == 0:
+    if max(abs(low), abs(high)) < 1e-300:
         return 0.0, 1.0
     # A constant curve has no range of its own; a range of rounding errors would show noise as a course.
     least = max(abs(low), abs(high)) * 1e-3
@@ -159,7 +140,6 @@ def _line(curve: Curve, axis: Axis, frame: Frame) -> Line:
     pieces = stretches(np.isfinite(up))
     alone = {start for start, stop in pieces if stop - start == 1}
     dotted = range(len(up)) if len(up) <= 41 else sorted(alone)
-    style = NumberFormat.of(curve)
     return Line(
         label=curve.label,
         color=curve.color,
@@ -168,33 +148,32 @@ def _line(curve: Curve, axis: Axis, frame: Frame) -> Line:
         band=_band(across, low, high),
         dots=tuple((float(across[i]), float(up[i])) for i in dotted if math.isfinite(up[i])),
         bars=tuple((float(across[i]), float(low[i]), float(high[i])) for i in sorted(alone) if math.isfinite(low[i])),
-        course=_course(curve, style),
+        course=_course(curve),
         points={
             "x": across.tolist(),
             "y": [value if math.isfinite(value) else None for value in up.tolist()],
             "layer": curve.layer.tolist(),
-            "text": [_reading(curve, style, i) for i in range(len(up))],
+            "text": [_reading(curve, i) for i in range(len(up))],
         },
     )
 
 
-def _reading(curve: Curve, style: NumberFormat, i: int) -> str:
+def _reading(curve: Curve, i: int) -> str:
     """What is read at one layer: the value and its interval, or why there is none."""
     if not math.isfinite(curve.value[i]):
-        return f"no value: {curve.notes[i]}" if curve.notes[i] else "no value"
-    word = style.value(float(curve.value[i]))
+        return f"no value: {on_screen(curve.notes[i])}" if curve.notes[i] else "no value"
+    value, low, high = (curve.format.value(float(part[i])) for part in (curve.value, curve.low, curve.high))
     if math.isfinite(curve.low[i]) and math.isfinite(curve.high[i]):
-        word += f" [{style.value(float(curve.low[i]))}, {style.value(float(curve.high[i]))}]"
-    return word
+        return f"{value} [{low}, {high}]"
+    return value
 
 
-def _course(curve: Curve, style: NumberFormat) -> str:
+def _course(curve: Curve) -> str:
     """What is read before anything is pointed at: the extremes."""
-    if not np.isfinite(curve.value).any():
+    low, high = curve.extremes()
+    if low == MISSING:
         return "no value at any layer"
-    low, high = int(np.nanargmin(curve.value)), int(np.nanargmax(curve.value))
-    smallest, largest = (f"{style.value(float(curve.value[i]))} at {curve.layer[i]}" for i in (low, high))
-    return smallest if low == high else f"min {smallest} · max {largest}"
+    return low if low == high else f"min {low} · max {high}"
 
 
 def _path(across: NDArray[np.float64], up: NDArray[np.float64]) -> str:
@@ -227,10 +206,3 @@ def _shaded(panel: Panel, frame: Frame) -> tuple[tuple[float, float], ...]:
         for start, stop in stretches(np.isnan(curve.value))
     ]
     return tuple((left, round(right - left, 2)) for left, right in edges)
-
-
-def _tick_word(tick: float, decimals: int) -> str:
-    size = abs(tick)
-    if size >= 1e6 or decimals > 4:
-        return f"{tick:.3g}"
-    return f"{tick:,.{decimals}f}"

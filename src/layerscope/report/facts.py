@@ -99,14 +99,11 @@ def example_prompts(
     Returns:
         Lowest first and highest first; both empty where the run has no prompt entropy. No prompt is in both.
     """
-    rows = prompts.filter(
-        (pl.col("metric") == "prompt_entropy") & (pl.col("normalization").fill_null("none") == "none")
-    )
+    rows = _prompt_entropy(prompts)
     if rows.is_empty():
         return (), ()
     # One set of conditions, the first: a mean over several would be of nothing in particular.
-    keys = ["variant", "alpha", "readout", "positions"]
-    rows = rows.join(rows.select(keys).head(1), on=keys, nulls_equal=True).sort("layer")
+    rows = rows.join(rows.select(EXAMPLE_KEYS).head(1), on=EXAMPLE_KEYS, nulls_equal=True).sort("layer")
     ranked = (
         rows.filter(pl.col("value").is_finite())
         .group_by("prompt_id")

@@ -8,63 +8,28 @@ import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import numpy as np
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from layerscope.errors import UserError
+from layerscope.figures import style
 from layerscope.figures.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
-from layerscope.figures.table import NumberFormat
-from layerscope.files.writing import make_folder, whole_file
+from layerscope.files.replacing import free_or_ours
+from layerscope.files.writing import write_text
 from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
 from layerscope.report.scores import pick_runs, with_charts, x_values
 from layerscope.results.same_weights import same_weights_notes
+from layerscope.wording import lines_on_screen
 
+if TYPE_CHECKING:
+    from layerscope.metrics.metric import Metric
+
+MARK = b"<title>layerscope: "
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")
-
-
-class MetricFacts(Protocol):
-    """What the page says about a metric."""
-
-    @property
-    def summary(self) -> str:
-        """What it measures, in one line."""
-
-    @property
-    def unit(self) -> str:
-        """Its unit."""
-
-    @property
-    def range(self) -> str:
-        """What values it can take."""
-
-    @property
-    def direction(self) -> str:
-        """What larger and smaller values mean."""
-
-    @property
-    def paper(self) -> str:
-        """Where it comes from."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One line of the table at the top: a curve in four numbers."""
-
-    chart: str
-    metric: str
-    about: str
-    unit: str
-    first: str
-    smallest: str
-    largest: str
-    last: str
-    spark: str
-    color: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +50,8 @@ def write_report(
     runs: Sequence[RunLike],
     out: Path,
     *,
-    metrics: Mapping[str, MetricFacts] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    force: bool = False,
 ) -> Path:
     """Write one self-contained page about one or more runs, from what their folders hold.
 
@@ -93,21 +59,20 @@ def write_report(
         runs: what to show; several are drawn over each other, against depth where they differ in depth.
         out: the HTML file.
         metrics: what to say about each metric by its name; default: layerscope's catalogue.
+        force: replace a file that is no such page.
 
     Returns:
         The file written.
 
     Raises:
-        UserError: there is no run, or the file cannot be written.
+        UserError: there is no run, the file cannot be written, or it is there and no such page.
     """
     if not runs:
         raise UserError("expected at least one run for a report and got none: name the folder of a run")
     from layerscope.metrics.catalogue import METRICS
 
-    make_folder(out.parent)
-    content = render_report(runs, out.parent, metrics=METRICS if metrics is None else metrics)
-    with whole_file(out) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    free_or_ours(out, MARK, force=force)
+    write_text(out, render_report(runs, out.parent, metrics=METRICS if metrics is None else metrics))
     return out
 
 
@@ -115,7 +80,7 @@ def render_report(
     runs: Sequence[RunLike],
     folder: Path,
     *,
-    metrics: Mapping[str, MetricFacts],
+    metrics: Mapping[str, Metric],
 ) -> str:
     """The page as text; links are relative to `folder`."""
     names = run_names([run.path for run in runs])
@@ -132,12 +97,14 @@ def render_report(
     shown = list(dict.fromkeys(panel.metric for panel in panels))
     here = Path(__file__).parent
     script = (here / "script.html.j2").read_text(encoding="utf-8")
-    # Autoescape covers everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
+    # Finalize and autoescape cover everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
     environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: lines_on_screen(value) if type(value) is str else value,
+    )  # fmt: skip
     page = environment.get_template("page.html.j2")
     return page.render(
+        look=style,
         heading=_heading(runs),
         common=_common(panels),
         charts=charts,
@@ -197,36 +164,15 @@ def _charts(panels: Sequence[Panel], x_range: tuple[float, float]) -> list[Chart
     ]
 
 
-def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[Summary]:
+def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[tuple[Curve, Chart, str, str]]:
+    """A line of the table at the top for each curve: the curve, its chart, what it is of, and its course."""
     several = len({curve.source for panel in panels for curve in panel.curves}) > 1
     return [
-        _summary(
-            curve,
-            chart,
-            " · ".join(filter(None, (curve.label if several or len(panel.curves) > 1 else "", chart.about))),
-        )
+        (curve, chart, " · ".join(filter(None, (curve.label if named else "", chart.about))), spark_path(curve.value))
         for panel, chart in zip(panels, charts, strict=True)
+        for named in [several or len(panel.curves) > 1]
         for curve in panel.curves
     ]
-
-
-def _summary(curve: Curve, chart: Chart, about: str) -> Summary:
-    style = NumberFormat.of(curve)
-    words = [style.value(value) for value in curve.value.tolist()]
-    some = bool(np.isfinite(curve.value).any())
-    low, high = (int(np.nanargmin(curve.value)), int(np.nanargmax(curve.value))) if some else (0, 0)
-    return Summary(
-        chart=chart.name,
-        metric=curve.metric,
-        about=about,
-        unit=curve.unit,
-        first=words[0],
-        smallest=f"{words[low]} at {curve.layer[low]}" if some else words[0],
-        largest=f"{words[high]} at {curve.layer[high]}" if some else words[0],
-        last=words[-1],
-        spark=spark_path(curve.value),
-        color=curve.color,
-    )
 
 
 def _part(run: RunLike, name: str, folder: Path) -> RunPart:

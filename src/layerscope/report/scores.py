@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layerscope.figures.curves import PALETTE, Axis, Curve, Panel
+from layerscope.figures.curves import Curve, Panel
+from layerscope.figures.numbers import Axis
+from layerscope.figures.style import PALETTE
 from layerscope.picking.pick import Pick
 from layerscope.picking.pick_file import PICK_FILE, recall_pick
 from layerscope.picking.selection import Selection

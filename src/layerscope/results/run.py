@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,11 @@ from layerscope.results.measurement import RunRecord
 from layerscope.results.record import SCHEMA_VERSION, read_record
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, read_table
 from layerscope.states.state import all_states
+
+# Polars opens the files of its table functions while it plans, so they have to be seen before: by name, wherever it stands.
+_OPENS = re.compile(r"(?<![^\W\d])(?:read|scan|write|sink)_[a-z]\w*")
+# And what later versions may have for it: a plan over tables in memory scans nothing.
+_SCAN = re.compile(r"^\s*\w+ SCAN \[", re.MULTILINE)
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -164,13 +170,24 @@ def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
         "texts": _stack(runs, [pl.DataFrame(schema=TEXTS) if run.texts is None else run.texts for run in runs]),
         "runs": facts.lazy(),
     }
+    if found := _OPENS.search(sql.casefold()):
+        raise _tables_only(found[0])
     try:
         with pl.SQLContext(tables) as context:
-            return context.execute(sql, eager=True)
-    except pl.exceptions.PolarsError as error:
-        raise UserError(
-            f"the query failed: {str(error).splitlines()[0]}; tables are layers, prompts, texts and runs"
-        ) from error
+            plan = context.execute(sql, eager=False)
+            if found := _SCAN.search(plan.explain(optimized=False)):
+                raise _tables_only(found[0].strip())
+            return plan.collect()
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the query failed: {reason}; tables are layers, prompts, texts and runs") from error
+
+
+def _tables_only(found: str) -> UserError:
+    return UserError(
+        f"a query reads its runs' tables only, layers, prompts, texts and runs, and {found!r} is what opens other files: "
+        "leave it out (in a pattern, `%` can stand for its underscore)"
+    )
 
 
 def _stack(runs: Sequence[Run], frames: Sequence[pl.DataFrame]) -> pl.LazyFrame:

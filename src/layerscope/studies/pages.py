@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from layerscope.studies.findings import FAMILY_NOTE, Finding, number, overall, p_words
 from layerscope.studies.spec import StudySpec
+from layerscope.wording import in_markdown
 
 SCHEMA_VERSION = 1
 
@@ -43,7 +45,7 @@ def findings_page(
     name, what, paper = about
     lines = [f"# {name}", "", f"{what[:1].upper()}{what[1:]} ({paper}). Preset `{spec.preset}`{_settings(spec)}.", ""]
     for figure in figures:
-        lines += [f"![{figure}]({figure}.png)", ""]
+        lines += [f"![{in_markdown(figure)}]({quote(figure)}.png)", ""]
     for claim in dict.fromkeys((finding.claim_id, finding.claim, finding.source) for finding in findings):
         mine = [finding for finding in findings if finding.claim_id == claim[0]]
         lines += [f"## {claim[1]}", "", f"{claim[2]}. Here: **{overall(mine)}**.", ""]
@@ -53,7 +55,7 @@ def findings_page(
     if findings:
         lines += [FAMILY_NOTE, ""]
     if notes:
-        lines += ["## Notes", ""] + [f"- {note}" for note in notes] + [""]
+        lines += ["## Notes", ""] + [f"- {in_markdown(note)}" for note in notes] + [""]
     return "\n".join(lines)
 
 
@@ -63,14 +65,12 @@ def _quantity(finding: Finding) -> str:
 
 
 def _row(finding: Finding) -> str:
+    about = in_markdown(finding.about)
     if finding.value != finding.value:
-        return f"| {finding.about} | none: {finding.note} | | | | {finding.verdict} |"
+        return f"| {about} | none: {in_markdown(finding.note)} | | | | {finding.verdict} |"
     interval = f"{number(finding.ci_low)} to {number(finding.ci_high)}"
     p = p_words(finding.p_adjusted).removeprefix("p ").removeprefix("= ")
-    return (
-        f"| {finding.about} | {number(finding.value)} | {interval} | {p} | {finding.n} {finding.over} | "
-        f"{finding.verdict} |"
-    )
+    return f"| {about} | {number(finding.value)} | {interval} | {p} | {finding.n} {finding.over} | {finding.verdict} |"
 
 
 def _settings(spec: StudySpec) -> str:
@@ -84,5 +84,5 @@ def _settings(spec: StudySpec) -> str:
                 if isinstance(value, tuple)
                 else value
             )
-            words.append(f"{name.replace('_', ' ')} {shown}")
+            words.append(f"{name.replace('_', ' ')} {in_markdown(shown)}")
     return ": " + "; ".join(words) if words else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerscope.files.writing import whole_file
+from layerscope.files.writing import write_text
 from layerscope.training.record import StepLoss, ZooRecord
+from layerscope.wording import in_markdown
 
 CARD = "README.md"
 _ARCHITECTURES = {
@@ -17,8 +18,7 @@ _ARCHITECTURES = {
 
 def write_card(record: ZooRecord, folder: Path) -> None:
     """Write the model card, whole or not at all."""
-    with whole_file(folder / CARD) as temporary:
-        temporary.write_text(card(record), encoding="utf-8")
+    write_text(folder / CARD, card(record))
 
 
 def card(record: ZooRecord) -> str:
@@ -32,7 +32,7 @@ library_name: transformers
 language: en
 ---
 
-# {record.name}
+# {in_markdown(record.name)}
 
 A language model of {record.parameters / 1e6:.{1 if record.parameters >= 1e5 else 2}f} M parameters that `layerscope zoo train` trained on this machine, to look at how
 representations change over training. It is far too small to be used for anything else.

@@ -8,6 +8,7 @@ from layerscope.config import ModelSpec, RunSpec
 from layerscope.inputs.models import load_model
 from layerscope.inputs.prompts import select_prompts
 from layerscope.inputs.texts import load_texts
+from layerscope.wording import in_markdown, on_screen
 
 MOST_TOKENS = 40
 
@@ -25,7 +26,7 @@ def examples_page(model: str, specs: Sequence[RunSpec], *, most: int = 2) -> str
     """
     loaded = load_model(ModelSpec.model_validate(specs[0].model.model_dump()))
     lines = [
-        f"# Prompts of {model}",
+        f"# Prompts of {in_markdown(model)}",
         "",
         f"The first {MOST_TOKENS} tokens of the first {most} prompts of each kind.",
         "",
@@ -34,12 +35,13 @@ def examples_page(model: str, specs: Sequence[RunSpec], *, most: int = 2) -> str
         prompts = select_prompts(load_texts(spec.texts), spec.texts, loaded.tokenizer, loaded.context).prompts
         lines += [f"## {spec.texts.perturbation or 'as they are'}", ""]
         for prompt in prompts[:most]:
-            words = loaded.tokenizer.decode(list(prompt.tokens[:MOST_TOKENS]))
+            words = str(loaded.tokenizer.decode(list(prompt.tokens[:MOST_TOKENS])))
             more = " ..." if len(prompt.tokens) > MOST_TOKENS else ""
             # Indented, so that nothing in a text is read as markup.
-            lines += [f"{prompt.id}, {len(prompt.tokens)} tokens:", "", f"    {_one_line(words)}{more}", ""]
+            lines += [
+                f"{in_markdown(prompt.id)}, {len(prompt.tokens)} tokens:",
+                "",
+                f"    {on_screen(' '.join(words.split()))}{more}",
+                "",
+            ]
     return "\n".join(lines)
-
-
-def _one_line(words: object) -> str:
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in str(words)).split())

@@ -1,8 +1,7 @@
-"""Prompts of each mode, as they may stand on a page: escaped and cut."""
+"""Prompts of each mode and what goes with them, in sentences."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,16 +15,12 @@ from layerscope.studies.findings import number
 
 EXAMPLES = 4
 LONGEST = 160
-# Everything that Markdown or HTML would take for more than text.
-_SIGNS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 
 
-def escaped(text: str, most: int = LONGEST) -> str:
-    """A text of unknown origin as one line of Markdown that shows just what it is."""
+def cut(text: str, most: int = LONGEST) -> str:
+    """A text of unknown origin as one line of at most `most` characters."""
     line = " ".join(text.split())
-    cut = line if len(line) <= most else line[: most - 1] + "…"
-    printable = "".join(sign if sign.isprintable() else "�" for sign in cut)
-    return _SIGNS.sub(r"\\\1", printable).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def example_notes(
@@ -51,7 +46,7 @@ def example_notes(
             start = max(0, len(members) // 2 - EXAMPLES // 2)
             groups[f"{words} (the middle of its {len(members)})"] = members[start : start + EXAMPLES]
     return [
-        f"{about}, prompt of {words}, {values[row]:.3f} nats: “{escaped(texts.get(ids[row], ''))}”"
+        f"{about}, prompt of {words}, {values[row]:.3f} nats: “{cut(texts.get(ids[row], ''))}”"
         for words, rows in groups.items()
         for row in rows
     ]
