@@ -1,6 +1,8 @@
-"""Counts in words."""
+"""Counts and lists in words."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -15,3 +17,9 @@ def counted(number: int, one: str, many: str | None = None) -> str:
         The number and the word that goes with it.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def some(words: Sequence[str], separator: str = ", ", most: int = 3) -> str:
+    """The first words, and how many more there are: `a, b, c and 4 more`."""
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return separator.join(words[:most]) + more
