@@ -8,6 +8,7 @@ import pytest
 from tests.export.scored import TASKS, save_scores
 from tests.picking.folders import write_metrics
 from tests.picking.tables import metric_table
+from tests.results.records import save
 
 import layerscope as ls
 from layerscope.config import ModelSpec
@@ -62,6 +63,7 @@ def test_scores_that_changed_since_the_pick_are_said(run, reader, tmp_path):
     ls.pick(run)
     scores = pl.read_parquet(run / "scores.parquet")
     scores.with_columns(layer=(pl.col("layer") + 1) % 4).write_parquet(run / "scores.parquet")
+    save(read_record(TasksRecord, run), run)
     made = export_layer(str(reader), out=tmp_path / "out", run=run)
     assert made.layer == 3
     assert (

@@ -74,5 +74,5 @@ def test_a_model_loaded_in_another_way_is_marked(tmp_path):
 def test_a_damaged_table_is_named(tmp_path):
     folder = write_scores(tmp_path, peaked_scores())
     (folder / "scores.parquet").write_bytes((folder / "scores.parquet").read_bytes()[:100])
-    with pytest.raises(RunFailedError, match=r"scores\.parquet cannot be read"):
+    with pytest.raises(RunFailedError, match=r"scores\.parquet is damaged"):
         read_evidence(folder)

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.results.records import save
 
@@ -161,3 +162,17 @@ def test_a_result_of_0_1_0_of_another_shape_has_failed(tmp_path, content) -> Non
     assert not read.has("T", (("normed", "all"), 0))
     # A record of now has the hash of it: then it is what was written, and still no result.
     assert ResultFiles(tmp_path, STATES, save(record, tmp_path)).lost.keys() == read.lost.keys()
+
+
+@pytest.mark.parametrize("name", [SCORES_FILE, "tasks.json", "tasks/layer_2/OwnSTS.json"])
+def test_a_flipped_bit_or_a_cut_is_never_another_number(run, name) -> None:
+    before, rng = (run / name).read_bytes(), np.random.default_rng(0)
+    for number in range(40):
+        content, place = bytearray(before), int(rng.integers(len(before)))
+        content[place] ^= 1 << int(rng.integers(8))
+        (run / name).write_bytes(content[:place] if number % 10 == 0 else content)
+        try:
+            lost = ResultFiles(run, STATES, open_tasks(run).record).lost
+        except DamagedError as error:
+            lost = {str(run / name): str(error)}
+        assert [str(run / name) in reason for reason in lost.values()] == [True]
