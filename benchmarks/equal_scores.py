@@ -110,7 +110,7 @@ def score(encoder: Any, task_data: tuple[str, str | None], *, cores: int = 1, co
 
     name, data_dir = task_data
     task: Any = choose_tasks((name,), None, ("english",))[0]
-    load_task_data(task, data_dir)
+    load_task_data(task, data_dir, Path(tempfile.mkdtemp()))
     # scikit-learn optimises in the dtype of its input.
     encoder.dtype = np.float64 if converged else np.float32
     if converged:

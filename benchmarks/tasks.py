@@ -111,7 +111,7 @@ def ordinary_seconds(
     for layer in layers:
         spent = encoded = 0.0
         for task in choose_tasks(names, None, ("english",)):
-            load_task_data(task, data_dir)
+            load_task_data(task, data_dir, Path(tempfile.mkdtemp()))
             encoder = ordinary_encoder(model, layer)
 
             def run(encoder: Any = encoder, task: Any = task) -> None:  # noqa: ANN401
@@ -149,7 +149,7 @@ def main() -> None:
     model = load_model(ModelSpec(name=MODEL))
     if given.only != "sweep":
         task = choose_tasks(names[:1], None, ("english",))[0]
-        load_task_data(task, given.data_dir)
+        load_task_data(task, given.data_dir, Path(tempfile.mkdtemp()))
         texts = list(dict.fromkeys(task.dataset["test"]["text"]))[: given.texts]
         ratio = encoding_ratio(model, texts, given.repeats)
         say("encoding, all layers / one layer", ratio["ratio"], "at most 1.15")

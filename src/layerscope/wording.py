@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Control characters, what turns or hides the text beside it, lone surrogates, and the line breaks that Python knows.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -31,6 +32,12 @@ def counted(number: int, one: str, many: str | None = None) -> str:
         The number and the word that goes with it.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def some(words: Sequence[str], separator: str = ", ", most: int = 3) -> str:
+    """The first words, and how many more there are: `a, b, c and 4 more`."""
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return separator.join(words[:most]) + more
 
 
 def on_screen(value: object) -> str:

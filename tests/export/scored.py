@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import polars as pl
 from tests.results.records import save
 
 from layerscope.config import ModelSpec
 from layerscope.results.record import ResolvedModel
 from layerscope.tasks.record import TasksRecord
-from layerscope.tasks.scores import write_scores
+from layerscope.tasks.scores import SCORES, write_scores
 from layerscope.tasks.spec import TasksSpec
 
 TASKS = [f"Task{number}" for number in range(7)]
@@ -32,7 +33,7 @@ def save_scores(
             for number, task in enumerate(TASKS)
             for layer in range(4)
         ]  # fmt: skip
-    write_scores(rows, folder)
+    write_scores([pl.DataFrame(rows, schema=SCORES)], folder)
     asked = None if imported else TasksSpec(tasks=tuple(TASKS), readout=readouts, **spec)
     resolved = ResolvedModel(model_revision=revision, n_layers=3, dim=16, dtype="float32", tokenizer_revision=tokenizer)
     record = TasksRecord(status="done", model=ModelSpec(name=model), spec=asked, resolved=resolved)

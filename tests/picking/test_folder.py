@@ -8,8 +8,6 @@ from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, 
 from layerscope.errors import RunFailedError, UserError
 from layerscope.picking.folder import read_evidence
 from layerscope.results.run import load_run
-from layerscope.results.tables import write_table
-from layerscope.tasks.scores import SCORES
 
 
 def test_one_folder_holds_both(tmp_path):
@@ -80,11 +78,5 @@ def test_a_damaged_table_is_named(tmp_path, kept):
     content = bytearray((folder / "scores.parquet").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "scores.parquet").write_bytes(content[:kept])
-    with pytest.raises(RunFailedError, match=r"scores\.parquet is damaged .* delete it and run the same command again"):
+    with pytest.raises(RunFailedError, match=r"scores\.parquet is damaged"):
         read_evidence(folder)
-
-
-def test_scores_that_are_still_being_made_have_no_hash_yet(tmp_path):
-    folder = write_scores(tmp_path, peaked_scores(), status="running")
-    write_table([peaked_scores(3)], SCORES, folder / "scores.parquet")
-    assert len(read_evidence(folder).need_scores()[0].tasks) == 3

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from layerscope.errors import RunFailedError
-from layerscope.tasks.cache import EmbeddingCache, MissingTextsError, drop_leftovers, model_folder, text_hash
+from layerscope.tasks.cache import (
+    EmbeddingCache,
+    MissingTextsError,
+    drop_leftovers,
+    drop_older,
+    model_folder,
+    text_hash,
+)
 
 
 def vectors(texts, layers, dim=4) -> np.ndarray:
@@ -64,20 +74,73 @@ def test_what_another_process_adds_is_seen(tmp_path) -> None:
 
 def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch) -> None:
     cache = EmbeddingCache(tmp_path)
-    monkeypatch.setattr(np, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(RunFailedError, match="the disk is full"):
         cache.write(["a"], (0,), vectors("a", (0,)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_shard_is_named(tmp_path) -> None:
-    EmbeddingCache(tmp_path).write(["a", "b"], (0,), vectors("ab", (0,)))
-    file = next(tmp_path.glob("shard-*")) / "vectors.npy"
-    file.write_bytes(file.read_bytes()[:140])
-    with pytest.raises(
-        RunFailedError, match=r"shard-\w+ in the cache of embeddings cannot be read .* delete that folder"
-    ):
-        EmbeddingCache(tmp_path).read(["a"], 0)
+def written(folder, layers=(0, 1), dim=4):
+    """A cache of a few texts, and what it holds."""
+    texts = ["a", "b", "c"]
+    EmbeddingCache(folder).write(texts, layers, vectors(texts, layers, dim))
+    return texts, [EmbeddingCache(folder).read(texts, layer) for layer in layers]
+
+
+@pytest.mark.parametrize("name", ["vectors", "texts", "shard.json"])
+def test_a_shard_that_is_not_as_it_was_written_is_removed_and_its_texts_are_missing(tmp_path, name) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(70):
+        folder = tmp_path / f"{number}"
+        texts, before = written(folder)
+        file = next(folder.glob("shard-*")) / name
+        content = bytearray(file.read_bytes())
+        place = int(rng.integers(len(content)))
+        content[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(content[:place] if number % 10 == 0 else content)
+        cache = EmbeddingCache(folder)
+        for layer, whole in enumerate(before):
+            with suppress(MissingTextsError):
+                assert np.array_equal(cache.read(texts, layer), whole)
+        assert cache.missing(texts, [0]).keys() == (set() if any(folder.glob("shard-*")) else set(texts))
+        assert cache.lost == (0 if any(folder.glob("shard-*")) else 1)
+        cache.write(texts, (0, 1), np.stack(before))
+        assert np.array_equal(EmbeddingCache(folder).read(texts, 1), before[1])
+
+
+@pytest.mark.parametrize("name", ["vectors", "texts", "shard.json"])
+@pytest.mark.parametrize("kind", ["gone", "pipe", "link"])
+def test_a_file_of_a_shard_that_is_gone_a_pipe_or_a_link(tmp_path, name, kind) -> None:
+    texts, _ = written(tmp_path / "cache")
+    file = next((tmp_path / "cache").glob("shard-*")) / name
+    file.rename(tmp_path / "kept")
+    if kind != "gone":
+        os.mkfifo(file) if kind == "pipe" else file.symlink_to(tmp_path / "kept")
+    assert EmbeddingCache(tmp_path / "cache").missing(texts, [0]).keys() == set(texts)
+
+
+def test_a_shard_of_another_cache_is_not_read(tmp_path) -> None:
+    texts, _ = written(tmp_path / "raw_all_mean")
+    shutil.copytree(tmp_path / "raw_all_mean", tmp_path / "normed_all_mean")
+    assert EmbeddingCache(tmp_path / "normed_all_mean").missing(texts, [0]).keys() == set(texts)
+    assert not EmbeddingCache(tmp_path / "raw_all_mean").missing(texts, [0])
+
+
+def test_what_another_process_removed_as_damaged_is_missing(tmp_path) -> None:
+    texts, _ = written(tmp_path)
+    cache = EmbeddingCache(tmp_path)
+    assert not cache.missing(texts, [0])
+    shutil.rmtree(next(tmp_path.glob("shard-*")))
+    assert cache.missing(texts, [0]).keys() == set(texts)
+
+
+def test_embeddings_of_older_formats_are_removed_and_nothing_else(tmp_path) -> None:
+    old, new, other = (model_folder(tmp_path, "m", {"format": form}) for form in (2, 3, "x"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "key.json").write_text('{"format": 1}')
+    assert drop_older(tmp_path, 3) == 1
+    assert sorted(tmp_path.iterdir()) == sorted([new, other, tmp_path / "mine"])
+    assert not old.exists()
 
 
 def test_only_old_leftovers_of_killed_runs_are_removed(tmp_path) -> None:

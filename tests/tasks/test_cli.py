@@ -79,7 +79,7 @@ def test_a_damaged_result_of_another_task_gives_exit_code_1(run, tiny, tmp_path)
     result = run(*words, "--tasks", f"{file}:OwnClassification")
     assert result.exit_code == 1
     assert "failed: OwnSTS" in result.output
-    assert "cut off or damaged" in result.output
+    assert "is damaged" in result.output
 
 
 @pytest.mark.parametrize(

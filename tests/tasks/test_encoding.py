@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -204,9 +205,8 @@ def test_more_layers_of_known_texts_add_only_those_layers(model, cache) -> None:
     vectors = first.caches[State("normed", "all")].read(TEXTS[:5], 1)
     second = encoder(model, cache)
     second.fill(TEXTS[:5])
-    shards = sorted(
-        np.load(path).tolist() for path in second.caches[State("normed", "all")].folder.glob("shard-*/layers.npy")
-    )
+    notes = second.caches[State("normed", "all")].folder.glob("shard-*/shard.json")
+    shards = sorted(json.loads(note.read_text())["layers"] for note in notes)
     assert shards == [[0, 2, 3], [1]]
     assert np.array_equal(second.caches[State("normed", "all")].read(TEXTS[:5], 1), vectors)
 

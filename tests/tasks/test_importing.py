@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import polars as pl
 import pytest
 
-from layerscope.errors import UserError
+from layerscope.errors import RunFailedError, UserError
 from layerscope.tasks.importing import import_results
 from layerscope.tasks.scores import load_scores
 
@@ -74,7 +75,7 @@ def test_results_from_before_version_1_11(folder, tmp_path) -> None:
     run = import_results(folder, tmp_path / "run", model="m", blocks=8)
     row = run.scores.to_dicts()[0]
     assert (row["layer"], row["depth"], row["score"], row["subset"]) == (4, 0.5, 0.6, "default")
-    assert run.record.warnings == ("no results for layers 0, 1, 2, 3, 5, 6, 7, 8 of 0 to 8",)
+    assert run.record.warnings == ("no results for layers 0–3, 5–8 of 0 to 8",)
 
 
 def multilingual() -> dict:
@@ -111,7 +112,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_taken_in(folder, tmp_path)
     assert math.isnan(rows[4]["score"])
     assert rows[4]["note"] == "the task's own score is nan"
     assert math.isnan(rows[1]["score"])
-    assert "no results for layers 1, 2, 3, 5 of 0 to 6" in run.record.warnings
+    assert "no results for layers 1–3, 5 of 0 to 6" in run.record.warnings
 
 
 def test_a_task_that_some_layers_lack(folder, tmp_path) -> None:
@@ -167,3 +168,69 @@ def test_scores_that_are_there_are_not_overwritten(folder, tmp_path) -> None:
 def test_no_scores_in_a_folder(tmp_path) -> None:
     with pytest.raises(UserError, match="holds no scores: make them with `layerscope tasks"):
         load_scores(tmp_path)
+
+
+ODD: dict[str, object] = {
+    "a list": "[]",
+    "deep": "[" * 9999,
+    "five thousand digits": '{"task_name": "STS15", "scores": ' + "9" * 5000 + "}",
+    "a number for scores": {"task_name": "STS15", "mteb_version": "2.0.0", "scores": 3},
+    "a list for a subset": result(subset=["default"]),
+    "a number for a language": result(languages=[3]),
+    "a huge score": result(score=10**400),
+    "a list for a score": result(score=[1]),
+    "strings for experiments": result("TwentyNewsgroupsClustering", v_measures={"a": ["x"], "b": ["y"]}),
+    "a surrogate": json.dumps(result(note="\ud800")),
+    "a list for a name": {**result(), "task_name": ["STS15"]},
+    "no version": {**result(), "mteb_version": 3},
+    "no languages": {"task_name": "STS15", "mteb_version": "2.0.0", "scores": {"test": [{"hf_subset": "a"}]}},
+}
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
+def test_results_of_odd_shapes_are_failures_or_have_no_score(folder, tmp_path, content) -> None:
+    write(folder, 0, result("STS14"))
+    name = content["task_name"] if isinstance(content, dict) and isinstance(content["task_name"], str) else "STS15"
+    write(folder, 1, content, name)
+    run = import_results(folder, tmp_path / "run", model="m")
+    row = run.scores.filter(pl.col("layer") == 1, pl.col("experiment").is_null())
+    assert row["score"].is_nan().all() or row["score"].to_list() == [0.5]
+    assert run.scores.filter(task="STS14")["score"].to_list() == [0.5]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link"])
+def test_what_is_no_file_is_a_failure_and_not_waited_for(folder, tmp_path, kind) -> None:
+    write(folder, 0, result())
+    (folder / "layer_1").mkdir()
+    make = {"pipe": os.mkfifo, "folder": os.mkdir, "broken link": lambda path: path.symlink_to(tmp_path / "nothing")}
+    make[kind](folder / "layer_1" / "STS15.json")
+    (failure,) = import_results(folder, tmp_path / "run", model="m").failures
+    assert (failure.task, failure.layer) == ("STS15", 1)
+
+
+def test_layers_that_no_model_has_and_names_that_are_no_text(folder, tmp_path) -> None:
+    write(folder, 0, result())
+    write(folder, "99999999999999999999", result())
+    write(folder, "-1", result())
+    (folder / "layer_0" / os.fsdecode(b"\xff.json")).write_text("{}")
+    (folder / os.fsdecode(b"\xfe.json")).write_text("{}")
+    run = import_results(folder, tmp_path / "run", model="m")
+    reasons = sorted(failure.reason for failure in run.failures)
+    assert "is not a result of MTEB" in reasons[0]
+    assert reasons[1:] == [
+        "layer -1 counts from the end: name its folder by the layer's own number",
+        "layer 999999999999 is past any model's: name its folder by the layer's own number",
+    ]
+    with pytest.raises(UserError, match="more than 10,000 blocks: check --blocks"):
+        import_results(folder, tmp_path / "other", model="m", blocks=10**9)
+
+
+def test_a_damaged_table_of_imported_scores_is_refused(folder, tmp_path) -> None:
+    write(folder, 0, result())
+    import_results(folder, tmp_path / "run", model="m")
+    table = tmp_path / "run" / "scores.parquet"
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(RunFailedError, match=r"scores.parquet is damaged .*: run the same .* with another --out"):
+        load_scores(tmp_path / "run")

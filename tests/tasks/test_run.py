@@ -251,7 +251,7 @@ def test_another_model_under_the_same_name_is_refused(tiny, cache, tmp_path, nam
     replaced(tmp_path / "model" / name, bytes(content))
     with pytest.raises(UserError, match=rf"holds a run of other inputs \({message}\)"):
         score_tasks(str(tmp_path / "model"), [OwnSTS()], **options)
-    with pytest.raises(UserError, match=rf"holds scores of another model \({message}\)"):
+    with pytest.raises(UserError, match=rf"was started with other inputs \({message}\)"):
         score_tasks(str(tmp_path / "model"), [OwnClassification()], **options)
     shutil.rmtree(tmp_path / "model")
     (note,) = score_tasks(str(tmp_path / "model"), [OwnSTS()], **options).notes
@@ -303,8 +303,9 @@ def test_a_result_that_is_damaged_or_gone_is_named_when_another_task_is_scored(t
     run = score_tasks(str(tiny), [OwnClassification()], out=out, cache=cache, layers=(1,))
     reasons = {(failure.task, failure.layer, failure.readout): failure.reason for failure in run.failures}
     assert reasons.keys() == {("OwnSTS", 0, "normed"), ("OwnSTS", 2, "normed")}
-    assert f"{damaged} cannot be read: it is cut off or damaged; `layerscope tasks`" in reasons["OwnSTS", 0, "normed"]
-    assert f"{gone} is gone, and its scores with it" in reasons["OwnSTS", 2, "normed"]
+    again = "`layerscope tasks` with --tasks OwnSTS and this --out scores it again"
+    assert reasons["OwnSTS", 0, "normed"] == f"{damaged} is damaged (its content is not what was written): {again}"
+    assert reasons["OwnSTS", 2, "normed"] == f"{gone} is gone: {again}"
     rows = run.scores.filter(pl.col("task") == "OwnSTS").sort("layer")
     assert rows["layer"].to_list() == [0, 1, 2]
     assert rows["score"].is_finite().to_list() == [False, True, False]
@@ -312,6 +313,9 @@ def test_a_result_that_is_damaged_or_gone_is_named_when_another_task_is_scored(t
     assert len(score_tasks(str(tiny), [OwnClassification()], out=out, cache=cache, layers=(0,)).failures) == 2
     again = score_tasks(str(tiny), [OwnSTS()], out=out, cache=cache, layers=(0, 1, 2))
     assert again.failures == ()
+    assert again.record.warnings == (
+        "2 results could not be read back as written and had to be scored again: OwnSTS at layer 0, OwnSTS at layer 2",
+    )
     assert again.scores.filter(pl.col("task") == "OwnSTS")["score"].is_finite().all()
 
 
@@ -330,7 +334,7 @@ def test_a_result_that_was_put_back_has_not_failed(tiny, cache, tmp_path) -> Non
 
 def test_a_folder_of_something_else_is_refused(tiny, cache, tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("important")
-    with pytest.raises(UserError, match=r"not empty and not a run \(it holds .*thesis.txt"):
+    with pytest.raises(UserError, match=r"not empty and not such a run \(it holds thesis.txt"):
         score_tasks(str(tiny), [OwnSTS()], out=tmp_path, cache=cache)
 
 

@@ -16,7 +16,7 @@ def test_the_split_is_even_and_apart() -> None:
     assert not {lead.title for lead in train} & {lead.title for lead in test}
 
 
-def test_the_tasks_load_and_say_what_data_they_are_on() -> None:
+def test_the_tasks_load_and_say_what_data_they_are_on(tmp_path) -> None:
     sizes = {}
     for cls in (
         wiki_tasks.WikiTopicClassification,
@@ -24,7 +24,7 @@ def test_the_tasks_load_and_say_what_data_they_are_on() -> None:
         wiki_tasks.WikiDescriptionRetrieval,
     ):
         task = cls()
-        load_task_data(task, None)
+        load_task_data(task, None, tmp_path)
         sizes[task.metadata.name] = sample_counts(task)["test/default"]
         assert "sha256:" in task.metadata.revision
     assert sizes["WikiTopicClassification"] == sizes["WikiTopicClustering"] == 528

@@ -19,7 +19,7 @@ from layerscope.results.record import ResolvedModel, read_record
 from layerscope.results.resume import differences
 from layerscope.results.run import load_run
 from layerscope.tasks.record import TasksRecord
-from layerscope.tasks.scores import MAKE_AGAIN, SCORES_FILE, load_scores
+from layerscope.tasks.scores import SCORES_FILE, load_scores
 
 
 class Opened(Protocol):
@@ -145,7 +145,7 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
         path=path,
         scores_path=scores_path,
         layers=layers,
-        scores=None if record is None else _read_scores(record, scores_path),
+        scores=None if record is None else read_scores(load_scores(scores_path)),
         measured=None if opened is None else _measured(opened.record),
         scored=None if record is None else _scored(record),
         made_from={
@@ -173,12 +173,6 @@ def run_folder(run: RunFolder) -> Path:
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give the folder of a run")
     return path
-
-
-def _read_scores(record: TasksRecord, path: Path) -> tuple[TaskScores, ...]:
-    if record.status == "done":
-        record.check(path, SCORES_FILE, MAKE_AGAIN)
-    return read_scores(load_scores(path))
 
 
 def _measured(record: RunRecord) -> Origin:

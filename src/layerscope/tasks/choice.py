@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError, nearest, unknown
+from layerscope.files.reading import read_bytes
 from layerscope.tasks.catalogue import BENCHMARKS, OFFLINE
 from layerscope.tasks.random_state import kept_random_state
 
@@ -110,10 +111,7 @@ def load_own_module(module: str, file: str) -> None:
     if module in sys.modules:
         return
     path = Path(file)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror or error}): check the path") from error
+    content = read_bytes(path)
     if module != _module_name(path, content):
         raise UserError(f"{file} changed meanwhile: run the same command again")
     loaded = types.ModuleType(module)
@@ -147,7 +145,7 @@ def _own_task(name: str) -> Any:  # noqa: ANN401
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise UserError(f"{file} does not exist: give file.py:Class for a task class of your own")
-    module = _module_name(path, path.read_bytes())
+    module = _module_name(path, read_bytes(path))
     load_own_module(module, str(path))
     classes = {
         key: value

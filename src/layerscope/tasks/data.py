@@ -6,16 +6,16 @@ import copy
 import hashlib
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from layerscope.errors import LayerscopeError, UserError
-from layerscope.files.writing import make_folder, whole_file
+from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.files.reading import read_bytes, sum_of
+from layerscope.files.writing import cannot_write, make_folder, write_text
 from layerscope.inputs.checkpoints import hub_reachable
-from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.hub import DATA_DIR, stand_in
 from layerscope.tasks.evaluation import describe, quiet_mteb
 from layerscope.tasks.random_state import RandomState, kept_random_state
@@ -25,12 +25,15 @@ LOCAL = "local-"
 """How the revision of data from local files begins; the hash of their content follows."""
 
 
-def load_task_data(task: Any, data_dir: str | None) -> RandomState:  # noqa: ANN401
+def load_task_data(task: Any, data_dir: str | None, home: Path) -> RandomState:  # noqa: ANN401
     """Load a task's data, from its stand-in where there is one.
 
     Args:
         task: an MTEB task; its data is loaded afterwards.
         data_dir: see `layerscope.inputs.hub.stand_in`.
+        home: a folder for what the `datasets` library makes of local files, which the data is read from as long as it is
+            used. It is a new one for each run: that library's own cache goes by a file's path and its time of change, which
+            `cp -p`, rsync and tar keep, and nothing in it says whether it is as it was written.
 
     Returns:
         The global generators as they are after a plain build and load of the task; the process's own are kept.
@@ -45,7 +48,7 @@ def load_task_data(task: Any, data_dir: str | None) -> RandomState:  # noqa: ANN
             task.metadata = task.metadata.model_copy(update={"tasks": parts})
         RandomState.seeded(task.seed).restore()
         for part in subtasks(task):
-            _load_part(part, data_dir)
+            _load_part(part, data_dir, home)
         return RandomState.now()
 
 
@@ -99,14 +102,14 @@ def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
     return counts
 
 
-def _load_part(task: Any, data_dir: str | None) -> None:  # noqa: ANN401
+def _load_part(task: Any, data_dir: str | None, home: Path) -> None:  # noqa: ANN401
     name = task.metadata.name
     path = str(task.metadata.dataset["path"])
     folder = _local_folder(task, data_dir)
     try:
-        with _offline_where_unreachable() as offline, _cached_by_content(folder) as revision:
+        with _offline_where_unreachable() as offline, _made_in(home, folder) as revision:
             if folder is not None and _is_hub_name(path):
-                _point_at(task, folder, revision)
+                _point_at(task, folder, revision, home)
             elif folder is not None:
                 dataset = {**task.metadata.dataset, "revision": revision}
                 task.metadata = task.metadata.model_copy(update={"dataset": dataset})
@@ -114,6 +117,9 @@ def _load_part(task: Any, data_dir: str | None) -> None:  # noqa: ANN401
     except LayerscopeError:
         raise
     except Exception as error:
+        full = _full_disk(error, home)
+        if full is not None:
+            raise full from error
         if folder is not None and _is_hub_name(path):
             raise UserError(
                 f"task {name}: the stand-in {folder} is not the data that the task expects ({describe(error)}): it must "
@@ -127,6 +133,16 @@ def _load_part(task: Any, data_dir: str | None) -> None:  # noqa: ANN401
         task.data_loaded = True
 
 
+def _full_disk(error: BaseException | None, home: Path) -> RunFailedError | None:
+    """The error for a disk that is full, where that is what is behind an error of a library."""
+    while error is not None:
+        found = cannot_write(home, error) if isinstance(error, OSError) else None
+        if isinstance(found, RunFailedError):
+            return found
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _local_folder(task: Any, data_dir: str | None) -> Path | None:  # noqa: ANN401
     """The local folder a task's data is read from: a stand-in for the hub, or its own; None where there is none."""
     path = str(task.metadata.dataset["path"])
@@ -136,11 +152,8 @@ def _local_folder(task: Any, data_dir: str | None) -> Path | None:  # noqa: ANN4
 
 
 @contextmanager
-def _cached_by_content(folder: Path | None) -> Iterator[str]:
-    """Keep what the `datasets` library makes of local files under the hash of their content.
-
-    Its own cache goes by a file's path and its time of change, which `cp -p`, rsync and tar keep: of a file that was
-    replaced it would give the old rows.
+def _made_in(home: Path, folder: Path | None) -> Iterator[str]:
+    """Let the `datasets` library put what it makes of a local folder into `home`.
 
     Yields:
         The revision of the folder's content; empty where there is no folder.
@@ -153,33 +166,29 @@ def _cached_by_content(folder: Path | None) -> Iterator[str]:
         return
     import datasets
 
-    names = ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH")
-    before = {name: getattr(datasets.config, name) for name in names}
+    places = {
+        "HF_DATASETS_CACHE": home,
+        "DOWNLOADED_DATASETS_PATH": home / "downloads",
+        "EXTRACTED_DATASETS_PATH": home / "downloads" / "extracted",
+    }
+    before = {name: getattr(datasets.config, name) for name in places}
     revision = local_revision(folder)
-    home = _staging() / revision
-    places = (home, home / "downloads", home / "downloads" / "extracted")
     try:
-        for name, place in zip(names, places, strict=True):
+        for name, place in places.items():
             setattr(datasets.config, name, place)
         yield revision
     finally:
         for name, place in before.items():
             setattr(datasets.config, name, place)
     if local_revision(folder) != revision:
-        # What was cached under the old hash may hold the new rows.
-        shutil.rmtree(home, ignore_errors=True)
         raise UserError(f"{folder} changed while it was read: run the same command again")
-
-
-def _staging() -> Path:
-    return cache_folder() / "stand-ins"
 
 
 def _is_hub_name(path: str) -> bool:
     return path.count("/") == 1 and not Path(path).exists() and not path.startswith((".", "~", "/"))
 
 
-def _point_at(task: Any, folder: Path, revision: str) -> None:  # noqa: ANN401
+def _point_at(task: Any, folder: Path, revision: str, home: Path) -> None:  # noqa: ANN401
     configs = _configs(folder)
     wanted = [] if task.fast_loading or not task.metadata.is_multilingual else list(task.hf_subsets)
     retrieval = _is_retrieval(task)
@@ -204,7 +213,7 @@ def _point_at(task: Any, folder: Path, revision: str) -> None:  # noqa: ANN401
             f"task {task.metadata.name}: the stand-in {folder} needs the folder top_ranked (columns query-id, corpus-ids)"
         )
     named = task.metadata.dataset.get("name")
-    dataset = {"path": str(_staged(folder, configs, revision)), "revision": revision}
+    dataset = {"path": str(_staged(folder, configs, home)), "revision": revision}
     if named in configs:
         dataset["name"] = named
     task.metadata = task.metadata.model_copy(update={"dataset": dataset})
@@ -241,38 +250,31 @@ def _configs(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _staged(folder: Path, configs: dict[str, dict[str, Path]], revision: str) -> Path:
+def _staged(folder: Path, configs: dict[str, dict[str, Path]], home: Path) -> Path:
     """The folder itself, or one of links with the README that says which file is which config.
 
     Without that README the `datasets` library silently reads all folders as one table.
     """
     if set(configs) == {"default"} or _names_configs(folder):
         return folder
-    # Where the files really are is part of the name: a link of the user's may point elsewhere by now.
-    places = [(name, split, str(file.resolve())) for name, splits in configs.items() for split, file in splits.items()]
-    digest = hashlib.sha256(f"{revision} {places!r}".encode()).hexdigest()[:16]
-    staged = _staging() / f"{revision}-{digest}"
-    if staged.is_dir():
-        return staged
-    make_folder(staged.parent)
+    make_folder(home)
+    staged = Path(tempfile.mkdtemp(prefix="stand-in-", dir=home))
     # JSON is YAML too.
     card: dict[str, list[object]] = {"configs": []}
-    with whole_file(staged) as temporary:
-        temporary.mkdir()
-        for name, splits in configs.items():
-            files = []
-            for split, file in splits.items():
-                link = f"{name}--{split}{file.suffix}"
-                (temporary / link).symlink_to(file.resolve())
-                files.append({"split": split, "path": link})
-            card["configs"].append({"config_name": name, "data_files": files})
-        (temporary / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n", encoding="utf-8")
+    for name, splits in configs.items():
+        files = []
+        for split, file in splits.items():
+            link = f"{name}--{split}{file.suffix}"
+            (staged / link).symlink_to(file.resolve())
+            files.append({"split": split, "path": link})
+        card["configs"].append({"config_name": name, "data_files": files})
+    write_text(staged / "README.md", f"---\n{json.dumps(card)}\n---\n")
     return staged
 
 
 def _names_configs(folder: Path) -> bool:
     readme = folder / "README.md"
-    return readme.is_file() and "configs" in readme.read_text(encoding="utf-8")
+    return readme.is_file() and b"configs" in read_bytes(readme)
 
 
 def local_revision(folder: Path) -> str:
@@ -287,17 +289,9 @@ def local_revision(folder: Path) -> str:
         # A README that names configs may name files of any kind, and decides itself which rows are read.
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if file.suffix in SUFFIXES or (everything and not hidden):
-            digest.update(str(file.relative_to(folder)).encode())
-            digest.update(_file_digest(file))
+            digest.update(os.fsencode(file.relative_to(folder)))
+            digest.update(bytes.fromhex(sum_of(file, follow=True)))
     return f"{LOCAL}{digest.hexdigest()[:12]}"
-
-
-def _file_digest(file: Path) -> bytes:
-    try:
-        with file.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").digest()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror or error}): check who may read it") from error
 
 
 @contextmanager

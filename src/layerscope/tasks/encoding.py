@@ -26,18 +26,18 @@ from layerscope.states.pooling import pool
 from layerscope.states.readout import read_states
 from layerscope.states.state import State
 from layerscope.tasks.batches import fixed_batches
-from layerscope.tasks.cache import EmbeddingCache, drop_leftovers, model_folder
+from layerscope.tasks.cache import EmbeddingCache, drop_leftovers, drop_older, model_folder
 from layerscope.tasks.spec import TasksSpec
+from layerscope.wording import counted
 
 # What one chunk may hold: it is encoded in memory, written as one shard, and lost by a kill.
 CHUNK_TEXTS = 1024
 CHUNK_TOKENS = 65_536
 CHUNK_BYTES = 256 * 2**20
 
-FORMAT = 2
-"""Part of the cache's key: raise it when a change makes the same text's vectors come out differently. 2: what a GGUF file,
-an adapter or a class changes in the forward pass is read, so some models of version 0.1.0 had other vectors; and a text's
-vectors no longer depend on the number of cores in their last digits."""
+FORMAT = 3
+"""Part of the cache's key: raise it when a change makes the same text's vectors, or what is written of them, come out
+differently; embeddings of older formats are removed. 3: each layer of a shard has a hash."""
 
 
 @dataclass
@@ -54,7 +54,9 @@ class TextEncoder:
 
     def __post_init__(self) -> None:
         self.context = allowed_context(self.spec.context, self.model.context)
-        folder = model_folder(cache_root(self.spec), self.model.spec.name, _facts(self.model, self.context))
+        root = cache_root(self.spec)
+        self.n_older = drop_older(root, FORMAT)
+        folder = model_folder(root, self.model.spec.name, _facts(self.model, self.context))
         drop_leftovers(folder)
         self.caches = {
             state: EmbeddingCache(folder / f"{state.slug}_{self.spec.pooling}") for state in self.spec.states
@@ -84,6 +86,19 @@ class TextEncoder:
                 self._encode(list(wanted), [tokens[text] for text in wanted], layers, (stage, done, total))
             done += sum(len(tokens[text]) for text in chunk)
             self.report(stage, done, total)
+
+    def warnings(self) -> Iterator[str]:
+        """What a reader should know of the texts and of the cache."""
+        if self.n_empty:
+            yield f"{self.n_empty} texts have no tokens: their vectors are zeros"
+        lost = sum(cache.lost for cache in self.caches.values())
+        if lost:
+            yield (
+                f"{counted(lost, 'shard')} of the cache of embeddings could not be read back as written and had to be "
+                "removed; the texts were encoded again"
+            )
+        if self.n_older:
+            yield f"embeddings of {counted(self.n_older, 'model')} in an older format were removed from the cache"
 
     def _lacking(self, texts: Sequence[str]) -> dict[str, frozenset[int]]:
         lacking: dict[str, frozenset[int]] = {}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerscope.errors import LayerscopeError, RunFailedError
-from layerscope.files.writing import make_folder, whole_file
+from pydantic import BaseModel
+
+from layerscope.errors import DamagedError, LayerscopeError
+from layerscope.files.reading import read_bytes
+from layerscope.files.writing import make_folder, whole_file, write_text
 from layerscope.tasks.cache import EmbeddingCache, MissingTextsError
 from layerscope.tasks.columns import columns_read_once
 from layerscope.tasks.encoder import Fill, LayerEncoder
@@ -24,8 +27,7 @@ NEEDS_MODEL = "needs the model"
 """The outcome where a text is not in the cache: a task that asks for other texts at other layers."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(BaseModel, frozen=True):
     """One evaluation: which vectors, and where the result goes."""
 
     cache: Path
@@ -77,8 +79,7 @@ def write_result(result: Any, path: Path) -> None:  # noqa: ANN401
     content = result.model_dump()
     content["date"] = result.date.timestamp() if result.date else None
     make_folder(path.parent)
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2))
 
 
 def describe(error: Exception) -> str:
@@ -117,21 +118,34 @@ def quiet_mteb() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def pack_task(task: Any, random_state: RandomState, path: Path) -> bool:  # noqa: ANN401
-    """Write a loaded task for `unpack_task`; False where it cannot be pickled (a class made inside a function)."""
-    try:
-        content = pickle.dumps((task, random_state))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return False
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-    return True
+class PackedTask(BaseModel, frozen=True):
+    """A loaded task in a file, for any number of fresh copies of it."""
 
+    path: Path
+    size: int
+    sha256: str
 
-def unpack_task(path: Path) -> tuple[Any, RandomState]:
-    """A fresh copy of a packed task. The file was written by this run, in a folder that only its user can read."""
-    try:
-        task, random_state = pickle.loads(path.read_bytes())
-    except OSError as error:
-        raise RunFailedError(f"{path} cannot be read ({error}): run the same command again") from error
-    return task, random_state
+    @classmethod
+    def of(cls, task: Any, random_state: RandomState, path: Path) -> PackedTask | None:  # noqa: ANN401
+        """Write a task; None where it cannot be pickled (a class made inside a function)."""
+        try:
+            content = pickle.dumps((task, random_state))
+        except (pickle.PicklingError, AttributeError, TypeError):
+            return None
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+        return cls(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def unpack(self) -> tuple[Any, RandomState]:
+        """A fresh copy. The file was written by this run, in a folder that only its user can read.
+
+        Raises:
+            DamagedError: it has changed since.
+        """
+        content = read_bytes(self.path, most=self.size)
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise DamagedError(
+                f"{self.path} is damaged (its content is not what was written): run the same command again"
+            )
+        task, random_state = pickle.loads(content)
+        return task, random_state

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from layerscope.config import ModelSpec
-from layerscope.errors import UserError
+from layerscope.errors import LayerscopeError, UserError
 from layerscope.figures.curves import spans
-from layerscope.files.locks import LOCK, locked
-from layerscope.files.writing import make_folder, whole_file
-from layerscope.results.contents import MADE
+from layerscope.files.locks import locked
+from layerscope.files.reading import read_bytes, read_json
+from layerscope.files.writing import inside, make_folder, whole_file
+from layerscope.results.contents import MADE, contents
 from layerscope.results.record import Keeper, ResolvedModel, now
+from layerscope.tasks.choice import choose_subsets, task_classes
 from layerscope.tasks.evaluation import quiet_mteb
 from layerscope.tasks.random_state import kept_random_state
-from layerscope.tasks.record import (
-    RESULTS,
-    Failure,
-    ScoredTask,
-    TasksRecord,
-)
+from layerscope.tasks.record import RESULTS, Failure, ScoredTask, TasksRecord
 from layerscope.tasks.run import TasksRun, import_mteb, open_tasks
-from layerscope.tasks.scores import SCORES_FILE, Where, failed_row, result_rows, write_scores
+from layerscope.tasks.scores import SCORES, SCORES_FILE, failed_row, result_rows, write_scores
+from layerscope.wording import some
 
 _LAYER = re.compile(r"layer[_-]?(-?\d+)", re.IGNORECASE)
-NAMED = 3
-"""How many things a warning names before it counts the rest."""
+MOST_LAYERS = 10_000
+"""Far above any model's: what is larger is a misread name, and would fill the memory."""
 STRAY = "{n} files are in no folder layer_K and are left out"
 OTHER_DATA = "{n} results are of other data than the rest of their task"
 OTHER_SUBSETS = "{n} results have other subsets than the rest of their task"
@@ -43,9 +42,9 @@ _NOT_RESULTS = ("model_meta.json", "run.json", TasksRecord.FILE)
 
 @dataclass
 class _Found:
-    """What the folder holds: scores by layer and task, what could not be read, and what a reader should know."""
+    """What the folder holds: scores and files by layer and task, what could not be read, and what a reader should know."""
 
-    scores: dict[tuple[int, str], dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    scores: dict[tuple[int, str], Mapping[str, Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
     tasks: dict[str, ScoredTask] = field(default_factory=dict)
     files: dict[tuple[int, str], Path] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -54,7 +53,7 @@ class _Found:
     def warnings(self) -> tuple[str, ...]:
         """One line for each kind of thing to know."""
         return tuple(
-            lines[0] if len(lines) == 1 else f"{kind.format(n=len(lines))}: {'; '.join(lines[:NAMED])}{_more(lines)}"
+            lines[0] if len(lines) == 1 else f"{kind.format(n=len(lines))}: {some(lines, '; ')}"
             for kind, lines in self.kinds.items()
         )
 
@@ -89,9 +88,10 @@ def import_results(
             f"{folder} holds no result that can be read: expected layer_K/TASK.json written by MTEB{reason}"
         )
     highest = max(layer for layer, _ in found.scores)
-    if blocks is not None and blocks < highest:
-        raise UserError(f"the results go up to layer {highest}, more than the {blocks} blocks given: check --blocks")
-    depth = blocks if blocks is not None else highest
+    depth = highest if blocks is None else blocks
+    if not highest <= depth <= MOST_LAYERS:
+        how = f"more than {MOST_LAYERS:,} blocks" if depth > MOST_LAYERS else f"more than the {blocks} blocks given"
+        raise UserError(f"the results go up to layer {highest}, {how}: check --blocks")
     if blocks is None:
         found.kinds[DEPTH].append(
             f"depth is counted to the highest layer found ({highest}); give --blocks for the model's own"
@@ -99,14 +99,25 @@ def import_results(
     _note_gaps(found, depth)
     with locked(out):
         _refuse_other_scores(out)
+        names = []
         for (layer, task), file in found.files.items():
-            target = out / RESULTS / f"layer_{layer}" / f"{task}.json"
+            names.append(f"{RESULTS}/layer_{layer}/{task}.json")
+            target = inside(out, *names[-1].split("/"))
             make_folder(target.parent)
             with whole_file(target) as temporary:
-                shutil.copyfile(file, temporary)
-        record = _record(found, folder, model, depth)
-        write_scores(_rows(found, record), out)
-        names = [f"{RESULTS}/layer_{layer}/{task}.json" for layer, task in found.files]
+                temporary.write_bytes(read_bytes(file))
+        record = TasksRecord(
+            model=ModelSpec(name=model),
+            spec=None,
+            imported_from=_printable(folder),
+            resolved=ResolvedModel(model_revision="", n_layers=depth),
+            tasks=tuple(found.tasks[name] for name in sorted(found.tasks)),
+            failures=tuple(found.failures),
+            warnings=found.warnings(),
+            details=found.details(),
+            started=now(),
+        )
+        write_scores([pl.DataFrame(list(_rows(found, record)), schema=SCORES)], out)
         Keeper(record, out).done([SCORES_FILE, *names])
     return open_tasks(out)
 
@@ -118,57 +129,57 @@ def _read_folder(folder: Path, subsets: Sequence[str]) -> _Found:
     for file in sorted(folder.rglob("*.json")):
         if file.name in _NOT_RESULTS:
             continue
-        numbers = [match for part in file.relative_to(folder).parts[:-1] if (match := _LAYER.fullmatch(part))]
+        numbers = [match[1] for part in file.relative_to(folder).parts[:-1] if (match := _LAYER.fullmatch(part))]
         if not numbers:
-            found.kinds[STRAY].append(f"{file.relative_to(folder)} is in no folder layer_K: left out")
+            found.kinds[STRAY].append(f"{_printable(file.relative_to(folder))} is in no folder layer_K: left out")
             continue
-        _read_file(file, int(numbers[0][1]), subsets, found)
+        layer = -1
+        try:
+            if numbers[0].startswith("-"):
+                raise ValueError(f"layer {numbers[0]} counts from the end: name its folder by the layer's own number")
+            if len(numbers[0]) > len(str(MOST_LAYERS)):
+                raise ValueError(
+                    f"layer {numbers[0][:12]} is past any model's: name its folder by the layer's own number"
+                )
+            layer = int(numbers[0])
+            _read_file(file, layer, subsets, found)
+        except (LayerscopeError, ValueError) as error:
+            reason = _printable(str(error))
+            found.failures.append(Failure(task=_printable(file.stem), reason=reason, layer=max(layer, 0)))
     return found
 
 
 def _read_file(file: Path, layer: int, subsets: Sequence[str], found: _Found) -> None:
-    name = file.stem
-    try:
-        result = _load(file)
-        if layer < 0:
-            raise ValueError(f"layer {layer} counts from the end: name its folder by the layer's own number")
-        if result.task_name.lower() != name.lower():
-            raise ValueError(f"{file} is a result of {result.task_name}, not of {name}: rename it or leave it out")
-        if (layer, result.task_name) in found.scores:
-            raise ValueError(f"{file} is a second result of the same task and layer: leave one of them out")
-    except ValueError as error:
-        found.failures.append(Failure(task=name, reason=str(error), layer=max(layer, 0)))
-        return
-    task = result.task_name
+    content = read_json(file, dict[str, Any], advice="it is cut off or damaged, score the layer again")
+    if not {"task_name", "mteb_dataset_name"} & content.keys():
+        raise ValueError(f"{file} is not a result of MTEB: expected task_name and scores")
+    result = _load(file)
+    task = str(result.task_name)
+    if task.lower() != file.stem.lower():
+        raise ValueError(f"{file} is a result of {task}, not of {file.stem}: rename it or leave it out")
+    if (layer, task) in found.scores:
+        raise ValueError(f"{file} is a second result of the same task and layer: leave one of them out")
     found.scores[layer, task] = _chosen(result.scores, subsets)
     found.files[layer, task] = file
-    kind, main_score = _task_facts(task)
     kept = tuple(dict.fromkeys(s["hf_subset"] for entries in found.scores[layer, task].values() for s in entries))
-    before = found.tasks.get(task)
-    if before is not None and before.revision != result.dataset_revision:
+    known, revision = task_classes().get(task), result.dataset_revision
+    # A task of someone's own has neither a type nor a main score that is known.
+    kind, main_score = (str(known.metadata.type), str(known.metadata.main_score)) if known else ("", "main_score")
+    facts = ScoredTask(name=task, type=kind, main_score=main_score, revision=revision, subsets=kept)
+    before = found.tasks.setdefault(task, facts)
+    if before.revision != revision:
         found.kinds[OTHER_DATA].append(
-            f"{task}: layer {layer} was scored on data revision {result.dataset_revision}, other layers on {before.revision}"
+            f"{task}: layer {layer} was scored on data revision {revision}, other layers on {before.revision}"
         )
-    if before is not None and set(before.subsets) != set(kept):
+    if set(before.subsets) != set(kept):
         found.kinds[OTHER_SUBSETS].append(
             f"{task}: layer {layer} has subsets {', '.join(kept)}, others {', '.join(before.subsets)}"
         )
-    found.tasks.setdefault(
-        task, ScoredTask(name=task, type=kind, main_score=main_score, revision=result.dataset_revision, subsets=kept)
-    )
 
 
 def _load(file: Path) -> Any:  # noqa: ANN401
     from mteb.results import TaskResult
 
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{file} cannot be read as JSON ({error}): it is cut off or damaged, score the layer again"
-        ) from error
-    if not isinstance(content, dict) or not {"task_name", "mteb_dataset_name"} & content.keys():
-        raise ValueError(f"{file} is not a result of MTEB: expected task_name and scores")
     try:
         with kept_random_state(), quiet_mteb():
             return TaskResult.from_disk(file)
@@ -178,12 +189,10 @@ def _load(file: Path) -> Any:  # noqa: ANN401
         ) from error
 
 
-def _chosen(scores: dict[str, list[dict[str, Any]]], wanted: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    from layerscope.tasks.choice import choose_subsets
-
+def _chosen(scores: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Sequence[str]) -> dict[str, Any]:
     chosen = {}
     for split, entries in scores.items():
-        available = {entry["hf_subset"]: entry["languages"] for entry in entries}
+        available = {entry["hf_subset"]: [str(language) for language in entry["languages"]] for entry in entries}
         try:
             names = choose_subsets(available, wanted, "")
         except UserError:
@@ -194,14 +203,6 @@ def _chosen(scores: dict[str, list[dict[str, Any]]], wanted: Sequence[str]) -> d
     return {"test": chosen["test"]} if "test" in chosen else chosen
 
 
-def _task_facts(task: str) -> tuple[str, str]:
-    """Type and main score of a task that MTEB knows; a task of someone's own has neither."""
-    from layerscope.tasks.choice import task_classes
-
-    known = task_classes().get(task)
-    return (str(known.metadata.type), str(known.metadata.main_score)) if known else ("", "main_score")
-
-
 def _note_gaps(found: _Found, depth: int) -> None:
     """Layers that have no result at all, and layers that lack some tasks."""
     layers = {layer for layer, _ in found.scores}
@@ -210,58 +211,31 @@ def _note_gaps(found: _Found, depth: int) -> None:
         by_task[task].add(layer)
     absent = sorted(set(range(depth + 1)) - layers)
     if absent:
-        found.kinds[ABSENT].append(f"no results for layers {_listed(absent)} of 0 to {depth}")
+        found.kinds[ABSENT].append(f"no results for {spans(absent)} of 0 to {depth}")
     for task, there in sorted(by_task.items()):
-        lacking = sorted(layers - there)
-        if lacking:
-            found.kinds[LACKING].append(f"{task}: no result for {spans(lacking)}")
+        if layers - there:
+            found.kinds[LACKING].append(f"{task}: no result for {spans(sorted(layers - there))}")
 
 
-def _more(lines: Sequence[str]) -> str:
-    return f" and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:12])
-    return shown + (f" and {len(numbers) - 12} more" if len(numbers) > 12 else "")
-
-
-def _rows(found: _Found, record: TasksRecord) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _rows(found: _Found, record: TasksRecord) -> Iterator[dict[str, object]]:
     for (layer, task), scores in found.scores.items():
-        rows += result_rows(scores, _where(record, layer), found.tasks[task])
-    for failure in found.failures:
-        named = found.tasks.get(failure.task) or ScoredTask(name=failure.task, type="", main_score="", revision="")
-        if failure.layer is not None and (failure.layer, failure.task) not in found.scores:
-            rows.append(failed_row(_where(record, failure.layer), named, failure.reason))
-    return rows
+        yield from result_rows(record, (None, layer), found.tasks[task], scores)
+    failed = {(failure.layer or 0, failure.task): failure.reason for failure in reversed(found.failures)}
+    for (layer, task), reason in failed.items():
+        named = found.tasks.get(task, ScoredTask(name=task, type="", main_score="", revision=""))
+        if (layer, task) not in found.scores:
+            yield failed_row(record, (None, layer), named, reason)
 
 
-def _where(record: TasksRecord, layer: int) -> Where:
-    depth = record.resolved.n_layers if record.resolved else 0
-    return Where(record.model.name, "", layer, layer / max(1, depth), None, None, None)
-
-
-def _record(found: _Found, folder: Path, model: str, depth: int) -> TasksRecord:
-    return TasksRecord(
-        model=ModelSpec(name=model),
-        spec=None,
-        imported_from=str(folder),
-        resolved=ResolvedModel(model_revision="", n_layers=depth),
-        tasks=tuple(found.tasks[name] for name in sorted(found.tasks)),
-        failures=tuple(found.failures),
-        warnings=found.warnings(),
-        details=found.details(),
-        started=now(),
-    )
+def _printable(name: str | Path) -> str:
+    """A name of a file as text that can be written: what is no UTF-8 in it is replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _refuse_other_scores(out: Path) -> None:
     taken = [name for name in MADE["tasks"] if (out / name).exists()]
     if taken:
         raise UserError(f"{out} holds scores already ({', '.join(taken)}): choose another --out")
-    others = [child.name for child in out.iterdir() if child.name != LOCK]
+    others = contents(out)
     if others and not (out / "run.json").exists():
-        raise UserError(
-            f"{out} is not empty and not a run (it holds {', '.join(sorted(others)[:3])}): choose another --out"
-        )
+        raise UserError(f"{out} is not empty and not a run (it holds {some(others)}): choose another --out")

@@ -15,6 +15,7 @@ from layerscope.results.resume import earlier
 from layerscope.tasks.spec import TasksSpec
 
 RESULTS = "tasks"
+"""The folder of results in a run's folder."""
 
 
 class ScoredTask(Frozen):
@@ -70,7 +71,7 @@ def earlier_tasks(folder: Path, model: ModelSpec, spec: TasksSpec) -> TasksRecor
     Raises:
         UserError: the scores there are of another model or state (named field by field), or the folder holds other files.
     """
-    record = earlier(TasksRecord, folder, model=model)
+    record = earlier(TasksRecord, folder)
     if record is not None and record.spec is None:
         raise UserError(f"{folder} holds imported scores ({record.imported_from}): choose another --out")
-    return record if record is None else earlier(TasksRecord, folder, model=model, spec=spec)
+    return record and earlier(TasksRecord, folder, model=model, spec=spec)

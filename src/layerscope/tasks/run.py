@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
 from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
-from layerscope.errors import UserError, missing_package
+from layerscope.errors import DamagedError, UserError, missing_package
 from layerscope.files.locks import locked
 from layerscope.inputs.identity import model_identity
-from layerscope.inputs.models import LoadedModel, load_model
+from layerscope.inputs.models import load_model
 from layerscope.measuring.progress import Report, silent
-from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
-from layerscope.results.resume import mixed_packages, other_packages, refuse_moved_model, refuse_other_inputs
-from layerscope.states.state import State
-from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.random_state import kept_random_state
-from layerscope.tasks.record import (
-    RESULTS,
-    Failure,
-    ScoredTask,
-    TasksRecord,
-    earlier_tasks,
+from layerscope.results.record import (
+    SCHEMA_VERSION,
+    Keeper,
+    ResolvedModel,
+    circumstances,
+    package_versions,
+    read_record,
 )
-from layerscope.tasks.scores import SCORES_FILE, load_scores
-from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data
+from layerscope.results.resume import mixed_packages, other_packages, refuse_moved_model, refuse_other_inputs
+from layerscope.tasks.encoding import TextEncoder
+from layerscope.tasks.private import private_folder
+from layerscope.tasks.random_state import kept_random_state
+from layerscope.tasks.record import Failure, TasksRecord, earlier_tasks
+from layerscope.tasks.result_files import Place, ResultFiles, failure_at
+from layerscope.tasks.scores import load_scores
+from layerscope.tasks.sources import compare_with_now, refuse_other_data
 from layerscope.tasks.spec import TasksSpec
-from layerscope.tasks.tables import ResultFolder, lost_results, still_failed, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
+from layerscope.wording import counted, some
+
+if TYPE_CHECKING:
+    from layerscope.tasks.sweep import LoadedTask
 
 
 @dataclass(frozen=True)
@@ -110,33 +114,32 @@ def score_spec(
     with kept_random_state():
         chosen = choose(spec, own or {})
     with locked(out):
-        earlier = earlier_tasks(out, model, spec)
-        work = _Work(out, spec, ResultFolder(out / RESULTS, spec.states), report, _start(model, spec, earlier))
+        before = earlier_tasks(out, model, spec)
+        results = ResultFiles(out, spec.states, before)
+        work = _Work(spec, results, report, Keeper(_begun(model, spec, before, results), out))
         with work.keeper.working(work.continues):
             pending, finished = work.split(chosen)
             report("looking at the model and data", 0.0, 1.0)
-            notes = compare_data(out, work.record, finished, spec.data_dir)
-            notes += () if pending else compare_model(out, work.record)
+            notes = compare_with_now(out, work.record, finished, spec.data_dir, model=not pending)
             report("looking at the model and data", 1.0, 1.0)
-            if pending or earlier is None:
-                work.run(pending, {task.metadata.name for task in chosen})
+            if pending or before is None:
+                work.run(pending, chosen)
             else:
                 # Nothing is scored now, so the record stays that of what was scored.
-                work.keeper.record = earlier
+                work.keeper.record = before
                 work.reread()
-                notes = (*notes, *other_packages(earlier.packages, _packages()))
+                notes = (*notes, *other_packages(before.packages, _packages()))
     return replace(open_tasks(out), notes=notes)
 
 
+@dataclass(frozen=True)
 class _Work:
-    """One call of score_spec: the record grows with the work, and is written after every task."""
+    """One call of score_spec: the record grows with the work, and is written after every result."""
 
-    def __init__(self, out: Path, spec: TasksSpec, results: ResultFolder, report: Report, record: TasksRecord) -> None:
-        self.out = out
-        self.spec = spec
-        self.results = results
-        self.report = report
-        self.keeper = Keeper(record, out)
+    spec: TasksSpec
+    results: ResultFiles
+    report: Report
+    keeper: Keeper[TasksRecord]
 
     @property
     def record(self) -> TasksRecord:
@@ -147,41 +150,53 @@ class _Work:
         """The tasks that lack a result at a layer and state, and those that do not."""
         from layerscope.tasks.sweep import scored_subsets
 
-        recorded = {task.name for task in self.record.tasks}
         pending: list[Any] = []
         finished: list[Any] = []
         for task in chosen:
-            # Of results that are not in the record nobody knows which data they are of.
-            known = task.metadata.name in recorded
-            done = known and self.places(task.metadata.name, scored_subsets(task)) == []
-            (finished if done else pending).append(task)
+            lacks = self.record.resolved is None or self.places(task.metadata.name, scored_subsets(task))
+            (pending if lacks else finished).append(task)
         return pending, finished
 
     def reread(self) -> None:
-        """Write the table and the end of the record where a kill left none."""
-        if self.record.status != "done" or not (self.out / SCORES_FILE).exists():
-            self.finish()
+        """Write the table and the end of the record where a kill left none, and a damaged table anew."""
+        try:
+            load_scores(self.results.folder)
+            if self.record.status == "done":
+                return
+        except (UserError, DamagedError):
+            pass  # as if it were not there: it is made of the results
+        failures = (*self.record.failures, *self.results.failures())
+        self.change(schema_version=SCHEMA_VERSION, failures=failures)
+        self.finish()
 
-    def run(self, pending: Sequence[Any], names: Collection[str]) -> None:
+    def run(self, pending: Sequence[Any], chosen: Sequence[Any]) -> None:
         """Load what is needed, score what is not there yet, write the tables."""
         from layerscope.tasks.sweep import load_tasks
 
-        self.update(failures=tuple(failure for failure in self.record.failures if failure.task not in names))
-        self.update(failures=(*self.record.failures, *lost_results(self.record, self.results, self.out)))
-        with tempfile.TemporaryDirectory(prefix="layerscope-tasks-") as folder:
+        names = {task.metadata.name for task in chosen}
+        lost = dict(self.results.lost)
+        kept = [failure for failure in self.record.failures if failure.task not in names]
+        with private_folder() as folder:
             with self.keeper.stage("data"):
-                loaded, failures = load_tasks(pending, self.spec.data_dir, Path(folder), self.report)
+                loaded, unread = load_tasks(pending, self.spec.data_dir, folder, self.report)
             for task in loaded:
-                self.add_task(task.facts)
-            self.update(failures=(*self.record.failures, *failures))
-            if failures and not loaded and self.record.resolved is None:
+                before = next((known for known in self.record.tasks if known.name == task.facts.name), None)
+                if before is not None:
+                    refuse_other_data(self.results.folder, before, task.facts)
+            facts = {task.name: task for task in (*self.record.tasks, *(task.facts for task in loaded))}
+            self.change(tasks=tuple(facts.values()), failures=(*kept, *self.results.failures(), *unread))
+            if unread and not loaded and self.record.resolved is None:
                 # Nothing can be scored: say so before a model is loaded.
-                raise UserError(failures[0].reason + (f" (and {len(failures) - 1} more tasks)" if failures[1:] else ""))
+                raise UserError(unread[0].reason + (f" (and {len(unread) - 1} more tasks)" if unread[1:] else ""))
             if loaded:
                 self.score(loaded)
+        again = sorted(f"{task} at layer {layer}" for task, (_, layer) in lost.keys() - self.results.lost.keys())
+        if again:
+            what = f"{counted(len(again), 'result')} could not be read back as written and had to be scored again"
+            self.warn([f"{what}: {some(again)}"])
         self.finish()
 
-    def score(self, loaded: Sequence[Any]) -> None:
+    def score(self, loaded: Sequence[LoadedTask]) -> None:
         """Score the tasks whose data is there."""
         from layerscope.tasks.sweep import Sweep
 
@@ -191,32 +206,38 @@ class _Work:
             now = model_identity(self.record.model)
             refuse_moved_model(model, now["model_revision"])
             self.report("loading the model", 1.0, 1.0)
-        self.resolve(model, now["tokenizer_revision"])
-        layers = self.layers()
+        resolved = ResolvedModel(**ResolvedModel.facts(model, now["tokenizer_revision"]))
+        if self.record.resolved is not None:
+            # The same weights may be scored on another device.
+            refuse_other_inputs(self.results.folder, "tasks", self.record.resolved, resolved, ("device", "context"))
+        self.change(resolved=resolved)
+        self.warn(model.warnings)
+        encoder = TextEncoder(model, self.spec, self.layers(), self.report)
         # Before the first result: where a result is, the record says which model and data it is of.
         self.keeper.update()
-        encoder = TextEncoder(model, self.spec, layers, self.report)
-        todo = [(task, self.places(task.facts.name, task.facts.subsets) or []) for task in loaded]
+        todo = [(task, self.places(task.facts.name, task.facts.subsets)) for task in loaded]
+        total = float(sum(len(places) for _, places in todo))
         with WorkerPool(self.spec.workers or default_workers()) as pool:
-            sweep = Sweep(
-                model, encoder, self.results, pool, self.report, float(sum(len(places) for _, places in todo))
-            )
+            sweep = Sweep(model, encoder, self.results, pool, self.report, total)
             for task, places in todo:
-                if not places:
-                    continue
                 encoding = sweep.encoding_seconds
                 with self.keeper.stage("scoring"):
-                    failures = sweep.score(task, places)
+                    for place, outcome in sweep.score(task, places) if places else ():
+                        self.take(task.facts.name, place, outcome)
                 spent = sweep.encoding_seconds - encoding
                 self.keeper.spend("encoding", spent)
                 self.keeper.spend("scoring", -spent)
-                self.keeper.update(failures=(*self.record.failures, *failures))
-                write_score_table(self.record, self.results, self.out)
-        empty = (f"{encoder.n_empty} texts have no tokens: their vectors are zeros",) if encoder.n_empty else ()
-        self.update(
-            texts_encoded=self.record.texts_encoded + encoder.n_encoded,
-            warnings=tuple(dict.fromkeys((*self.record.warnings, *empty))),
-        )
+                self.write_table()
+        self.warn(encoder.warnings())
+        self.change(texts_encoded=self.record.texts_encoded + encoder.n_encoded)
+
+    def take(self, task: str, place: Place, outcome: str) -> None:
+        """Note what a job gave: each result is in the record before the next is waited for."""
+        if outcome:
+            self.keeper.update(failures=(*self.record.failures, failure_at(task, place, outcome)))
+        else:
+            self.results.add(task, place)
+            self.keeper.update(files=self.record.files | self.results.sums)
 
     def layers(self) -> tuple[int, ...]:
         """The layers wanted, in order."""
@@ -226,62 +247,42 @@ class _Work:
             raise UserError(f"layer {layers[-1]} does not exist: the model has layers 0 to {depth}")
         return layers
 
-    def places(self, task: str, subsets: Sequence[str]) -> list[tuple[State, int]] | None:
-        """The states and layers that have no result of the task yet; None while the model's depth is not known."""
-        if self.record.resolved is None:
-            return None
-        return [
-            (state, layer)
-            for state in self.spec.states
-            for layer in self.layers()
-            if not self.results.finished(state, layer, task, subsets)
-        ]
+    def places(self, task: str, subsets: Sequence[str]) -> list[Place]:
+        """The states and layers that have no result of the task yet."""
+        every = [(state, layer) for state in self.spec.states for layer in self.layers()]
+        return [place for place in every if not self.results.has(task, place, subsets)]
 
-    def resolve(self, model: LoadedModel, tokenizer_revision: str) -> None:
-        """Note what the model's name turned out to be.
-
-        Raises:
-            UserError: earlier scores in the folder are of other weights.
-        """
-        now = ResolvedModel(**ResolvedModel.facts(model, tokenizer_revision))
-        if self.record.resolved is not None:
-            # The same weights may be scored on another device.
-            refuse_other_inputs(self.out, "tasks", self.record.resolved, now, ("device", "context"))
-        self.update(resolved=now, warnings=tuple(dict.fromkeys((*self.record.warnings, *model.warnings))))
-
-    def add_task(self, facts: ScoredTask) -> None:
-        """Note a task.
-
-        Raises:
-            UserError: earlier scores in the folder are of other data.
-        """
-        before = next((task for task in self.record.tasks if task.name == facts.name), None)
-        if before is not None:
-            refuse_other_data(self.out, before, facts)
-        others = tuple(task for task in self.record.tasks if task.name != facts.name)
-        self.update(tasks=(*others, facts))
+    def write_table(self) -> None:
+        """Write the table, then its hash: a kill between the two leaves one that the next call makes again."""
+        self.change(failures=self.results.still_failed(self.record.failures))
+        self.results.write_table(self.record)
+        self.keeper.update(files=self.record.files | self.results.sums)
 
     def finish(self) -> None:
         """Write the table and the final record."""
-        self.update(failures=still_failed(self.record, self.results))
-        write_score_table(self.record, self.results, self.out)
-        self.keeper.done([SCORES_FILE])
+        self.write_table()
+        self.keeper.done()
 
-    def update(self, **changes: object) -> None:
-        """Change fields of the record."""
-        self.keeper.record = self.record.model_copy(update=changes)
+    def warn(self, lines: Iterable[str]) -> None:
+        """Add warnings to the record, each once."""
+        self.change(warnings=tuple(dict.fromkeys((*self.record.warnings, *lines))))
+
+    def change(self, **fields: object) -> None:
+        """Change fields of the record, which is written with the next result."""
+        self.keeper.record = self.record.model_copy(update=fields)
 
     def continues(self, error: BaseException) -> bool:
         """Whether an error leaves a run that can be gone on with: a refusal must not mark good scores as failed."""
         return self.record.resolved is not None and not isinstance(error, UserError)
 
 
-def _start(model: ModelSpec, spec: TasksSpec, before: TasksRecord | None) -> TasksRecord:
+def _begun(model: ModelSpec, spec: TasksSpec, before: TasksRecord | None, results: ResultFiles) -> TasksRecord:
     now = circumstances(earlier=before) | {"packages": _packages(), "machine": f"{torch.get_num_threads()} threads"}
     if before is None:
         return TasksRecord(model=model, spec=spec, **now)
+    now |= {"spec": spec, "status": "running", "reason": "", "schema_version": SCHEMA_VERSION}
+    begun = before.model_copy(update={**now, "files": before.files | results.sums})
     # A revision of the code or of MTEB is no reason to refuse, but a reader has to know.
-    begun = before.model_copy(update={**now, "spec": spec, "status": "running", "reason": "", "schema_version": 2})
     warnings = dict.fromkeys((*before.warnings, *mixed_packages(before, begun)))
     return begun.model_copy(update={"warnings": tuple(warnings)})
 

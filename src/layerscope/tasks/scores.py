@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from layerscope.errors import UserError
+from layerscope.results.contents import again
+from layerscope.results.record import read_record
 from layerscope.results.tables import read_table, write_table
+from layerscope.states.state import State
+from layerscope.tasks.record import ScoredTask, TasksRecord
 
 SCORES_FILE = "scores.parquet"
-MAKE_AGAIN = "delete it and run the same command again, which makes it again"
 
 SCORES = pl.Schema(
     {
@@ -39,32 +41,8 @@ SCORES = pl.Schema(
 
 ORDER = ("readout", "positions", "task", "layer", "split", "subset", "experiment")
 
-
-@dataclass(frozen=True)
-class Where:
-    """The columns that a result's own file does not hold."""
-
-    model: str
-    revision: str
-    layer: int
-    depth: float
-    readout: str | None
-    positions: str | None
-    pooling: str | None
-
-
-class TaskFacts(Protocol):
-    """What the table says about a task."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def type(self) -> str: ...  # noqa: D102
-    @property
-    def main_score(self) -> str: ...  # noqa: D102
-    @property
-    def samples(self) -> Mapping[str, int]:
-        """Samples by "split/subset"."""
+AnyPlace = tuple[State | None, int]
+"""A readout and positions, which imported scores do not have, and a layer."""
 
 
 def load_scores(folder: str | Path) -> pl.DataFrame:
@@ -75,33 +53,34 @@ def load_scores(folder: str | Path) -> pl.DataFrame:
 
     Raises:
         UserError: the folder holds no scores.
-        RunFailedError: the table is damaged.
+        RunFailedError: the table, or the record with its hash, is damaged.
     """
-    path = Path(folder) / SCORES_FILE
-    if not path.exists():
+    folder = Path(folder)
+    if not (folder / SCORES_FILE).exists():
         raise UserError(f"{folder} holds no scores: make them with `layerscope tasks MODEL --tasks ... --out {folder}`")
-    return read_table(path, SCORES, MAKE_AGAIN)
+    record = read_record(TasksRecord, folder)
+    made_again = "run the same `layerscope tasks` command again, which makes it again from the results"
+    advice = again(folder, "tasks") if record.spec is None else made_again
+    return read_table(record.check(folder, SCORES_FILE, advice), SCORES, advice)
 
 
-def write_scores(rows: Iterable[Mapping[str, object]], folder: Path) -> pl.DataFrame:
+def write_scores(tables: Iterable[pl.DataFrame], folder: Path) -> None:
     """Write the table, sorted, whole or not at all."""
-    table = pl.DataFrame(list(rows), schema=SCORES).sort(ORDER, nulls_last=False)
+    table = pl.concat([pl.DataFrame(schema=SCORES), *tables]).sort(ORDER, nulls_last=False)
     write_table([table], SCORES, folder / SCORES_FILE)
-    return table
 
 
-def result_rows(scores_by_split: Mapping[str, Any], where: Where, task: TaskFacts) -> Iterator[dict[str, object]]:
+def result_rows(
+    record: TasksRecord, place: AnyPlace, task: ScoredTask, by_split: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Iterator[dict[str, object]]:
     """Rows of a result (scores by split, as MTEB writes them): the main score of every split and subset, then its single experiments."""
-    for split, subsets in scores_by_split.items():
+    for split, subsets in by_split.items():
         for scores in subsets:
             subset = scores["hf_subset"]
             fixed = {
-                **vars(where),
-                "task": task.name,
-                "task_type": task.type,
+                **_row(record, place, task),
                 "split": split,
                 "subset": subset,
-                "score_name": task.main_score,
                 "n_samples": task.samples.get(f"{split}/{subset}"),
             }
             yield {**fixed, "experiment": None, **_valued(scores.get("main_score"))}
@@ -109,15 +88,25 @@ def result_rows(scores_by_split: Mapping[str, Any], where: Where, task: TaskFact
                 yield {**fixed, "experiment": number, **_valued(value)}
 
 
-def failed_row(where: Where, task: TaskFacts, reason: str) -> dict[str, object]:
+def failed_row(record: TasksRecord, place: AnyPlace, task: ScoredTask, reason: str) -> dict[str, object]:
     """The row of a layer whose evaluation failed."""
+    return {**_row(record, place, task), "score": math.nan, "note": reason}
+
+
+def _row(record: TasksRecord, place: AnyPlace, task: ScoredTask) -> dict[str, object]:
+    state, layer = place
+    resolved = record.resolved
     return {
-        **vars(where),
+        "model": record.model.name,
+        "revision": resolved.model_revision if resolved else "",
+        "layer": layer,
+        "depth": layer / max(1, resolved.n_layers) if resolved else 0.0,
+        "readout": state.readout if state else None,
+        "positions": state.positions if state else None,
+        "pooling": record.spec.pooling if record.spec else None,
         "task": task.name,
         "task_type": task.type,
         "score_name": task.main_score,
-        "score": math.nan,
-        "note": reason,
     }
 
 
@@ -128,20 +117,26 @@ def experiments(scores: Mapping[str, Any], main_score: str) -> list[object]:
     score is the mean over levels and experiments, so an experiment's score is its mean over the levels.
     """
     single = scores.get("scores_per_experiment")
-    if isinstance(single, Sequence) and not isinstance(single, str):
+    if isinstance(single, list):
         values = [entry.get(main_score) for entry in single if isinstance(entry, Mapping)]
         return [] if all(value is None for value in values) else values
     measures = scores.get("v_measures") if main_score == "v_measure" else None
     if isinstance(measures, Mapping):
-        levels = [level for level in measures.values() if isinstance(level, Sequence)]
-        if levels and len({len(level) for level in levels}) == 1:
-            return [sum(values) / len(values) for values in zip(*levels, strict=True)]
-        return []
-    return list(measures) if isinstance(measures, Sequence) and not isinstance(measures, str) else []
+        levels = list(measures.values())
+        if not all(isinstance(level, list) and all(map(_is_number, level)) for level in levels):
+            return []
+        same = len({len(level) for level in levels}) == 1
+        return [sum(values) / len(values) for values in zip(*levels, strict=True)] if same else []
+    return list(measures) if isinstance(measures, list) else []
 
 
-def _valued(value: object) -> dict[str, object]:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _is_number(value: object) -> bool:
+    # A whole number of JSON can be too large for a float.
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1e300 and not isinstance(value, bool))
+
+
+def _valued(value: Any) -> dict[str, object]:  # noqa: ANN401
+    if not _is_number(value):
         return {"score": math.nan, "note": "the result has no score here"}
     if not math.isfinite(value):
         return {"score": math.nan, "note": f"the task's own score is {value}"}

@@ -15,44 +15,34 @@ from layerscope.tasks.data import data_revision
 from layerscope.tasks.record import RESULTS, ScoredTask, TasksRecord
 
 
-def compare_model(folder: Path, record: TasksRecord) -> tuple[str, ...]:
-    """Compare the model that was scored with what its name stands for now; nothing is loaded.
-
-    Returns:
-        A sentence where it cannot be compared.
-
-    Raises:
-        UserError: it has changed.
-    """
-    if record.resolved is None:
-        return ()
-    looks = {"the model": partial(model_identity, record.model)}
-    return compare_sources((folder, "tasks"), dict(record.resolved), looks)
-
-
-def compare_data(folder: Path, record: TasksRecord, tasks: Sequence[Any], data_dir: str | None) -> tuple[str, ...]:
-    """Compare the data of tasks that were scored with what their names stand for now; nothing is loaded.
+def compare_with_now(
+    folder: Path, record: TasksRecord, tasks: Sequence[Any], data_dir: str | None, *, model: bool
+) -> tuple[str, ...]:
+    """Compare what was scored with what its names stand for now; nothing is loaded.
 
     Args:
         folder: the run's folder.
         record: its record, which has all of the tasks.
         tasks: the tasks, their data not loaded.
         data_dir: see `layerscope.inputs.hub.stand_in`.
+        model: whether the model is compared too; one that is loaded anyway is compared then.
 
     Returns:
         A sentence for each that cannot be compared.
 
     Raises:
-        UserError: the data, or the file that holds a task of the user's own, has changed.
+        UserError: the model, the data, or the file that holds a task of the user's own, has changed.
     """
     facts = {task.name: task for task in record.tasks}
-    recorded: dict[str, str] = {}
+    recorded = dict(record.resolved or {})
     looks: dict[str, Look] = {}
     for task in tasks:
         name = task.metadata.name
         recorded |= {name: facts[name].revision, f"code of {name}": facts[name].code}
         looks[f"the data of {name}"] = partial(_looked_up, name, partial(data_revision, task, data_dir))
         looks[f"the code of {name}"] = partial(_looked_up, f"code of {name}", partial(own_code, task))
+    if model and record.resolved is not None:
+        looks["the model"] = partial(model_identity, record.model)
     return compare_sources((folder, "tasks"), recorded, looks)
 
 

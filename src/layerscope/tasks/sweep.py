@@ -14,23 +14,19 @@ import torch
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.inputs.models import LoadedModel
 from layerscope.measuring.progress import Report
-from layerscope.states.state import State
 from layerscope.tasks.choice import choose_tasks, own_code, prepare_task
 from layerscope.tasks.data import load_task_data, loaded_revision, sample_counts
 from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.evaluation import NEEDS_MODEL, Job, evaluate_layer, pack_task, unpack_task
+from layerscope.tasks.evaluation import NEEDS_MODEL, Job, PackedTask, evaluate_layer
 from layerscope.tasks.random_state import RandomState
 from layerscope.tasks.record import Failure, ScoredTask
+from layerscope.tasks.result_files import Place, ResultFiles
 from layerscope.tasks.spec import TasksSpec
-from layerscope.tasks.tables import ResultFolder
 from layerscope.tasks.threads import threads
 from layerscope.tasks.workers import WorkerPool
 
 POOL_PAYS_SECONDS = 10.0
 """Workers take some seconds to start: where less work than this is left, the model's own process does it."""
-
-Place = tuple[State, int]
-"""A state and a layer."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +35,12 @@ class LoadedTask:
 
     facts: ScoredTask
     random_state: RandomState
-    file: Path | None
+    packed: PackedTask | None
     task: Any
 
     def fresh(self) -> tuple[Any, RandomState]:
         """A copy as it was after loading: evaluating a task uses up its random generators."""
-        return (copy.deepcopy(self.task), self.random_state) if self.file is None else unpack_task(self.file)
+        return self.packed.unpack() if self.packed else (copy.deepcopy(self.task), self.random_state)
 
 
 def choose(spec: TasksSpec, own: dict[str, Any]) -> list[Any]:
@@ -66,7 +62,7 @@ def load_tasks(
     Args:
         tasks: tasks whose data is not loaded.
         data_dir: see `layerscope.inputs.hub.stand_in`.
-        folder: a private folder for the packed tasks.
+        folder: a private folder for the packed tasks and for what the `datasets` library makes of local files.
         report: told of the progress.
 
     Returns:
@@ -76,13 +72,12 @@ def load_tasks(
     for number, task in enumerate(tasks):
         report("reading the tasks' data", float(number), float(len(tasks)))
         try:
-            random_state = load_task_data(task, data_dir)
+            random_state = load_task_data(task, data_dir, folder)
         except LayerscopeError as error:
             failures.append(Failure(task=task.metadata.name, reason=str(error)))
             continue
-        file = folder / f"{number}.pickle"
-        packed = pack_task(task, random_state, file)
-        loaded.append(LoadedTask(task_facts(task), random_state, file if packed else None, None if packed else task))
+        packed = PackedTask.of(task, random_state, folder / f"{number}.pickle")
+        loaded.append(LoadedTask(task_facts(task), random_state, packed, None if packed else task))
     report("reading the tasks' data", float(len(tasks)), float(len(tasks)))
     return loaded, failures
 
@@ -111,44 +106,37 @@ class Sweep:
 
     model: LoadedModel
     encoder: TextEncoder
-    results: ResultFolder
+    results: ResultFiles
     pool: WorkerPool
     report: Report
     total: float
     done: float = 0.0
     encoding_seconds: float = 0.0
 
-    def score(self, task: LoadedTask, places: Sequence[Place]) -> list[Failure]:
+    def score(self, task: LoadedTask, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
         """Score one task.
 
         The first place is scored here, which encodes the task's texts at all layers and states; the others only look
         vectors up, in the workers where that pays.
 
-        Returns:
-            What failed.
+        Yields:
+            Each place, as it ends, with its outcome (see `evaluate_layer`).
         """
-        failures = []
         self.report("scoring", self.done, self.total)
-        for place, outcome in self._outcomes(task, places):
+        for outcome in self._outcomes(task, places):
             self.done += 1
             self.report("scoring", self.done, self.total)
-            if outcome:
-                state, layer = place
-                readout, positions = state.readout, state.positions
-                failures.append(
-                    Failure(task=task.facts.name, reason=outcome, layer=layer, readout=readout, positions=positions)
-                )
-        return failures
+            yield outcome
 
     def _outcomes(self, task: LoadedTask, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
         encoding, start = self.encoding_seconds, time.perf_counter()
         yield places[0], self._here(task, places[0])
         scoring = time.perf_counter() - start - (self.encoding_seconds - encoding)
         rest = list(places[1:])
-        if self.pool.size > 1 and task.file is not None and scoring * len(rest) > POOL_PAYS_SECONDS:
+        if self.pool.size > 1 and task.packed and scoring * len(rest) > POOL_PAYS_SECONDS:
             jobs = {self._job(task, place): place for place in rest}
             rest = []
-            for job, outcome in self.pool.run(task.file, list(jobs)):
+            for job, outcome in self.pool.run(task.packed, list(jobs)):
                 if outcome == NEEDS_MODEL:
                     rest.append(jobs[job])
                 else:
@@ -166,7 +154,7 @@ class Sweep:
             cache=self.encoder.caches[state].folder,
             layer=layer,
             name=f"{Path(self.model.spec.name).name}/layer_{layer}",
-            result=self.results.path(state, layer, task.facts.name),
+            result=self.results.path(task.facts.name, place),
         )
 
     def _fill(self, stage: str) -> Callable[[Sequence[str]], None]:

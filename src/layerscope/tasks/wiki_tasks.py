@@ -43,12 +43,6 @@ def wiki_split() -> tuple[list[WikiLead], list[WikiLead]]:
     return train, test
 
 
-def _dated(metadata: TaskMetadata) -> TaskMetadata:
-    """The metadata with the revision of the data that is installed."""
-    copied: TaskMetadata = metadata.model_copy(update={"dataset": {"path": _PATH, "revision": wiki_revision()}})
-    return copied
-
-
 def _labelled(leads: Sequence[WikiLead], text: str, label: str) -> Dataset:
     topics = sorted({lead.topic for lead in leads})
     return Dataset.from_dict(
@@ -56,27 +50,38 @@ def _labelled(leads: Sequence[WikiLead], text: str, label: str) -> Dataset:
     )
 
 
-class WikiTopicClassification(AbsTaskClassification):  # type: ignore[misc]
+class _OnWiki:
+    """A task whose data is made of the leads of the installed package."""
+
+    metadata: TaskMetadata
+    data_loaded: bool
+    data_revision = staticmethod(wiki_revision)
+
+    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Read the leads; the task's revision is then that of the package."""
+        if not self.data_loaded:
+            self.metadata = self.metadata.model_copy(update={"dataset": {"path": _PATH, "revision": wiki_revision()}})
+            self.dataset = self.made_of(*wiki_split())
+            self.data_loaded = True
+
+    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> Any:  # noqa: ANN401
+        """The task's data."""
+        raise NotImplementedError
+
+
+class WikiTopicClassification(_OnWiki, AbsTaskClassification):  # type: ignore[misc]
     """The topic of a lead, of 11, by logistic regression on 8 leads a topic; 10 experiments, 528 test leads."""
 
     metadata = _metadata(
         "WikiTopicClassification", "Classification", "accuracy", "Topic of an English Wikipedia lead, 11 topics."
     )
 
-    data_loaded: bool
-    data_revision = staticmethod(wiki_revision)
-
-    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Read the leads from the installed package."""
-        if self.data_loaded:
-            return
-        self.metadata = _dated(self.metadata)
-        train, test = wiki_split()
-        self.dataset = DatasetDict(train=_labelled(train, "text", "label"), test=_labelled(test, "text", "label"))
-        self.data_loaded = True
+    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> DatasetDict:
+        """Texts and the numbers of their topics."""
+        return DatasetDict(train=_labelled(train, "text", "label"), test=_labelled(test, "text", "label"))
 
 
-class WikiTopicClustering(AbsTaskClustering):  # type: ignore[misc]
+class WikiTopicClustering(_OnWiki, AbsTaskClustering):  # type: ignore[misc]
     """Clusters of the 528 test leads against their 11 topics; 10 experiments of 256 leads."""
 
     metadata = _metadata(
@@ -85,19 +90,12 @@ class WikiTopicClustering(AbsTaskClustering):  # type: ignore[misc]
     max_fraction_of_documents_to_embed = None
     max_documents_per_cluster = 256
 
-    data_loaded: bool
-    data_revision = staticmethod(wiki_revision)
-
-    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Read the leads from the installed package."""
-        if self.data_loaded:
-            return
-        self.metadata = _dated(self.metadata)
-        self.dataset = DatasetDict(test=_labelled(wiki_split()[1], "sentences", "labels"))
-        self.data_loaded = True
+    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> DatasetDict:  # noqa: ARG002
+        """Texts and the numbers of their topics."""
+        return DatasetDict(test=_labelled(test, "sentences", "labels"))
 
 
-class WikiDescriptionRetrieval(AbsTaskRetrieval):  # type: ignore[misc]
+class WikiDescriptionRetrieval(_OnWiki, AbsTaskRetrieval):  # type: ignore[misc]
     """The lead that a short description belongs to: a query for each test lead, among the 704 training and test leads."""
 
     metadata = _metadata(
@@ -107,31 +105,19 @@ class WikiDescriptionRetrieval(AbsTaskRetrieval):  # type: ignore[misc]
         "From a short description to the Wikipedia lead it describes.",
     )
 
-    data_loaded: bool
-    data_revision = staticmethod(wiki_revision)
-
-    def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Read the leads and their descriptions from the installed package."""
-        if self.data_loaded:
-            return
-        self.metadata = _dated(self.metadata)
-        train, test = wiki_split()
+    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> dict[str, Any]:
+        """Corpus, queries and answers."""
         leads = [*train, *test]
         # Several leads can share a description ("Village in Iran"): each of them answers the query.
         answers: dict[str, dict[str, int]] = {}
         for number, lead in enumerate(leads):
             answers.setdefault(lead.description, {})[f"lead-{number}"] = 1
         asked = {lead.description: f"query-{number}" for number, lead in enumerate(test)}
-        self.dataset = {
-            "default": {
-                "test": {
-                    "corpus": Dataset.from_dict(
-                        {"id": [f"lead-{n}" for n in range(len(leads))], "text": [lead.extract for lead in leads]}
-                    ),
-                    "queries": Dataset.from_dict({"id": list(asked.values()), "text": list(asked)}),
-                    "relevant_docs": {identity: answers[text] for text, identity in asked.items()},
-                    "top_ranked": None,
-                }
-            }
+        texts = {"id": [f"lead-{n}" for n in range(len(leads))], "text": [lead.extract for lead in leads]}
+        parts = {
+            "corpus": Dataset.from_dict(texts),
+            "queries": Dataset.from_dict({"id": list(asked.values()), "text": list(asked)}),
+            "relevant_docs": {identity: answers[text] for text, identity in asked.items()},
+            "top_ranked": None,
         }
-        self.data_loaded = True
+        return {"default": {"test": parts}}

@@ -6,13 +6,10 @@ so everything that MTEB prints goes to standard error.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, TextIO
 
 
 def main() -> None:
@@ -22,34 +19,32 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
-        _answer(json.loads(line), answers)
+        answers.write(_answer(line) + "\n")
+        answers.flush()
 
 
-def _answer(given: dict[str, Any], answers: TextIO) -> None:
-    try:
-        outcome, fatal = _work(given), ""
-    except Exception as error:  # noqa: BLE001
-        outcome, fatal = "", f"{type(error).__name__}: {error}"
-    answers.write(json.dumps({"outcome": outcome, "fatal": fatal}) + "\n")
-    answers.flush()
-
-
-def _work(given: dict[str, Any]) -> str:
-    from layerscope.errors import UserError
+def _answer(line: str) -> str:
+    from layerscope.errors import LayerscopeError, UserError
     from layerscope.tasks.choice import load_own_module
-    from layerscope.tasks.evaluation import NEEDS_MODEL, Job, evaluate_layer, unpack_task
+    from layerscope.tasks.evaluation import NEEDS_MODEL, describe, evaluate_layer
+    from layerscope.tasks.workers import Answer, Order
 
-    for module, file in given["modules"].items():
+    order = Order.model_validate_json(line)
+    for module, file in order.modules.items():
         # A file that changed since is no module any more: its task is scored where it was loaded.
         with suppress(UserError):
             load_own_module(module, file)
     try:
-        task, random_state = unpack_task(Path(given["task"]))
+        task, random_state = order.task.unpack()
+        answer = Answer(outcome=evaluate_layer(task, random_state, order.job))
     except (ImportError, AttributeError):
         # The class was made where this process cannot import it from, such as a script.
-        return NEEDS_MODEL
-    job = Job(cache=Path(given["cache"]), layer=given["layer"], name=given["name"], result=Path(given["result"]))
-    return evaluate_layer(task, random_state, job)
+        answer = Answer(outcome=NEEDS_MODEL)
+    except LayerscopeError as error:
+        answer = Answer(fatal=str(error))
+    except Exception as error:  # noqa: BLE001
+        answer = Answer(fatal=describe(error))
+    return answer.model_dump_json()
 
 
 if __name__ == "__main__":

@@ -2,73 +2,106 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+
+from pydantic import BaseModel
 
 from layerscope.errors import RunFailedError
 from layerscope.tasks.choice import MODULE_PREFIX
-from layerscope.tasks.evaluation import NEEDS_MODEL, Job
+from layerscope.tasks.evaluation import NEEDS_MODEL, Job, PackedTask
 
 # Read by the libraries when they are loaded: several workers must not fight over the cores.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
+class Order(BaseModel, frozen=True):
+    """What a worker is asked to do; `modules` are the files of the user's own tasks that it has to run first."""
+
+    task: PackedTask
+    job: Job
+    modules: dict[str, str]
+
+
+class Answer(BaseModel, frozen=True):
+    """The outcome of a job (see `evaluate_layer`), or why no job can be done."""
+
+    outcome: str = ""
+    fatal: str = ""
+
+
 class WorkerPool:
     """Processes that are started when first needed and ended with the block. They share nothing but files.
 
-    Processes of their own rather than multiprocessing: a script that calls `score_tasks` without a main guard works,
-    and the number of threads is set before any library reads it.
+    Processes of their own rather than joblib's loky: where one of its workers dies, every job that was handed out fails.
+    A script that calls `score_tasks` without a main guard works, and the number of threads is set before any library
+    reads it.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._threads = ThreadPoolExecutor(size, "layerscope-tasks")
         self._processes: list[subprocess.Popen[str]] = []
+        self._idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
+        self._ended = False
 
     def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = True
         for process in self._processes:
             process.kill()
+        self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
-        self._processes.clear()
+            with suppress(OSError), process:
+                pass
 
-    def run(self, task: Path, jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    def run(self, task: PackedTask, jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
         """Score the jobs, each on a fresh copy of the packed task.
 
-        Args:
-            task: from `pack_task`.
-            jobs: what to score.
-
         Yields:
-            Each job, as it ends, with its outcome (see `evaluate_layer`).
+            Each job, as it ends, with its outcome (see `evaluate_layer`). A worker that dies fails its own job only.
 
         Raises:
-            RunFailedError: the disk is full, or the cache is damaged.
+            RunFailedError: the disk is full.
         """
-        while len(self._processes) < min(self.size, len(jobs)):
-            self._processes.append(_start())
-        waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        for job in jobs:
-            waiting.put(job)
-        done: queue.SimpleQueue[tuple[Job, dict[str, str]]] = queue.SimpleQueue()
-        for process in self._processes:
-            threading.Thread(target=_feed, args=(process, task, (waiting, done)), daemon=True).start()
-        for _ in jobs:
-            job, answer = done.get()
-            if answer["fatal"]:
-                raise RunFailedError(f"layer {job.layer} could not be scored: {answer['fatal']}")
-            yield job, answer["outcome"]
+        modules = _own_modules()
+        asked = {self._threads.submit(self._ask, Order(task=task, job=job, modules=modules)): job for job in jobs}
+        for done in as_completed(asked):
+            job, answer = asked[done], done.result()
+            if answer.fatal:
+                raise RunFailedError(f"layer {job.layer} could not be scored: {answer.fatal}")
+            yield job, answer.outcome
+
+    def _ask(self, order: Order) -> Answer:
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = _start()
+            self._processes.append(process)
+        if self._ended:
+            process.kill()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(order.model_dump_json() + "\n")
+            process.stdin.flush()
+            answer = Answer.model_validate_json(process.stdout.readline())
+        except (OSError, ValueError):
+            # One that could not start has no say; one that was ended from outside must not take this process with it.
+            process.communicate()
+            code = process.returncode
+            return Answer(
+                outcome=f"the process that scored it was ended by signal {-code}" if code < 0 else NEEDS_MODEL
+            )
+        self._idle.put(process)
+        return answer
 
 
 def default_workers() -> int:
@@ -76,8 +109,7 @@ def default_workers() -> int:
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def own_modules() -> dict[str, str]:
-    """The files of the user's own tasks that this process has run, which a worker has to run too."""
+def _own_modules() -> dict[str, str]:
     return {
         name: str(module.__file__)
         for name, module in sys.modules.copy().items()
@@ -97,43 +129,3 @@ def _start() -> subprocess.Popen[str]:
         env=environment,
         start_new_session=True,
     )
-
-
-def _feed(
-    process: subprocess.Popen[str],
-    task: Path,
-    queues: tuple[queue.SimpleQueue[Job], queue.SimpleQueue[tuple[Job, dict[str, str]]]],
-) -> None:
-    """Give a process one job after the other. A process that dies leaves its job, and all others, to the model's process."""
-    waiting, done = queues
-    modules = own_modules()
-    while True:
-        try:
-            job = waiting.get_nowait()
-        except queue.Empty:
-            return
-        done.put((job, _ask(process, _message(task, job, modules))))
-
-
-def _message(task: Path, job: Job, modules: Mapping[str, str]) -> str:
-    given = {
-        "task": str(task),
-        "cache": str(job.cache),
-        "layer": job.layer,
-        "name": job.name,
-        "result": str(job.result),
-        "modules": dict(modules),
-    }
-    return json.dumps(given) + "\n"
-
-
-def _ask(process: subprocess.Popen[str], message: str) -> dict[str, str]:
-    try:
-        if process.stdin is None or process.stdout is None:
-            raise OSError("no pipes")
-        process.stdin.write(message)
-        process.stdin.flush()
-        answer: dict[str, str] = json.loads(process.stdout.readline())
-    except (OSError, ValueError):
-        return {"outcome": NEEDS_MODEL, "fatal": ""}
-    return answer

@@ -1,0 +1,50 @@
+"""A folder that is there as long as a run works in it; those that killed runs left are removed by the next one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from layerscope.errors import LayerscopeError
+from layerscope.files.locks import LOCK, locked
+from layerscope.files.writing import cannot_write
+
+PREFIX = "layerscope-tasks-"
+UNLOCKED_SECONDS = 24 * 3600.0
+"""How old a folder without a lock must be: version 0.1.0 held none, and a new one is there a moment before its lock."""
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder in the temporary folder that only this user can read, held by a lock.
+
+    Raises:
+        UserError: it cannot be made.
+        RunFailedError: the disk is full.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    except OSError as error:
+        raise cannot_write(Path(tempfile.gettempdir()), error) from error
+    try:
+        with locked(folder):
+            for other in folder.parent.glob(f"{PREFIX}*"):
+                _remove_left(other, folder)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(other: Path, mine: Path) -> None:
+    with suppress(OSError, LayerscopeError):
+        status = other.lstat()
+        if other.is_symlink() or other == mine or status.st_uid != mine.stat().st_uid:
+            return
+        if not (other / LOCK).exists() and time.time() - status.st_mtime < UNLOCKED_SECONDS:
+            return
+        with locked(other):
+            shutil.rmtree(other, ignore_errors=True)
