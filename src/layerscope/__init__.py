@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from layerscope.measuring.in_memory import measure_model
     from layerscope.measuring.measure import measure
     from layerscope.metrics.catalogue import METRICS
-    from layerscope.mmlu.answers import MmluRun, ask_mmlu, open_mmlu
+    from layerscope.mmlu.run import MmluRun, ask_mmlu, open_mmlu
     from layerscope.mmlu.spec import MmluSpec
     from layerscope.picking.choosing import Pick, relate
     from layerscope.picking.pick_file import pick
@@ -29,7 +29,7 @@ _PUBLIC = {
     "LayerscopeCallback": "training.callback",
     "LayerscopeError": "errors",
     "METRICS": "metrics.catalogue",
-    "MmluRun": "mmlu.answers",
+    "MmluRun": "mmlu.run",
     "MmluSpec": "mmlu.spec",
     "ModelSpec": "config",
     "Pick": "picking.choosing",
@@ -41,14 +41,14 @@ _PUBLIC = {
     "UnsupportedModelError": "errors",
     "UserError": "errors",
     "ViewSpec": "config",
-    "ask_mmlu": "mmlu.answers",
+    "ask_mmlu": "mmlu.run",
     "export_layer": "export.export",
     "load_model": "inputs.models",
     "load_run": "results.run",
     "load_texts": "inputs.texts",
     "measure": "measuring.measure",
     "measure_model": "measuring.in_memory",
-    "open_mmlu": "mmlu.answers",
+    "open_mmlu": "mmlu.run",
     "open_tasks": "tasks.run",
     "pick": "picking.pick_file",
     "query_runs": "results.run",

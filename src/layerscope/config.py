@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from layerscope.errors import UserError
 
 Readout = Literal["raw", "normed", "hf"]
 Positions = Literal["all", "no-first", "no-sink"]
@@ -36,12 +39,48 @@ def _int_list(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Floats = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_float_list)]
 Ints = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_int_list)]
+# Fields that every spec with layers to measure has, with the words of their help.
+Readouts = Annotated[
+    tuple[Readout, ...],
+    BeforeValidator(_split_commas),
+    Field(min_length=1, description="What is read from a layer: raw, normed, hf."),
+]
+PositionSets = Annotated[
+    tuple[Positions, ...],
+    BeforeValidator(_split_commas),
+    Field(min_length=1, description="Which tokens count: all, no-first, no-sink."),
+]
+Normalizations = Annotated[
+    tuple[Normalization, ...],
+    BeforeValidator(_split_commas),
+    Field(min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."),
+]
+Orders = Annotated[Floats, Field(min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")]
+Layers = Annotated[Ints | None, Field(description="Layers to measure, 0 = embeddings; all by default.")]
+EigenPrecision = Annotated[Precision, Field(description="Precision of the eigenvalues of prompt entropy.")]
 
 
 class Spec(BaseModel):
     """A frozen, strictly checked description of something that can be asked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def checked(kind: type[S], fields: Mapping[str, object]) -> S:
+    """The spec with these fields.
+
+    Raises:
+        UserError: a field that does not exist, or a value that is not valid; the message names the first.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
 
 
 class ModelSpec(Spec):
@@ -123,19 +162,13 @@ class RunSpec(Spec):
     views: ViewSpec = Field(default_factory=ViewSpec)
     metrics: Names = Field(("all",), description="Metrics (see `layerscope metrics`), or all.")
     variants: Names = Field(("default",), description="Variants of the metrics, default, or all.")
-    readouts: Annotated[tuple[Readout, ...], BeforeValidator(_split_commas)] = Field(
-        ("raw",), min_length=1, description="What is read from a layer: raw, normed, hf."
-    )
-    positions: Annotated[tuple[Positions, ...], BeforeValidator(_split_commas)] = Field(
-        ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
-    )
-    normalizations: Annotated[tuple[Normalization, ...], BeforeValidator(_split_commas)] = Field(
-        ("none", "max"), min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."
-    )
-    alphas: Floats = Field((1.0,), min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")
+    readouts: Readouts = ("raw",)
+    positions: PositionSets = ("all",)
+    normalizations: Normalizations = ("none", "max")
+    alphas: Orders = (1.0,)
     pooling: Pooling = Field("mean", description="How token states become one vector: mean, last, first.")
-    layers: Ints | None = Field(None, description="Layers to measure, 0 = embeddings; all by default.")
-    precision: Precision = Field("float32", description="Precision of the eigenvalues of prompt entropy.")
+    layers: Layers = None
+    precision: EigenPrecision = "float32"
     temperature: float = Field(0.1, gt=0, description="Temperature of InfoNCE.")
     permutations: int = Field(10, ge=10, description="Random pairings that DiME is compared with.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples for the intervals over prompts.")

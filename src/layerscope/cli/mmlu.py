@@ -18,7 +18,7 @@ from layerscope.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-    from layerscope.mmlu.answers import MmluRun
+    from layerscope.mmlu.run import MmluRun
 
 
 @with_options(ModelSpec, MmluSpec)
@@ -36,7 +36,7 @@ def mmlu(
     """
     # Heavy imports wait, so that --help answers at once.
     from layerscope.measuring.progress import silent
-    from layerscope.mmlu.answers import mmlu_spec
+    from layerscope.mmlu.run import mmlu_spec
 
     model = build(ModelSpec, given)
     spec = build(MmluSpec, given, model=model)
@@ -51,7 +51,7 @@ def mmlu(
 
 
 def _show(run: MmluRun) -> None:
-    from layerscope.mmlu.answers import IDENTITY
+    from layerscope.mmlu.tables import IDENTITY
 
     screen = console()
     resolved = run.record.resolved

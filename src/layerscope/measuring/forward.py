@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from layerscope.inputs.augmentations import count_unchanged, make_views
@@ -130,21 +130,16 @@ def _measure_batch(
             return
         position = index[layer]
         seen = attentions.pop() if attentions else None
-        for group, states in _readouts(plan, model, layer, raw):
-            for positions in dict.fromkeys(state.positions for state in group):
-                kept, lengths = select_positions(states, batch.lengths, positions)
-                same = [
-                    place for place, state in enumerate(plan.states) if state in group and state.positions == positions
-                ]
-                tokens = lengths.cpu().numpy()
-                for place in same:
-                    block.tokens[place, position, list(batch.rows)] = tokens
-                if plan.pools:
-                    vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
-                    for place in same:
-                        block.pooled[place, position, list(batch.rows)] = vectors
-                source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
-                _take_values(plan, source, block, (same, position, batch.rows))
+        rows = list(batch.rows)
+        for places, kept, lengths in _distinct_states(plan, model, layer, raw, batch):
+            tokens = lengths.cpu().numpy()
+            vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy() if plan.pools else None
+            for place in places:
+                block.tokens[place, position, rows] = tokens
+                if vectors is not None:
+                    block.pooled[place, position, rows] = vectors
+            source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
+            _take_values(plan, source, block, (places, position, batch.rows))
 
     layers = plan.layers if read_top is None else {*plan.layers, model.n_layers}
     capture(model, batch, read, layers=layers, read_attentions=keep if plan.attentions else None)
@@ -184,31 +179,26 @@ def _pool_views(plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> N
     prompts, views = np.divmod(np.asarray(batch.rows), plan.n_views)
 
     def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
-        for group, states in _readouts(plan, model, layer, raw):
-            for positions in dict.fromkeys(state.positions for state in group):
-                kept, lengths = select_positions(states, batch.lengths, positions)
-                vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
-                for place, state in enumerate(plan.states):
-                    if state in group and state.positions == positions:
-                        block.views[place, index[layer], prompts, views] = vectors
+        for places, kept, lengths in _distinct_states(plan, model, layer, raw, batch):
+            vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
+            for place in places:
+                block.views[place, index[layer], prompts, views] = vectors
 
     capture(model, batch, read, layers=plan.layers)
 
 
-def _readouts(
-    plan: Plan, model: LoadedModel, layer: int, raw: Float[Tensor, "prompts tokens dim"]
-) -> list[tuple[list[State], Float[Tensor, "prompts tokens dim"]]]:
-    """The states that share the same vectors at this layer, with those vectors, so that none is computed twice."""
+def _distinct_states(
+    plan: Plan, model: LoadedModel, layer: int, raw: Float[Tensor, "prompts tokens dim"], batch: Batch
+) -> Iterator[tuple[list[int], Float[Tensor, "prompts kept dim"], Int[Tensor, " prompts"]]]:
+    """The vectors of a layer and their numbers, each once, with the places of all states in the plan that are these."""
 
     def normed(state: State) -> bool:
         # `hf` is what output_hidden_states returns: raw below the top, normed at the top.
         return state.readout == "normed" or (state.readout == "hf" and layer == plan.depth)
 
-    groups = []
-    plain = [state for state in plan.states if not normed(state)]
-    if plain:
-        groups.append((plain, raw))
-    others = [state for state in plan.states if normed(state)]
-    if others:
-        groups.append((others, final_normed(model, raw)))
-    return groups
+    for is_normed in (False, True):
+        group = {place: state for place, state in enumerate(plan.states) if normed(state) == is_normed}
+        states = final_normed(model, raw) if group and is_normed else raw
+        for positions in dict.fromkeys(state.positions for state in group.values()):
+            places = [place for place, state in group.items() if state.positions == positions]
+            yield places, *select_positions(states, batch.lengths, positions)

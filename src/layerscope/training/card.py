@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from layerscope.files.writing import whole_file
+from layerscope.files.writing import write_text
 from layerscope.training.record import StepLoss, ZooRecord
 
 CARD = "README.md"
@@ -17,8 +17,7 @@ _ARCHITECTURES = {
 
 def write_card(record: ZooRecord, folder: Path) -> None:
     """Write the model card, whole or not at all."""
-    with whole_file(folder / CARD) as temporary:
-        temporary.write_text(card(record), encoding="utf-8")
+    write_text(folder / CARD, card(record))
 
 
 def card(record: ZooRecord) -> str:
