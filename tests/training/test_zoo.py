@@ -271,3 +271,20 @@ def test_weights_that_diverged_are_never_written(zoo, tmp_path):
     with pytest.raises(RunFailedError, match="NaN or infinity"):
         write_checkpoint(model, tokenizer, tmp_path / "step1")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("most", [100, 4000])  # bytes: not even the config, and not the weights
+def test_a_full_disk_is_named_whichever_library_meets_it(zoo, tmp_path, most):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    resource = pytest.importorskip("resource")
+    model = AutoModelForCausalLM.from_pretrained(zoo / "zoo-neox-tiny" / "step0", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(zoo / "zoo-neox-tiny" / "step0")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(RunFailedError, match=r"the disk is full, .*step1 could not be written: free some space"):
+            write_checkpoint(model, tokenizer, tmp_path / "step1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())

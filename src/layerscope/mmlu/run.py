@@ -24,7 +24,7 @@ from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
 from layerscope.mmlu.forward import ask_block
 from layerscope.mmlu.guessing import Guessing, judge_answers
-from layerscope.mmlu.harness import Answers, Asked, Harness, import_lm_eval
+from layerscope.mmlu.harness import Asked, Harness, import_lm_eval
 from layerscope.mmlu.head import load_head
 from layerscope.mmlu.questions import QuestionSet, choose_shots, load_questions, questions_revision
 from layerscope.mmlu.record import MmluRecord, ResolvedQuestions
@@ -249,8 +249,7 @@ class _Work:
         self, plan: Plan, harness: Harness, asked: Sequence[Asked], store: BlockStore
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         letters = store.letters()
-        answers = [Answers(one[:, 0].tolist(), one[:, 1].astype(bool).tolist()) for one in letters]
-        correct = harness.score(asked, answers)
+        correct = harness.score(asked, letters)
         questions = question_table(asked, letters, correct, plan.spec.texts.context)
         make_folder(inside(self.out, "mmlu"))
         write_table([questions], QUESTIONS, self.out / file_of("questions"))

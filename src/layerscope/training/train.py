@@ -22,6 +22,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import PrinterCallback
 
 from layerscope.config import TextSpec
 from layerscope.errors import RunFailedError
@@ -91,7 +92,7 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
             optimizers=_optimizer(model, recipe),
             callbacks=[writer, watching, _Progress(name, report)],
         )
-        trainer.remove_callback(_printer())
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     train_losses = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
     return ZooRecord(
@@ -210,13 +211,6 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **given: Any) -> None:  # noqa: ANN401, ARG002
         self.report(f"training {self.name}", float(state.global_step), float(state.max_steps))
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers.trainer_callback import PrinterCallback
-
-    printer: type[TrainerCallback] = PrinterCallback
-    return printer
 
 
 def _optimizer(
