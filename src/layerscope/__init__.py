@@ -16,7 +16,7 @@ _NAMES_OF = {
     "measuring.in_memory": ("measure_model",),
     "measuring.measure": ("measure",),
     "metrics.catalogue": ("METRICS",),
-    "mmlu.answers": ("MmluRun", "ask_mmlu", "open_mmlu"),
+    "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"),
     "mmlu.spec": ("MmluSpec",),
     "picking.pick": ("Pick",),
     "picking.pick_file": ("pick",),
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from layerscope.measuring.in_memory import measure_model as measure_model
     from layerscope.measuring.measure import measure as measure
     from layerscope.metrics.catalogue import METRICS as METRICS
-    from layerscope.mmlu.answers import MmluRun as MmluRun
-    from layerscope.mmlu.answers import ask_mmlu as ask_mmlu
-    from layerscope.mmlu.answers import open_mmlu as open_mmlu
+    from layerscope.mmlu.run import MmluRun as MmluRun
+    from layerscope.mmlu.run import ask_mmlu as ask_mmlu
+    from layerscope.mmlu.run import open_mmlu as open_mmlu
     from layerscope.mmlu.spec import MmluSpec as MmluSpec
     from layerscope.picking.pick import Pick as Pick
     from layerscope.picking.pick_file import pick as pick

@@ -28,6 +28,21 @@ _COMMAS = BeforeValidator(_listed)
 Names = Annotated[tuple[str, ...], _COMMAS]
 Floats = Annotated[tuple[Annotated[float, Field(gt=0)], ...], _COMMAS]
 Ints = Annotated[tuple[Annotated[int, Field(ge=0)], ...], _COMMAS]
+# Fields that every spec with layers to measure has, with the words of their help.
+Readouts = Annotated[
+    tuple[Readout, ...], _COMMAS, Field(min_length=1, description="What is read from a layer: raw, normed, hf.")
+]
+PositionSets = Annotated[
+    tuple[Positions, ...], _COMMAS, Field(min_length=1, description="Which tokens count: all, no-first, no-sink.")
+]
+Normalizations = Annotated[
+    tuple[Normalization, ...],
+    _COMMAS,
+    Field(min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."),
+]
+Orders = Annotated[Floats, Field(min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")]
+Layers = Annotated[Ints | None, Field(description="Layers to measure, 0 = embeddings; all by default.")]
+EigenPrecision = Annotated[Precision, Field(description="Precision of the eigenvalues of prompt entropy.")]
 
 
 class Spec(BaseModel):
@@ -129,19 +144,13 @@ class RunSpec(Spec):
     views: ViewSpec = Field(default_factory=ViewSpec)
     metrics: Names = Field(("all",), description="Metrics (see `layerscope metrics`), or all.")
     variants: Names = Field(("default",), description="Variants of the metrics, default, or all.")
-    readouts: Annotated[tuple[Readout, ...], _COMMAS] = Field(
-        ("raw",), min_length=1, description="What is read from a layer: raw, normed, hf."
-    )
-    positions: Annotated[tuple[Positions, ...], _COMMAS] = Field(
-        ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
-    )
-    normalizations: Annotated[tuple[Normalization, ...], _COMMAS] = Field(
-        ("none", "max"), min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."
-    )
-    alphas: Floats = Field((1.0,), min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")
+    readouts: Readouts = ("raw",)
+    positions: PositionSets = ("all",)
+    normalizations: Normalizations = ("none", "max")
+    alphas: Orders = (1.0,)
     pooling: Pooling = Field("mean", description="How token states become one vector: mean, last, first.")
-    layers: Ints | None = Field(None, description="Layers to measure, 0 = embeddings; all by default.")
-    precision: Precision = Field("float32", description="Precision of the eigenvalues of prompt entropy.")
+    layers: Layers = None
+    precision: EigenPrecision = "float32"
     temperature: float = Field(0.1, gt=0, description="Temperature of InfoNCE.")
     permutations: int = Field(10, ge=10, description="Random pairings that DiME is compared with.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples for the intervals over prompts.")

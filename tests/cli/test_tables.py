@@ -12,6 +12,7 @@ import pytest
 import typer.rich_utils  # Keeps the FORCE_COLOR of its import, so no test here may be the first to import it.
 from tests.mmlu.conftest import make_rows, save_tiny
 from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
+from tests.results.records import save
 
 from layerscope.cli import lists, main, mmlu, pick, relate, results, study, tasks, zoo
 from layerscope.errors import UserError
@@ -20,7 +21,7 @@ from layerscope.figures.numbers import NumberFormat
 from layerscope.results.run import load_run
 from layerscope.results.tables import PROMPTS, TEXTS, write_table
 from layerscope.training.recipes import RECIPES
-from layerscope.training.record import StepLoss, ZooRecord, write_zoo_record
+from layerscope.training.record import StepLoss, ZooRecord
 
 VERBS = (lists, mmlu, pick, relate, results, study, tasks, zoo)
 WIDTHS = [60, 80, 100, 120]
@@ -54,7 +55,7 @@ def folder(tmp_path_factory):
             held_out_tokens=9, texts_revision="1", losses=losses, seconds=312.0, precision="float32", packages={},
             started="2026-01-01",
         )  # fmt: skip
-        write_zoo_record(record, home / "cache" / "zoo" / name)
+        save(record, home / "cache" / "zoo" / name)
     return home
 
 

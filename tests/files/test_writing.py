@@ -132,3 +132,13 @@ def test_what_a_kill_left_is_removed_once_nobody_writes_it(tmp_path):
         os.utime(tmp_path / name, (0, 0))
     tidy(tmp_path)
     assert sorted(child.name for child in tmp_path.iterdir()) == [".new.12345678.tmp", ".note", "mine.tmp"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, RunFailedError), (errno.EFBIG, RunFailedError), (errno.EACCES, UserError)]
+)
+def test_a_failed_write_that_a_library_in_rust_tells_of_in_its_own_words_is_named(tmp_path, number, kind):
+    with pytest.raises(kind, match="weights"), whole_file(tmp_path / "weights"):
+        raise ValueError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+    with pytest.raises(ValueError, match="something else"), whole_file(tmp_path / "weights"):
+        raise ValueError("something else")

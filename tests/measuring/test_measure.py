@@ -10,22 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 from polars.testing import assert_frame_equal
 from tests.families import BY_LENGTH, add_padding_token
+from tests.kills import Killed, at_every_write
 from tests.metrics import reference
 from tests.results.records import save
 from threadpoolctl import threadpool_limits
 from transformers import AutoModel, AutoTokenizer
 
-from layerscope.config import ModelSpec, RunSpec
+from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import DamagedError, UserError
 from layerscope.inputs.models import load_model
 from layerscope.inputs.parts import block_output
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.measuring import measure as module
+from layerscope.measuring import summary
 from layerscope.measuring.measure import measure, measure_spec
+from layerscope.results import tables
 from layerscope.results.run import load_run
 from layerscope.results.tables import KEY
 from layerscope.tasks.threads import threads
@@ -412,3 +416,51 @@ def test_entropies_do_not_depend_on_batch_mates_where_arithmetic_follows_the_len
             model(input_ids=torch.tensor([ids]))
         expected = reference.prompt_entropy(states[0][0, : len(ids)].double().numpy())
         assert value == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [Killed, OSError])
+def test_a_run_that_was_stopped_at_any_write_ends_with_equal_tables(tiny_spec, tmp_path, error):
+    spec = tiny_spec(n=4, block_size=2, metrics="curvature,rankme", layers="0,3", keep_pooled=True)
+    model = load_model(spec.model)
+    whole = measure_spec(spec, tmp_path / "whole", model=model)
+    moments = 0
+    for out in at_every_write(lambda out: measure_spec(spec, out, model=model), tmp_path, error):
+        again = measure_spec(spec, out, model=model)
+        for table in ("layers", "prompts", "texts"):
+            assert_frame_equal(getattr(again, table), getattr(whole, table), check_exact=True)
+        for layer in (0, 3):
+            assert np.array_equal(again.pooled(layer), whole.pooled(layer))
+        assert not (out / "blocks").exists(), out
+        moments += 1
+    # Two records, two blocks, three tables, two layers' vectors and their names.
+    assert moments >= (11 if error is Killed else 10)
+
+
+def test_a_finished_run_is_checked_without_its_tables_in_memory(tiny_spec, tmp_path, monkeypatch):
+    spec = tiny_spec(n=4, metrics="curvature")
+    run = measure_spec(spec, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "read_table", lambda *_, **__: pytest.fail("read a table"))
+        measure_spec(spec, run.path)
+    (run.path / "prompts.parquet").write_bytes((run.path / "prompts.parquet").read_bytes()[:-1])
+    with pytest.raises(DamagedError, match=r"prompts\.parquet is damaged"):
+        measure_spec(spec, run.path)
+
+
+def test_many_prompts_are_written_in_pieces_and_reasons_stay_with_their_prompts(tiny_spec, tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("\n".join(["w40 w41 w42 w43", "w44", "w45 w46 w47", "w48"]) + "\n")
+    spec = tiny_spec(metrics="curvature,prompt_entropy", block_size=3)
+    spec = spec.model_copy(update={"texts": TextSpec(source=str(tmp_path / "texts.txt"))})
+    whole = measure_spec(spec, tmp_path / "whole")
+    monkeypatch.setattr(summary, "_PIECE", 3)
+    monkeypatch.setattr(tables, "_ROWS", 3)
+    pieces = measure_spec(spec, tmp_path / "pieces")
+    assert pq.ParquetFile(pieces.path / "prompts.parquet").num_row_groups > 4
+    assert_frame_equal(pieces.prompts, whole.prompts, check_exact=True)
+    assert_frame_equal(pieces.texts, whole.texts, check_exact=True)
+    missing = whole.prompts.filter(pl.col("value").is_nan())
+    assert set(missing["prompt_id"]) == {
+        name for name, n in whole.prompts.select("prompt_id", "n_tokens").iter_rows() if n < 3
+    }
+    assert (missing["note"] != "").all()

@@ -2,11 +2,12 @@
 
 import random
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from layerscope.config import ModelSpec
-from layerscope.mmlu.harness import Answers, Harness
+from layerscope.mmlu.harness import Harness
 from layerscope.mmlu.questions import load_questions
 from layerscope.mmlu.spec import MmluSpec
 
@@ -62,13 +63,10 @@ def test_examples_drawn_from_the_questions_leave_the_tested_one_out(questions, t
 def test_scores_are_lm_evals(questions, tokenizer):
     harness = Harness(questions, 0, False, None, 0)
     asked = harness.ask(tokenizer)
-    draw = random.Random(0)
-    answers = [Answers([draw.random() for _ in range(4)], [False] * 4) for _ in asked]
-    expected = [
-        max(range(4), key=answer.loglikelihoods.__getitem__) == one.question.answer
-        for one, answer in zip(asked, answers, strict=True)
-    ]
-    assert harness.score(asked, answers) == expected
+    letters = np.zeros((len(asked), 4, 2))
+    letters[:, :, 0] = np.random.default_rng(0).random((len(asked), 4))
+    expected = [int(one[:, 0].argmax()) == each.question.answer for one, each in zip(letters, asked, strict=True)]
+    assert harness.score(asked, letters) == expected
     assert 0 < sum(expected) < len(expected)
 
 

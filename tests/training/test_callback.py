@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 from transformers.integrations import integration_utils
 
 import layerscope
-from layerscope.errors import UserError
+from layerscope.errors import DamagedError, UserError
 from layerscope.training.callback import LayerscopeCallback
 from layerscope.training.reporting import scalars
+from layerscope.training.watch import read_watch
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +160,10 @@ def test_a_last_step_whose_weights_are_gone_is_not_measured(trainer, texts, tmp_
     class Forgets(LayerscopeCallback):
         """Stands for a Trainer that stops without a word."""
 
-        def _look_if_stopped(self, *_):
+        def on_epoch_end(self, *_, **__):
             pass
+
+        on_evaluate = on_save = on_epoch_end
 
     watching = Forgets(texts, "curvature", every=50, out=tmp_path / "w")
     training = trainer(
@@ -347,3 +350,21 @@ def test_a_mistake_in_what_is_asked_is_an_error_before_training(texts):
 
 def test_it_is_a_public_name():
     assert layerscope.LayerscopeCallback is LayerscopeCallback
+
+
+@pytest.mark.parametrize("content", ["{", '{"steps": 3}', "[]", '{"schema_version": 2, "steps": []}'])
+def test_a_watch_file_of_odd_content_is_named_and_training_goes_on(trainer, texts, tmp_path, caplog, content):
+    out = tmp_path / "w"
+    out.mkdir()
+    (out / "watch.json").write_text(content)
+    with pytest.raises(DamagedError, match=r"watch\.json .*: delete it, the runs beside it say what was measured"):
+        read_watch(out)
+    trainer(LayerscopeCallback(texts, "curvature", out=out), steps=1).train()
+    assert "goes on without the looks before it: DamagedError" in caplog.text
+    assert [step.step for step in read_watch(out).steps] == [0, 1]
+
+
+def test_a_watch_file_of_an_older_version_is_read(tmp_path):
+    old = {"seconds": 1.5, "share_of_time": 0.5, "steps": [{"step": 0, "folder": "step0", "seconds": 1.5}]}
+    (tmp_path / "watch.json").write_text(json.dumps(old))
+    assert [step.folder for step in read_watch(tmp_path).steps] == ["step0"]

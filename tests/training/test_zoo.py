@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.kills import Killed, at_every_write, stopped
 
 import layerscope
 from layerscope.config import ModelSpec
-from layerscope.errors import RunFailedError, UserError
+from layerscope.errors import DamagedError, RunFailedError, UserError
 from layerscope.inputs.models import load_model
 from layerscope.training import zoo as zoo_module
 from layerscope.training.corpus import build_corpus
@@ -146,8 +150,73 @@ def test_a_folder_that_is_not_of_the_zoo_or_lost_a_checkpoint_is_refused(tmp_pat
     with pytest.raises(UserError, match="has lost its checkpoint step0"):
         train_zoo(["zoo-neox-tiny"], cache=tmp_path)
     (tmp_path / "zoo" / "zoo-neox-tiny" / "zoo.json").write_text(record[:50])
-    with pytest.raises(RunFailedError, match=r"zoo\.json cannot be read"):
+    with pytest.raises(
+        DamagedError, match=r"zoo\.json is no JSON .*: delete the folder .* `layerscope zoo train` command"
+    ):
         train_zoo(["zoo-neox-tiny"], cache=tmp_path)
+    (tmp_path / "zoo" / "zoo-neox-tiny" / "zoo.json").write_text(record.replace('"window": 128', '"window": 129'))
+    with pytest.raises(DamagedError, match=r"zoo\.json is damaged .its content is not what was written"):
+        train_zoo(["zoo-neox-tiny"], cache=tmp_path)
+
+
+def test_a_damaged_file_of_a_finished_model_is_named(zoo, tmp_path):
+    shutil.copytree(zoo / "zoo-neox-tiny", tmp_path / "zoo" / "zoo-neox-tiny")
+    assert len(train_zoo(["zoo-neox-tiny"], cache=tmp_path)) == 1
+    file = tmp_path / "zoo" / "zoo-neox-tiny" / "step4" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        DamagedError,
+        match=r"step4/model\.safetensors is damaged .*: delete the folder .* `layerscope zoo train` command",
+    ):
+        train_zoo(["zoo-neox-tiny"], cache=tmp_path)
+    file.unlink()
+    with pytest.raises(DamagedError, match=r"step4/model\.safetensors is gone"):
+        train_zoo(["zoo-neox-tiny"], cache=tmp_path)
+
+
+def test_the_record_holds_the_hash_of_every_file_of_a_checkpoint(zoo):
+    record = read_zoo_record(zoo / "zoo-neox-tiny")
+    assert (record.schema_version, record.status) == (2, "done")
+    for step in STEPS:
+        for file in (zoo / "zoo-neox-tiny" / f"step{step}").iterdir():
+            assert record.files[f"step{step}/{file.name}"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_record_of_an_older_version_loads(zoo, tmp_path):
+    shutil.copytree(zoo / "zoo-neox-tiny", tmp_path / "zoo" / "zoo-neox-tiny")
+    file = tmp_path / "zoo" / "zoo-neox-tiny" / "zoo.json"
+    content = json.loads(file.read_text())
+    for name in ("schema_version", "seal", "files", "status", "reason", "timings", "machine", "finished"):
+        del content[name]
+    file.write_text(json.dumps(content))
+    (record,) = train_zoo(["zoo-neox-tiny"], cache=tmp_path)
+    assert (record.schema_version, record.status, record.files) == (1, "done", {})
+    assert record.losses == read_zoo_record(zoo / "zoo-neox-tiny").losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [Killed, OSError])
+def test_a_training_that_was_stopped_at_a_write_ends_with_the_same_model(tmp_path, monkeypatch, error):
+    short = RECIPES["zoo-neox-tiny"].model_copy(update={"steps": 1, "watched": 2})
+    monkeypatch.setitem(zoo_module.RECIPES, "zoo-neox-tiny", short)
+    corpus = build_corpus(short)
+    # Anew each time: what has been used to measure keeps the last truncation, and is saved with it.
+    monkeypatch.setattr(zoo_module, "build_corpus", lambda _: copy.deepcopy(corpus))
+
+    def train(cache):
+        return train_zoo(["zoo-neox-tiny"], cache=cache)[0]
+
+    with stopped(999) as done:
+        whole = train(tmp_path / "whole")
+    assert done[-5:] == ["watch.json", "held_out.jsonl", "README.md", "zoo.json", "zoo-neox-tiny"]
+    moments = [*range(0, len(done) - 5, 9), *range(len(done) - 5, len(done))]
+    for cache in at_every_write(train, tmp_path, error, moments):
+        again = train(cache)
+        assert again.files == whole.files
+        assert [loss.held_out for loss in again.losses] == [loss.held_out for loss in whole.losses]
+        assert [path.name for path in (cache / "zoo").iterdir()] == ["zoo-neox-tiny"]
 
 
 def test_the_card_states_data_loss_and_seed(zoo):
@@ -201,4 +270,21 @@ def test_weights_that_diverged_are_never_written(zoo, tmp_path):
         next(model.parameters())[0, 0] = 1e6  # finite, but not in float16
     with pytest.raises(RunFailedError, match="NaN or infinity"):
         write_checkpoint(model, tokenizer, tmp_path / "step1")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("most", [100, 4000])  # bytes: not even the config, and not the weights
+def test_a_full_disk_is_named_whichever_library_meets_it(zoo, tmp_path, most):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    resource = pytest.importorskip("resource")
+    model = AutoModelForCausalLM.from_pretrained(zoo / "zoo-neox-tiny" / "step0", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(zoo / "zoo-neox-tiny" / "step0")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(RunFailedError, match=r"the disk is full, .*step1 could not be written: free some space"):
+            write_checkpoint(model, tokenizer, tmp_path / "step1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from layerscope.mmlu.spec import MmluSpec
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
-    from layerscope.mmlu.answers import MmluRun
+    from layerscope.mmlu.run import MmluRun
 
 
 @with_options(ModelSpec, MmluSpec)
@@ -33,7 +33,7 @@ def mmlu(
     command again goes on after an interruption, and only reads where the run is done.
     """
     # Heavy imports wait, so that --help answers at once.
-    from layerscope.mmlu.answers import mmlu_spec
+    from layerscope.mmlu.run import mmlu_spec
 
     model = build(ModelSpec, given)
     spec = build(MmluSpec, given, model=model)
@@ -45,7 +45,7 @@ def mmlu(
 
 
 def _show(run: MmluRun) -> None:
-    from layerscope.mmlu.answers import IDENTITY
+    from layerscope.mmlu.tables import IDENTITY
 
     screen = console()
     resolved = run.record.resolved

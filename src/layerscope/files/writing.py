@@ -18,6 +18,7 @@ from layerscope.errors import RunFailedError, UserError
 # Windows opens no folders, and flushes only what it may write.
 _WINDOWS = os.name == "nt"
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}\.tmp$")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)$")
 # Seconds after which nobody is writing a half-written file any more.
 _STALE = 60.0
 
@@ -48,6 +49,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
+    except Exception as error:
+        # How safetensors, tokenizers and other libraries in Rust tell of a failed write.
+        number = _OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise cannot_write(path, OSError(code, os.strerror(code))) from error
     finally:
         # What went wrong first is the reason, not what tidying met.
         with suppress(OSError):

@@ -6,10 +6,11 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Int32
+from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 from pydantic import BaseModel
 
 from layerscope.errors import DamagedError, LayerscopeError
@@ -18,7 +19,6 @@ from layerscope.files.writing import inside, make_folder, tidy, whole_file
 from layerscope.measuring.progress import Report
 
 FOLDER = "blocks"
-ARRAYS = ("values", "tokens", "pooled", "views")
 _NOTES = "notes.json"
 _AGAIN = "run the same command again, which makes it again"
 
@@ -40,10 +40,20 @@ class Block:
     letters: Float64[np.ndarray, "prompts letters two"] | None = None
 
 
+@dataclass(frozen=True)
+class LayerValues:
+    """What one layer gave for every prompt; `reasons` are texts, empty where there is a value."""
+
+    values: Float64[np.ndarray, "states keys prompts"]
+    tokens: Int[np.ndarray, "states prompts"]
+    reasons: Shaped[np.ndarray, "states keys prompts"]
+
+
 class _Notes(BaseModel):
     schema_version: int = 2
     identity: str
-    reasons: list[tuple[int, int, int, int, str]]
+    reasons: list[str]
+    """Each once; the array of the same name holds their places, from 1 on."""
     unchanged_views: int
     files: dict[str, str]
 
@@ -103,51 +113,53 @@ class BlockStore:
         """Write a block; it appears under its name only when all of it is on the disk."""
         with whole_file(self.path(index)) as temporary:
             temporary.mkdir()
-            arrays = [name for name in (*ARRAYS, "letters") if getattr(block, name) is not None]
-            for name in arrays:
-                np.save(temporary / f"{name}.npy", getattr(block, name))
+            places = {why: place for place, why in enumerate(dict.fromkeys(block.reasons.values()), 1)}
+            codes = np.zeros(block.values.shape, dtype=np.int32)
+            for where, why in block.reasons.items():
+                codes[where] = places[why]
+            arrays = {"values": block.values, "tokens": block.tokens, "reasons": codes}
+            arrays |= {"pooled": block.pooled, "views": block.views}
+            arrays |= {} if block.letters is None else {"letters": block.letters}
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array)
             notes = _Notes(
                 identity=self._identity(index),
-                reasons=[(*where, why) for where, why in block.reasons.items()],
+                reasons=list(places),
                 unchanged_views=block.unchanged_views,
                 files=sums_of(temporary, [f"{name}.npy" for name in arrays]),
             )
             write_sealed(notes, temporary / _NOTES)
 
-    def values(self, layer: int) -> Float64[np.ndarray, "states keys prompts"]:
-        """Values per prompt of one layer."""
-        return self._gather("values", (slice(None), layer), axis=2)
-
-    def tokens(self, layer: int) -> Int[np.ndarray, "states prompts"]:
-        """How many tokens each prompt's values at one layer were computed from."""
-        return self._gather("tokens", (slice(None), layer), axis=1)
+    def layer(self, layer: int) -> LayerValues:
+        """Values per prompt of one layer, how many tokens each was computed from, and why some are missing."""
+        where = (slice(None), layer)
+        codes = zip(self._reasons, self._parts("reasons", where), strict=True)
+        texts = (np.array(["", *reasons], dtype=object)[part] for reasons, part in codes)
+        return LayerValues(
+            values=self._gather(self._parts("values", where), axis=2),
+            tokens=self._gather(self._parts("tokens", where), axis=1),
+            reasons=self._gather(texts, axis=2),
+        )
 
     def pooled(self, layer: int, state: int) -> Float[np.ndarray, "prompts dim"]:
         """Pooled vectors of one layer and state."""
-        return self._gather("pooled", (state, layer), axis=0)
+        return self._gather(self._parts("pooled", (state, layer)), axis=0)
 
     def views(self, layer: int, state: int) -> Float[np.ndarray, "prompts views dim"]:
         """Pooled vectors of the augmented views at one layer and state."""
-        return self._gather("views", (state, layer), axis=0)
+        return self._gather(self._parts("views", (state, layer)), axis=0)
 
     def letters(self) -> Float64[np.ndarray, "prompts letters two"]:
         """The answers to questions."""
-        return self._gather("letters", (slice(None),), axis=0)
+        return self._gather(self._parts("letters", (slice(None),)), axis=0)
 
-    def notes(self) -> tuple[dict[tuple[int, int, int, int], str], int]:
-        """Reasons for NaN, by (state, layer index, key, prompt), and the number of views equal to their prompt."""
-        reasons: dict[tuple[int, int, int, int], str] = {}
-        unchanged = 0
-        for index, rows in enumerate(self.rows):
-            notes = self._notes(index)
-            unchanged += notes.unchanged_views
-            for state, layer, key, row, why in notes.reasons:
-                reasons[state, layer, key, rows[row]] = why
-        return reasons, unchanged
+    def unchanged_views(self) -> int:
+        """The number of views that equal their prompt."""
+        return sum(self._notes(index).unchanged_views for index in range(len(self.rows)))
 
-    def remove(self) -> None:
-        """Remove the blocks of a run that is done."""
-        shutil.rmtree(inside(self.folder, FOLDER), ignore_errors=True)
+    @cached_property
+    def _reasons(self) -> list[list[str]]:
+        return [self._notes(index).reasons for index in range(len(self.rows))]
 
     def _identity(self, index: int) -> str:
         return hashlib.sha256(repr((self.identity, index, tuple(self.rows[index]))).encode()).hexdigest()
@@ -165,9 +177,9 @@ class BlockStore:
             return False
         return notes.identity == self._identity(index)
 
-    def _gather(self, name: str, where: tuple[int | slice, ...], *, axis: int) -> np.ndarray:
+    def _gather(self, parts: Iterator[np.ndarray], *, axis: int) -> np.ndarray:
         gathered: np.ndarray | None = None
-        for rows, part in zip(self.rows, self._parts(name, where), strict=True):
+        for rows, part in zip(self.rows, parts, strict=True):
             if gathered is None:
                 # Rows of a block can be none at all: vectors that the run does not keep.
                 n = sum(map(len, self.rows)) if part.shape[axis] else 0
@@ -175,7 +187,7 @@ class BlockStore:
             if part.shape[axis]:
                 gathered[(slice(None),) * axis + (list(rows),)] = part
         if gathered is None:
-            raise ValueError(f"expected one block or more, got none for {name}")
+            raise ValueError("expected one block or more, got none")
         return gathered
 
     def _parts(self, name: str, where: tuple[int | slice, ...]) -> Iterator[np.ndarray]:
@@ -185,3 +197,8 @@ class BlockStore:
                 yield np.array(np.load(path, mmap_mode="r")[where])
             except (OSError, ValueError, EOFError) as error:
                 raise DamagedError(f"{path} cannot be read ({error}): {_AGAIN}") from error
+
+
+def remove_blocks(folder: Path) -> None:
+    """Remove the blocks of a run that is done."""
+    shutil.rmtree(inside(folder, FOLDER), ignore_errors=True)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from layerscope.config import ModelSpec, RunSpec, TextSpec
-from layerscope.errors import UserError
 from layerscope.files.locks import locked
 from layerscope.inputs.identity import model_identity, tokenizer_hash
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import select_prompts
 from layerscope.inputs.texts import load_texts, texts_revision
-from layerscope.measuring.blocks import BlockStore
+from layerscope.measuring.blocks import BlockStore, remove_blocks
+from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import measure_block, split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
@@ -65,16 +60,7 @@ def measure(
         RunFailedError: the machine or the disk stood in the way; the finished blocks are kept.
     """
     spec = run_spec(model, texts, options)
-    if out is not None:
-        return measure_spec(spec, Path(out), report)
-    folder = Path(tempfile.mkdtemp(prefix="layerscope-"))
-    try:
-        run = measure_spec(spec, folder, report)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
-    return run
+    return in_folder(out, lambda folder: measure_spec(spec, folder, report))
 
 
 def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str, object]) -> RunSpec:
@@ -83,16 +69,9 @@ def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str
     Raises:
         UserError: a field that does not exist, or a value that is not valid.
     """
-    try:
-        return RunSpec(
-            model=ModelSpec(name=model) if isinstance(model, str) else model,
-            texts=TextSpec(source=texts) if isinstance(texts, str) else texts,
-            **options,
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+    named = {"name": model} if isinstance(model, str) else model
+    source = {"source": texts} if isinstance(texts, str) else texts
+    return RunSpec.of({"model": named, "texts": source, **options})
 
 
 def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: LoadedModel | None = None) -> Run:
@@ -102,20 +81,26 @@ def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: Lo
     with locked(out):
         before = earlier(RunRecord, out, spec=spec)
         if before is None or before.status != "done":
-            _measure_locked(plan, model, (out, report), before)
+            _measure_locked(plan, model, out, report, before)
         else:
-            notes = _compare(spec, model, (out, report), before)
-        run = load_run(out, notes)
-        # A finished run that cannot be read has to be said now, not at the first look at a table.
-        _ = run.layers, run.prompts
-    return run
+            notes = _compare(spec, model, out, report, before)
+            _check(out, before)
+        remove_blocks(out)
+        return load_run(out, notes)
 
 
-def _compare(
-    spec: RunSpec, model: LoadedModel | None, target: tuple[Path, Report], record: RunRecord
-) -> tuple[str, ...]:
+def _check(out: Path, record: RunRecord) -> None:
+    # A finished run that cannot be read has to be said now, not at the first look at a table. By the hashes, so that
+    # its tables need not fit into memory; runs of version 0.1.0 have none and are read.
+    for name in record.files:
+        record.check(out, name)
+    if not record.files:
+        old = load_run(out)
+        _ = old.layers, old.prompts
+
+
+def _compare(spec: RunSpec, model: LoadedModel | None, out: Path, report: Report, record: RunRecord) -> tuple[str, ...]:
     """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
-    out, report = target
     report("looking at the model and texts", 0.0, 1.0)
     looks = {
         "the model": lambda: _model_identity(spec, model),
@@ -135,10 +120,7 @@ def _model_identity(spec: RunSpec, model: LoadedModel | None) -> dict[str, str]:
     }
 
 
-def _measure_locked(
-    plan: Plan, model: LoadedModel | None, target: tuple[Path, Report], before: RunRecord | None
-) -> None:
-    out, report = target
+def _measure_locked(plan: Plan, model: LoadedModel | None, out: Path, report: Report, before: RunRecord | None) -> None:
     start = time.perf_counter()
     report("loading the model", 0.0, 1.0)
     loaded = model or load_model(plan.spec.model, attentions=plan.attentions)
@@ -184,4 +166,3 @@ def _measure_locked(
         with keeper.stage("summary"):
             files, unchanged = write_tables(plan, loaded, prompts, store, report)
         keeper.done(files, warnings=(*keeper.record.warnings, *again, *unchanged))
-    store.remove()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Float64, Shaped
 
 from layerscope.files.writing import inside, make_folder, whole_file, write_text
 from layerscope.inputs.models import LoadedModel
@@ -24,6 +24,7 @@ from layerscope.states.state import State
 from layerscope.statistics.intervals import bootstrap_means, jackknife_interval, leave_group_out
 
 Row = dict[str, object]
+_PIECE = 1 << 16  # rows of a table that are in memory at once, or little more
 
 
 def write_tables(
@@ -47,8 +48,8 @@ def write_tables(
     rows: list[Row] = []
     for position, layer in enumerate(plan.layers):
         report("summarising", float(position), float(len(plan.layers)))
+        rows.extend(summary.layer_rows(position))
         for place, state in enumerate(plan.states):
-            rows.extend(summary.layer_rows(position, layer, place, state))
             if plan.spec.keep_pooled:
                 of_state = "" if len(plan.states) == 1 else f"_{state.slug}"
                 files.append(f"pooled/layer_{layer:03d}{of_state}.npy")
@@ -59,11 +60,43 @@ def write_tables(
     if plan.spec.keep_pooled:
         files.append("pooled/prompt_ids.txt")
         write_text(out / files[-1], "".join(f"{prompt.id}\n" for prompt in prompts.prompts))
-    texts = texts_table((prompt.id, prompt.text, prompt.note) for prompt in prompts.prompts)
-    write_table([texts], TEXTS, out / "texts.parquet")
-    write_table(summary.prompt_tables(), PROMPTS, out / "prompts.parquet")
+    pieces = (prompts.prompts[start : start + _PIECE] for start in range(0, len(prompts.prompts), _PIECE))
+    texts = (texts_table((prompt.id, prompt.text, prompt.note) for prompt in piece) for piece in pieces)
+    write_table(texts, TEXTS, out / "texts.parquet")
+    names = {"prompt_id": pl.Series([prompt.id for prompt in prompts.prompts])}
+    write_table(prompt_tables(plan, stored, names), PROMPTS, out / "prompts.parquet")
     write_table([pl.DataFrame(rows, schema=LAYERS)], LAYERS, out / "layers.parquet")
     return files, summary.warnings()
+
+
+def prompt_tables(plan: Plan, stored: BlockStore, names: Mapping[str, pl.Series]) -> Iterator[pl.DataFrame]:
+    """The values of every prompt, in tables of a layer or, of many prompts, less: memory does not grow with layers.
+
+    Args:
+        plan: what was computed.
+        stored: the blocks.
+        names: columns that say which prompt a value is of, in the order of the blocks' rows; they stand in front.
+    """
+    rest = [pl.col(name).cast(kind) for name, kind in PROMPTS.items() if name != "prompt_id"]
+    for position, layer in enumerate(plan.layers if plan.token_keys else ()):
+        found = stored.layer(position)
+        parts = []
+        for place, state in enumerate(plan.states):
+            for number, key in enumerate(plan.token_keys):
+                fixed = {**_identity(key), "layer": layer, "readout": state.readout, "positions": state.positions}
+                of_prompts = {
+                    **names,
+                    "n_tokens": found.tokens[place],
+                    "value": found.values[place, number],
+                    "note": found.reasons[place, number].tolist(),
+                }
+                part = pl.DataFrame(of_prompts).with_columns(pl.lit(value).alias(name) for name, value in fixed.items())
+                parts.append(part.select(*names, *rest))
+                if sum(map(len, parts)) > _PIECE:
+                    yield pl.concat(parts)
+                    parts = []
+        if parts:
+            yield pl.concat(parts)
 
 
 @dataclass(frozen=True)
@@ -75,13 +108,9 @@ class Summary:
     prompts: PromptSet
     stored: BlockStore
 
-    @cached_property
-    def _notes(self) -> tuple[dict[tuple[int, int, int, int], str], int]:
-        return self.stored.notes()
-
     def warnings(self) -> tuple[str, ...]:
         """What the reader of the run should know about its views."""
-        unchanged = self._notes[1]
+        unchanged = self.stored.unchanged_views() if self.plan.n_views else 0
         total = len(self.prompts.prompts) * self.plan.n_views
         return (
             (f"{unchanged} of {total} views equal their prompt: no word was long enough to change",)
@@ -89,37 +118,17 @@ class Summary:
             else ()
         )
 
-    def layer_rows(self, position: int, layer: int, place: int, state: State) -> Iterator[Row]:
-        """Rows of layers.parquet for one layer and state."""
-        tokens = self.stored.tokens(position)[place].astype(np.float64)
-        fixed = self._fixed(layer, state, float(tokens.mean()))
-        yield from self._token_rows(position, place, fixed)
-        if self.plan.pooled_keys:
-            yield from self._pooled_rows(self.stored.pooled(position, place), self.plan.pooled_keys, fixed)
-        if self.plan.view_keys:
-            yield from self._pooled_rows(self.stored.views(position, place), self.plan.view_keys, fixed)
-
-    def prompt_tables(self) -> Iterator[pl.DataFrame]:
-        """prompts.parquet, one table a layer."""
-        ids = [prompt.id for prompt in self.prompts.prompts]
-        for position, layer in enumerate(self.plan.layers):
-            values, tokens = self.stored.values(position), self.stored.tokens(position)
-            parts = [pl.DataFrame(schema=PROMPTS)]
-            for place, state in enumerate(self.plan.states):
-                for number, key in enumerate(self.plan.token_keys):
-                    notes = [self._notes[0].get((place, position, number, row), "") for row in range(len(ids))]
-                    columns = {
-                        "prompt_id": ids,
-                        "n_tokens": tokens[place],
-                        "value": values[place, number],
-                        "note": notes,
-                    }
-                    fixed = {**_identity(key), "layer": layer, "readout": state.readout, "positions": state.positions}
-                    part = pl.DataFrame(columns).with_columns(
-                        pl.lit(value).alias(name) for name, value in fixed.items()
-                    )
-                    parts.append(part.select(pl.col(name).cast(kind) for name, kind in PROMPTS.items()))
-            yield pl.concat(parts)
+    def layer_rows(self, position: int) -> Iterator[Row]:
+        """Rows of layers.parquet for one layer, state by state."""
+        found = self.stored.layer(position)
+        for place, state in enumerate(self.plan.states):
+            tokens = found.tokens[place].astype(np.float64)
+            fixed = self._fixed(self.plan.layers[position], state, float(tokens.mean()))
+            yield from self._token_rows(found.values[place], found.reasons[place], fixed)
+            if self.plan.pooled_keys:
+                yield from self._pooled_rows(self.stored.pooled(position, place), self.plan.pooled_keys, fixed)
+            if self.plan.view_keys:
+                yield from self._pooled_rows(self.stored.views(position, place), self.plan.view_keys, fixed)
 
     def _fixed(self, layer: int, state: State, n_tokens: float) -> Row:
         return {
@@ -134,17 +143,14 @@ class Summary:
             "dim": self.model.dim,
         }
 
-    def _token_rows(self, position: int, place: int, fixed: Row) -> Iterator[Row]:
+    def _token_rows(
+        self, values: Float64[np.ndarray, "keys prompts"], reasons: Shaped[np.ndarray, "keys prompts"], fixed: Row
+    ) -> Iterator[Row]:
         if not self.plan.token_keys:
             return
-        values = self.stored.values(position)[place]
         ends = bootstrap_means(values, self.plan.spec.resamples, self.plan.spec.seed)
         for number, key in enumerate(self.plan.token_keys):
             present = np.isfinite(values[number])
-            missing = [
-                self._notes[0].get((place, position, number, int(row)), "not a number")
-                for row in np.flatnonzero(~present)
-            ]
             yield {
                 **fixed,
                 **_identity(key),
@@ -152,7 +158,7 @@ class Summary:
                 "ci_low": ends[number, 0],
                 "ci_high": ends[number, 1],
                 "n_prompts": int(present.sum()),
-                "note": _count_reasons(missing),
+                "note": _count_reasons(reasons[number, ~present]),
             }
 
     def _pooled_rows(self, vectors: np.ndarray, keys: tuple[Key, ...], fixed: Row) -> Iterator[Row]:
@@ -194,5 +200,6 @@ def _identity(key: Key) -> Row:
     }
 
 
-def _count_reasons(reasons: Sequence[str]) -> str:
-    return "; ".join(f"{count} prompts left out: {reason}" for reason, count in Counter(reasons).most_common())
+def _count_reasons(reasons: Iterable[str]) -> str:
+    counted = Counter(reason or "not a number" for reason in reasons)
+    return "; ".join(f"{count} prompts left out: {reason}" for reason, count in counted.most_common())

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from layerscope.inputs.models import LoadedModel
@@ -15,15 +15,12 @@ from layerscope.inputs.prompts import Prompt
 from layerscope.measuring.blocks import Block
 from layerscope.measuring.forward import measure_block
 from layerscope.measuring.plan import Plan
-from layerscope.mmlu.harness import Asked, Ids
+from layerscope.mmlu.harness import Asked, Ids, Letters
 from layerscope.mmlu.head import Head
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import run_passes
 from layerscope.states.readout import read_out
-
-Letters = Float64[np.ndarray, "questions letters two"]
-"""Log-likelihood of each letter, and 1 where greedy decoding gives it, else 0."""
 
 
 def as_prompt(asked: Asked, context: int | None) -> Prompt:

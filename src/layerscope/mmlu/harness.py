@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float64
+
 from layerscope.errors import missing_package
 from layerscope.inputs.quiet import quiet_stderr
 from layerscope.mmlu.dev_questions import lm_eval_folder
@@ -19,6 +22,8 @@ STOCK = Path("tasks", "mmlu", "default")
 TEMPLATE = "_default_template_yaml"
 
 Ids = tuple[int, ...]
+Letters = Float64[np.ndarray, "questions letters two"]
+"""Log-likelihood of each letter, and 1 where greedy decoding gives it, else 0."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,6 @@ class Asked:
     text: str
     tokens: Ids
     letters: tuple[Ids, ...]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model makes of a question's letters: log-likelihood, and whether greedy decoding gives the letter."""
-
-    loglikelihoods: Sequence[float]
-    greedy: Sequence[bool]
 
 
 @dataclass(frozen=True)
@@ -74,16 +71,17 @@ class Harness:
             for (subject, place), group in grouped.items()
         ]
 
-    def score(self, asked: Sequence[Asked], answers: Sequence[Answers]) -> list[bool]:
-        """Whether lm-eval counts each question as answered rightly, given the log-likelihoods of its letters."""
+    def score(self, asked: Sequence[Asked], letters: Letters) -> list[bool]:
+        """Whether lm-eval counts each question as answered rightly, given what the model makes of its letters."""
         places = {(_task_name(one.subject), one.question): place for place, one in enumerate(asked)}
         by_task = {_task_name(subject): listed for subject, listed in self.questions.test.items()}
 
         def replay(requests: Sequence[Any], _: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
             found = []
             for request in requests:
-                answer = answers[places[request.task_name, by_task[request.task_name][request.doc_id]]]
-                found.append((answer.loglikelihoods[request.idx], answer.greedy[request.idx]))
+                place = places[request.task_name, by_task[request.task_name][request.doc_id]]
+                loglikelihood, greedy = letters[place, request.idx]
+                found.append((float(loglikelihood), bool(greedy)))
             return found
 
         right = [False] * len(asked)

@@ -8,8 +8,6 @@ from layerscope.mmlu.spec import MmluSpec
 from layerscope.results.contents import Verb
 from layerscope.results.record import Record, ResolvedModel, Skipped
 
-TABLES = "mmlu"
-
 
 class ResolvedQuestions(ResolvedModel):
     """What the names of a spec turned out to be."""

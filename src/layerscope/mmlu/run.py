@@ -1,35 +1,45 @@
-"""ask_questions: from a spec to the answers and the metrics of every prompt, in blocks that survive an interruption."""
+"""ask_mmlu(): from a spec to accuracy per subject, entropy per subject and layer, and how the two go together."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from layerscope.errors import UserError
+from layerscope.config import ModelSpec
+from layerscope.errors import DamagedError, UserError
 from layerscope.files.locks import locked
+from layerscope.files.reading import sums_of
 from layerscope.files.writing import inside, make_folder
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
-from layerscope.measuring.blocks import Block, BlockStore
+from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
+from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
 from layerscope.mmlu.forward import ask_block
-from layerscope.mmlu.harness import Answers, Asked, Harness, import_lm_eval
+from layerscope.mmlu.guessing import Guessing, judge_answers
+from layerscope.mmlu.harness import Asked, Harness, import_lm_eval
 from layerscope.mmlu.head import load_head
 from layerscope.mmlu.questions import QuestionSet, choose_shots, load_questions, questions_revision
-from layerscope.mmlu.record import (
-    TABLES,
-    MmluRecord,
-    ResolvedQuestions,
-)
+from layerscope.mmlu.record import MmluRecord, ResolvedQuestions
 from layerscope.mmlu.spec import MmluSpec
-from layerscope.mmlu.tables import ENTROPIES, QUESTIONS, entropy_tables, question_table
+from layerscope.mmlu.subjects import MIN_SUBJECTS
+from layerscope.mmlu.tables import (
+    ENTROPIES,
+    MADE_OF_TABLES,
+    QUESTIONS,
+    TABLES,
+    entropy_tables,
+    file_of,
+    question_table,
+    tables_of,
+)
 from layerscope.results.contents import again
 from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions, read_record
 from layerscope.results.resume import (
@@ -45,20 +55,82 @@ from layerscope.results.resume import (
 from layerscope.results.tables import read_table, write_table
 
 
-@dataclass(frozen=True)
-class AskedRun:
-    """A finished run of questions: one row a question in `questions`, one a question, layer and metric in `entropies`."""
+@dataclass
+class MmluRun:
+    """A finished run.
+
+    `scores`: a row a subject: accuracy with its interval, `from_letters` (what choosing each letter as often, but
+    blindly, gives) and mean prompt length. `questions`: a row a question. `entropies`: a row a question, layer and
+    number. `relations`: a row a layer, number and statistic (spearman, pearson, partial). `guessing`: whether the
+    accuracies can be related to anything. `notes`: what was found when it was opened, such as questions that are not
+    there any more.
+    """
 
     path: Path
     record: MmluRecord
+    scores: pl.DataFrame
     questions: pl.DataFrame
     entropies: pl.DataFrame
+    relations: pl.DataFrame
+    guessing: Guessing
     notes: tuple[str, ...] = ()
-    """What was found when it was opened, such as questions that are not there any more."""
 
 
-def open_questions(path: str | Path) -> AskedRun:
+def ask_mmlu(
+    model: str | ModelSpec,
+    questions: str = "mmlu",
+    *,
+    out: str | Path | None = None,
+    report: Report = silent,
+    **options: object,
+) -> MmluRun:
+    """Ask a model MMLU's questions and relate its accuracy per subject to the entropy of the prompts at every layer.
+
+    Args:
+        model: a model name (see `layerscope models`), hub id, folder or .gguf file, or a ModelSpec.
+        questions: mmlu, lm-eval-dev, or a .jsonl, .csv or .parquet file.
+        out: the run's folder; the same call goes on after an interruption and only reads what is done. None: a
+            temporary folder that lives as long as what is returned.
+        report: called with (stage, done, total) as the work proceeds.
+        **options: the other fields of MmluSpec: subjects, shots, limit, readouts, positions, ...
+
+    Returns:
+        The tables and the judgement.
+
+    Raises:
+        UserError: something asked for does not exist or does not fit; the message says what to do.
+        RunFailedError: the machine or the disk stood in the way; the finished blocks are kept.
+    """
+    named = {"name": model} if isinstance(model, str) else model
+    spec = MmluSpec.of({"model": named, "questions": questions, **options})
+    return in_folder(out, lambda folder: mmlu_spec(spec, folder, report))
+
+
+def mmlu_spec(spec: MmluSpec, out: Path, report: Report = silent) -> MmluRun:
+    """`ask_mmlu` for a spec that is ready. Raises what `ask_mmlu` raises."""
+    plan = make_plan(spec.run_spec())
+    others = [key.metric.name for key in (*plan.pooled_keys, *plan.view_keys)]
+    if others:
+        raise UserError(f"{others[0]} has one value for all prompts together: choose metrics with one value a prompt")
+    import_lm_eval()
+    with locked(out):
+        before = earlier(MmluRecord, out, spec=spec)
+        notes: tuple[str, ...] = ()
+        if before is None or before.status != "done":
+            _Work(spec, plan, out, report, before).run()
+        else:
+            notes = _compare(before, out, report)
+            _mend(before, out, report)
+        remove_blocks(out)
+        return open_mmlu(out, notes)
+
+
+def open_mmlu(path: str | Path, notes: tuple[str, ...] = ()) -> MmluRun:
     """Open the folder of a finished run.
+
+    Args:
+        path: the folder.
+        notes: what the run that is returned says about itself.
 
     Raises:
         UserError: it holds none, or it is not done.
@@ -69,40 +141,15 @@ def open_questions(path: str | Path) -> AskedRun:
     if record.status != "done":
         why = f" ({record.reason})" if record.reason else ""
         raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope mmlu` command to finish it")
-    return AskedRun(
-        folder,
-        record,
-        read_table(record.check(folder, f"{TABLES}/questions.parquet"), QUESTIONS, again(folder, "mmlu")),
-        read_table(record.check(folder, f"{TABLES}/entropies.parquet"), ENTROPIES, again(folder, "mmlu")),
-    )
+    tables = {name: _read(record, folder, name) for name in TABLES}
+    guessing = judge_answers(tables["questions"], permutations=record.spec.permutations, seed=record.spec.seed)
+    return MmluRun(path=folder, record=record, **tables, guessing=guessing, notes=notes)
 
 
-def ask_questions(spec: MmluSpec, out: Path, report: Report = silent, *, fewest_subjects: int = 1) -> AskedRun:
-    """Ask a model questions and measure its layers on the same prompts, in one forward pass.
-
-    Args:
-        spec: what to ask and measure.
-        out: the run's folder; the same call goes on after an interruption and only reads what is done.
-        report: called with (stage, done, total) as the work proceeds.
-        fewest_subjects: refuse to start with fewer.
-
-    Returns:
-        The finished run.
-
-    Raises:
-        UserError: something asked for does not exist or does not fit; the message says what to do.
-        RunFailedError: the machine or the disk stood in the way; the finished blocks are kept.
-    """
-    plan = _plan(spec)
-    import_lm_eval()
-    with locked(out):
-        before = earlier(MmluRecord, out, spec=spec)
-        notes: tuple[str, ...] = ()
-        if before is None or before.status != "done":
-            _Work(spec, plan, out, report, before).run(fewest_subjects)
-        else:
-            notes = _compare(before, out, report)
-        return replace(open_questions(out), notes=notes)
+def _read(record: MmluRecord, folder: Path, name: str) -> pl.DataFrame:
+    made = name in MADE_OF_TABLES
+    advice = "run the same `layerscope mmlu` command again, which makes it again" if made else again(folder, "mmlu")
+    return read_table(record.check(folder, file_of(name), advice), TABLES[name], advice)
 
 
 def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
@@ -117,21 +164,32 @@ def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
     return (*notes, *other_packages(record.packages, _packages()))
 
 
+def _mend(record: MmluRecord, out: Path, report: Report) -> None:
+    """Make the tables that are made of others again, where they are damaged or were not written."""
+    try:
+        if all(record.check(out, file_of(name)).exists() for name in MADE_OF_TABLES):
+            return
+    except DamagedError:
+        pass
+    files = _relate(record, out, (_read(record, out, "questions"), _read(record, out, "entropies")), report)
+    Keeper(record, out).update(files={**record.files, **sums_of(out, files)})
+
+
+def _relate(record: MmluRecord, out: Path, tables: tuple[pl.DataFrame, pl.DataFrame], report: Report) -> list[str]:
+    report("relating", 0.0, 1.0)
+    for name, table in tables_of(record, *tables).items():
+        write_table([table], TABLES[name], out / file_of(name))
+    report("relating", 1.0, 1.0)
+    return [file_of(name) for name in MADE_OF_TABLES]
+
+
 def _packages() -> dict[str, str]:
     return package_versions("lm-eval")
 
 
-def _plan(spec: MmluSpec) -> Plan:
-    plan = make_plan(spec.run_spec())
-    others = [key.metric.name for key in (*plan.pooled_keys, *plan.view_keys)]
-    if others:
-        raise UserError(f"{others[0]} has one value for all prompts together: choose metrics with one value a prompt")
-    return plan
-
-
 @dataclass
 class _Work:
-    """One call of ask_questions."""
+    """One call of mmlu_spec."""
 
     spec: MmluSpec
     plan: Plan
@@ -139,12 +197,12 @@ class _Work:
     report: Report
     earlier: MmluRecord | None
 
-    def run(self, fewest_subjects: int) -> None:
+    def run(self) -> None:
         # What is wrong with the questions is said before a model is loaded.
         questions = load_questions(self.spec)
-        if len(questions.test) < fewest_subjects:
+        if len(questions.test) < MIN_SUBJECTS:
             raise UserError(
-                f"expected at least {fewest_subjects} subjects, since a correlation over fewer says nothing, got "
+                f"expected at least {MIN_SUBJECTS} subjects, since a correlation over fewer says nothing, got "
                 f"{len(questions.test)} ({', '.join(questions.test)}): ask more subjects"
             )
         shots, from_asked = choose_shots(self.spec, questions)
@@ -161,16 +219,16 @@ class _Work:
         asked = harness.ask(model.tokenizer)
         self.report("building the prompts", 1.0, 1.0)
         context = min((c for c in (model.context, self.spec.context) if c is not None), default=None)
-        run_spec = self.plan.spec
-        texts = run_spec.texts.model_copy(update={"context": context})
-        plan = make_plan(run_spec.model_copy(update={"texts": texts})).for_model(model.n_layers, len(asked))
+        texts = self.plan.spec.texts.model_copy(update={"context": context})
+        plan = make_plan(self.plan.spec.model_copy(update={"texts": texts})).for_model(model.n_layers, len(asked))
         lengths = [len(one.tokens) for one in asked]
         rows = split_blocks(lengths, self.spec.block_size)
-        record = self._record(model, harness, asked, (context, len(rows), identity["tokenizer_revision"]))
-        keeper = Keeper(record, self.out)
+        facts = ResolvedModel.facts(model, identity["tokenizer_revision"]) | {"context": context}
+        resolved = self._resolved(facts, harness, asked, len(rows))
+        keeper = Keeper(self._record(model, questions, asked, resolved), self.out)
         keeper.spend("load", loaded - start)
         keeper.spend("prompts", time.perf_counter() - loaded)
-        store = BlockStore(self.out, rows, fingerprint(MmluRecord.FREE, self.spec, record.resolved))
+        store = BlockStore(self.out, rows, fingerprint(MmluRecord.FREE, self.spec, resolved))
 
         def ask(rows: Sequence[int], done: Callable[[float], None]) -> Block:
             return ask_block(plan, model, head, [asked[row] for row in rows], done)
@@ -178,36 +236,36 @@ class _Work:
         with keeper.working():
             keeper.update()
             with keeper.stage("blocks"):
-                again = store.make(lengths, self.report, ask)
+                remade = store.make(lengths, self.report, ask)
             with keeper.stage("scoring"):
                 self.report("scoring", 0.0, 1.0)
-                files = self._write(plan, harness, asked, store)
+                tables = self._write(plan, harness, asked, store)
                 self.report("scoring", 1.0, 1.0)
-            keeper.done(files, warnings=(*record.warnings, *again))
-        store.remove()
+            with keeper.stage("relating"):
+                _relate(keeper.record, self.out, tables, self.report)
+            keeper.done(map(file_of, TABLES), warnings=(*keeper.record.warnings, *remade))
 
-    def _write(self, plan: Plan, harness: Harness, asked: Sequence[Asked], store: BlockStore) -> list[str]:
+    def _write(
+        self, plan: Plan, harness: Harness, asked: Sequence[Asked], store: BlockStore
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         letters = store.letters()
-        answers = [Answers(one[:, 0].tolist(), one[:, 1].astype(bool).tolist()) for one in letters]
-        correct = harness.score(asked, answers)
-        make_folder(inside(self.out, TABLES))
-        files = [f"{TABLES}/questions.parquet", f"{TABLES}/entropies.parquet"]
-        write_table([question_table(asked, letters, correct, plan.spec.texts.context)], QUESTIONS, self.out / files[0])
-        write_table(entropy_tables(plan, store, asked), ENTROPIES, self.out / files[1])
-        return files
+        correct = harness.score(asked, letters)
+        questions = question_table(asked, letters, correct, plan.spec.texts.context)
+        make_folder(inside(self.out, "mmlu"))
+        write_table([questions], QUESTIONS, self.out / file_of("questions"))
+        written = self.out / file_of("entropies")
+        write_table(entropy_tables(plan, store, asked), ENTROPIES, written)
+        return questions, read_table(written, ENTROPIES, again(self.out, "mmlu"))
 
-    def _record(
-        self, model: LoadedModel, harness: Harness, asked: Sequence[Asked], known: tuple[int | None, int, str]
-    ) -> MmluRecord:
-        context, n_blocks, tokenizer_revision = known
-        questions = harness.questions
-        facts = {**ResolvedModel.facts(model, tokenizer_revision), "context": context}
+    def _resolved(
+        self, facts: dict[str, object], harness: Harness, asked: Sequence[Asked], n_blocks: int
+    ) -> ResolvedQuestions:
         resolved = ResolvedQuestions(
             **facts,
-            questions_revision=questions.revision,
+            questions_revision=harness.questions.revision,
             shots=harness.shots,
             examples="none" if not harness.shots else "other questions" if harness.from_asked else "split dev",
-            n_subjects=len(questions.test),
+            n_subjects=len(harness.questions.test),
             n_questions=len(asked),
             n_blocks=n_blocks,
             prompts_sha256=hash_of(
@@ -216,11 +274,16 @@ class _Work:
         )
         if self.earlier is not None:
             refuse_other_inputs(self.out, "mmlu", self.earlier.resolved, resolved)
+        return resolved
+
+    def _record(
+        self, model: LoadedModel, questions: QuestionSet, asked: Sequence[Asked], resolved: ResolvedQuestions
+    ) -> MmluRecord:
         record = MmluRecord(
             spec=self.spec,
             resolved=resolved,
             skipped=tuple(Skipped(prompt_id=name, n_tokens=0, reason=why) for name, why in questions.skipped),
-            warnings=(*model.warnings, *_warnings(questions, asked, context)),
+            warnings=(*model.warnings, *_warnings(questions, asked, resolved.context)),
             timings=dict(self.earlier.timings) if self.earlier else {},
             **circumstances(model, self.earlier) | {"packages": _packages()},
         )

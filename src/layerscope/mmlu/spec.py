@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from layerscope.config import (
-    Floats,
-    Ints,
+    EigenPrecision,
+    Layers,
     ModelSpec,
     Names,
-    Normalization,
-    Positions,
-    Precision,
-    Readout,
+    Normalizations,
+    Orders,
+    PositionSets,
+    Readouts,
     RunSpec,
     Spec,
     TextSpec,
 )
-
-
-def _split_commas(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
 
 
 class MmluSpec(Spec):
@@ -52,18 +44,12 @@ class MmluSpec(Spec):
         ("prompt_entropy",), min_length=1, description="Metrics with one value a prompt (see `layerscope metrics`)."
     )
     variants: Names = Field(("default",), min_length=1, description="Variants of the metrics, default, or all.")
-    readouts: Annotated[tuple[Readout, ...], BeforeValidator(_split_commas)] = Field(
-        ("raw",), min_length=1, description="What is read from a layer: raw, normed, hf."
-    )
-    positions: Annotated[tuple[Positions, ...], BeforeValidator(_split_commas)] = Field(
-        ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
-    )
-    normalizations: Annotated[tuple[Normalization, ...], BeforeValidator(_split_commas)] = Field(
-        ("none",), min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."
-    )
-    alphas: Floats = Field((1.0,), min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")
-    layers: Ints | None = Field(None, description="Layers to measure, 0 = embeddings; all by default.")
-    precision: Precision = Field("float32", description="Precision of the eigenvalues of prompt entropy.")
+    readouts: Readouts = ("raw",)
+    positions: PositionSets = ("all",)
+    normalizations: Normalizations = ("none",)
+    alphas: Orders = (1.0,)
+    layers: Layers = None
+    precision: EigenPrecision = "float32"
     context: int | None = Field(
         None,
         ge=8,
@@ -78,13 +64,7 @@ class MmluSpec(Spec):
 
     def run_spec(self) -> RunSpec:
         """What is measured on the prompts, as `layerscope measure` would be asked for it."""
-        same = ("metrics", "variants", "readouts", "positions", "normalizations", "alphas", "layers", "precision")
-        return RunSpec(
-            model=self.model,
-            texts=TextSpec(source=self.questions, n=None),
-            **{name: getattr(self, name) for name in same},
-            resamples=self.resamples,
-            block_size=self.block_size,
-            batch_tokens=self.batch_tokens,
-            seed=self.seed,
-        )
+        own = {"model", "questions", "subjects", "shots", "limit", "data_dir", "context", "permutations"}
+        texts = TextSpec(source=self.questions, n=None)
+        same = {name: getattr(self, name) for name in MmluSpec.model_fields if name not in own}
+        return RunSpec(model=self.model, texts=texts, **same)

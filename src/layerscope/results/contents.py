@@ -56,7 +56,8 @@ def way_out(folder: Path, verb: Verb) -> str:
 def again(folder: Path, verb: Verb) -> str:
     """What to do where a file that a verb made is damaged, for whoever reads it: nothing else has to be lost."""
     if verb in ("study", "zoo"):
-        return f"delete the folder {folder} and run the same `layerscope {verb}` command again"
+        command = "zoo train" if verb == "zoo" else verb
+        return f"delete the folder {folder} and run the same `layerscope {command}` command again"
     mine = ", ".join(name for name in MADE[verb] if name in contents(folder))
     return f"run the same `layerscope {verb}` command with another --out, or after deleting {mine} in {folder}"
 

@@ -67,6 +67,8 @@ TEXTS = pl.Schema(
     }
 )
 
+_ROWS = 1 << 16  # in a row group: what is in memory three times while it is written
+
 KEPT_CHARACTERS = 2000
 """How much of a prompt's text a run keeps: enough to see what it was, and bounded whatever the texts."""
 
@@ -85,12 +87,13 @@ def texts_table(prompts: Iterable[tuple[str, str, str]]) -> pl.DataFrame:
 
 
 def write_table(parts: Iterable[pl.DataFrame], schema: pl.Schema, path: Path) -> None:
-    """Write a Parquet file part by part (a part a row group), whole or not at all."""
+    """Write a Parquet file part by part (a part one row group or more), whole or not at all."""
     # pyarrow, not Polars: it writes in parts, and a full disk is an OSError with its number.
     layout = schema.to_frame().to_arrow().schema
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, layout, compression="zstd") as writer:
         for part in parts:
-            writer.write_table(part.match_to_schema(schema).to_arrow().cast(layout))
+            for piece in part.match_to_schema(schema).iter_slices(_ROWS):
+                writer.write_table(piece.to_arrow().cast(layout))
 
 
 def read_table(path: Path, schema: pl.Schema, advice: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from layerscope.config import ModelSpec, RunSpec
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.measuring.progress import Report
-from layerscope.mmlu.answers import MmluRun
+from layerscope.mmlu.run import MmluRun
 from layerscope.results.run import Run
 from layerscope.tasks.run import TasksRun
 from layerscope.tasks.spec import TasksSpec

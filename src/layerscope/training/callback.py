@@ -102,7 +102,9 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
                 ", ".join(args.report_to),
             )
         self.out = self.out or Path(args.output_dir) / "layerscope"
-        self.watch = read_watch(self.out).until(state.global_step)
+        self.watch = Watch()
+        with _never_breaking_training(state.global_step, "goes on without the looks before it"):
+            self.watch = read_watch(self.out).until(state.global_step)
         if state.global_step == 0:
             self._look(args, state, given, trainer=self._trainer)
 
@@ -117,23 +119,11 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
     ) -> None:
         """Measure the last step of a training that ends before its time, while the weights are still its own."""
-        self._look_if_stopped(args, state, control, given)
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
-    ) -> None:
-        """The same for what an evaluation ends, as early stopping does."""
-        self._look_if_stopped(args, state, control, given)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object) -> None:
-        """The same where the callback that ends training comes behind this one: saving follows the evaluation."""
-        self._look_if_stopped(args, state, control, given)
-
-    def _look_if_stopped(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, given: dict[str, object]
-    ) -> None:
         if control.should_training_stop and state.global_step not in self.watch.measured:
             self._look(args, state, given, trainer=self._trainer)
+
+    # An evaluation can end it, as early stopping does; saving follows the evaluation, for callbacks behind this one.
+    on_evaluate = on_save = on_epoch_end
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, _: TrainerControl, **given: object) -> None:
         """Measure the last step, where training ended before its time and nothing said so earlier."""
@@ -166,7 +156,8 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
         done = WatchedStep(step=step, folder=folder.name)
         with _never_breaking_training(step, "was not measured") as trouble:
             run = self._measure(args, given, step, folder)
-        done = done.after(time.perf_counter() - start, start - self._started)
+        seconds = {"seconds": time.perf_counter() - start, "training_seconds": start - self._started}
+        done = done.model_copy(update={name: round(number, 3) for name, number in seconds.items()})
         if not trouble:
             first = self._steps.setdefault(run.record.resolved.model_revision, step)
             if first != step:

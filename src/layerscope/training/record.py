@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ValidationError
-
-from layerscope.errors import RunFailedError
-from layerscope.files.writing import whole_file
+from layerscope.results.contents import Verb
+from layerscope.results.record import Frozen, Record, read_record
 from layerscope.training.recipes import Recipe
 
-RECORD = "zoo.json"
 
-
-class StepLoss(BaseModel):
+class StepLoss(Frozen):
     """The losses at a checkpoint, in nats a token."""
 
     step: int
@@ -25,9 +21,15 @@ class StepLoss(BaseModel):
     """Since training began, writing and watching the checkpoints included."""
 
 
-class ZooRecord(BaseModel):
-    """A finished training run."""
+class ZooRecord(Record):
+    """A finished training run; `files` are those of its checkpoints and the held-out texts."""
 
+    FILE: ClassVar[str] = "zoo.json"
+    VERB: ClassVar[Verb] = "zoo"
+
+    # Version 0.1.0 wrote neither: it wrote the file when the model was finished, and only then.
+    schema_version: int = 1
+    status: Literal["running", "done", "failed"] = "done"
     name: str
     recipe: Recipe
     parameters: int
@@ -40,31 +42,10 @@ class ZooRecord(BaseModel):
     seconds: float
     watch_seconds: float = 0.0
     """How much of it went into measuring the checkpoints."""
-    warnings: tuple[str, ...] = ()
     precision: str
-    packages: dict[str, str]
-    commit: str | None = None
-    started: str
-
-
-def write_zoo_record(record: ZooRecord, folder: Path) -> None:
-    """Write zoo.json, whole or not at all."""
-    with whole_file(folder / RECORD) as temporary:
-        temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_zoo_record(folder: Path) -> ZooRecord | None:
-    """The record of a trained model; None where there is none.
-
-    Raises:
-        RunFailedError: zoo.json is damaged.
-    """
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    try:
-        return ZooRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, ValidationError) as error:
-        raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): delete {folder} and run `layerscope zoo train` again"
-        ) from error
+    """The record of a trained model; None where there is none. Raises what `read_record` raises."""
+    path = folder / ZooRecord.FILE
+    return read_record(ZooRecord, folder) if path.exists() or path.is_symlink() else None

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import PrinterCallback
 
 from layerscope.config import TextSpec
 from layerscope.errors import RunFailedError
@@ -32,8 +31,9 @@ from layerscope.inputs.processor import FAST_MATMUL_ERROR, choose_dtype, fast_ma
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_finite
 from layerscope.measuring.progress import Report
-from layerscope.results.record import package_versions, source_commit
+from layerscope.results.record import SCHEMA_VERSION, circumstances
 from layerscope.tasks.random_state import kept_random_state
+from layerscope.tasks.threads import threads
 from layerscope.training.architectures import new_model
 from layerscope.training.callback import LayerscopeCallback
 from layerscope.training.corpus import Corpus
@@ -61,14 +61,15 @@ class Precision:
         return "float32" + (", fast products" if self.matmul == "medium" else "")
 
 
-def train_model(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, Report]) -> ZooRecord:
+def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report: Report) -> ZooRecord:
     """Train a model and write its checkpoints, step0, step1, ..., into a folder.
 
     Args:
         name: the model's name.
         recipe: what to train and how.
         corpus: its corpus.
-        target: an empty folder, and the progress report.
+        folder: an empty folder.
+        report: called with ("training NAME", steps done, steps).
 
     Returns:
         What zoo.json will hold.
@@ -76,10 +77,8 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, R
     Raises:
         RunFailedError: the weights became NaN, or the disk is full.
     """
-    folder, report = target
-    precision = choose_precision(recipe)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    with kept_random_state(), quiet_libraries(), _threads(recipe.threads), matmul_precision(precision.matmul):
+    precision, begun = choose_precision(recipe), circumstances()
+    with kept_random_state(), quiet_libraries(), threads(recipe.threads), matmul_precision(precision.matmul):
         model = new_model(recipe, corpus.tokenizer)
         writer = CheckpointWriter(recipe, corpus, folder)
         watching = LayerscopeCallback(
@@ -93,10 +92,12 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, R
             optimizers=_optimizer(model, recipe),
             callbacks=[writer, watching, _Progress(name, report)],
         )
-        trainer.remove_callback(_printer())
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     train_losses = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
     return ZooRecord(
+        schema_version=SCHEMA_VERSION,
+        **begun,
         name=name,
         recipe=recipe,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -110,20 +111,7 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, R
         watch_seconds=watching.watch.seconds,
         warnings=tuple(f"step {step.step} {step.reason}" for step in watching.watch.steps if step.reason),
         precision=precision.text,
-        packages=package_versions(),
-        commit=source_commit(),
-        started=started,
     )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def choose_precision(recipe: Recipe) -> Precision:
@@ -223,13 +211,6 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **given: Any) -> None:  # noqa: ANN401, ARG002
         self.report(f"training {self.name}", float(state.global_step), float(state.max_steps))
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers.trainer_callback import PrinterCallback
-
-    printer: type[TrainerCallback] = PrinterCallback
-    return printer
 
 
 def _optimizer(

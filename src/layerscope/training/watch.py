@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import computed_field
 
-from layerscope.files.writing import make_folder, whole_file
+from layerscope.files.reading import read_sealed, write_sealed
+from layerscope.files.writing import make_folder
+from layerscope.results.record import SCHEMA_VERSION, Frozen
 
 WATCH = "watch.json"
 
 
-class WatchedStep(BaseModel):
+class WatchedStep(Frozen):
     """One look at the model."""
-
-    model_config = ConfigDict(frozen=True)
 
     step: int
     folder: str
@@ -27,16 +26,11 @@ class WatchedStep(BaseModel):
     same_as: int | None = None
     """An earlier step with the same weights: training changed nothing in between, or the weights are not this step's."""
 
-    def after(self, seconds: float, training_seconds: float) -> WatchedStep:
-        """The same with its times."""
-        return self.model_copy(update={"seconds": round(seconds, 3), "training_seconds": round(training_seconds, 3)})
 
-
-class Watch(BaseModel):
+class Watch(Frozen):
     """All looks of a training run."""
 
-    model_config = ConfigDict(frozen=True)
-
+    schema_version: int = SCHEMA_VERSION
     steps: tuple[WatchedStep, ...] = ()
 
     @property
@@ -44,15 +38,18 @@ class Watch(BaseModel):
         """The steps that were looked at, with or without success."""
         return frozenset(step.step for step in self.steps)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def seconds(self) -> float:
         """What all looks took."""
         return round(sum(step.seconds for step in self.steps), 3)
 
-    def share(self) -> float:
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def share_of_time(self) -> float:
         """The looks' share of the time from the start of training to the end of the last look, in [0, 1]."""
         whole = max((step.training_seconds + step.seconds for step in self.steps), default=0.0)
-        return self.seconds / whole if whole > 0 else 0.0
+        return round(self.seconds / whole, 4) if whole > 0 else 0.0
 
     def adding(self, step: WatchedStep) -> Watch:
         """With one look more; an earlier one at the same step gives way."""
@@ -66,14 +63,18 @@ class Watch(BaseModel):
     def write(self, folder: Path) -> None:
         """Write watch.json, whole or not at all."""
         make_folder(folder)
-        content = {"seconds": self.seconds, "share_of_time": round(self.share(), 4), **self.model_dump()}
-        with whole_file(folder / WATCH) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_sealed(self, folder / WATCH)
 
 
 def read_watch(folder: Path) -> Watch:
-    """The watch.json of a folder; an empty one where there is none that can be read: it only says what was done."""
-    try:
-        return Watch.model_validate({"steps": json.loads((folder / WATCH).read_text(encoding="utf-8"))["steps"]})
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    """The watch.json of a folder; an empty one where there is none.
+
+    Raises:
+        UserError: it may not be read, or is a link.
+        RunFailedError: it is damaged.
+    """
+    path = folder / WATCH
+    if not path.exists() and not path.is_symlink():
         return Watch()
+    advice = "delete it, the runs beside it say what was measured"
+    return read_sealed(path, Watch, version=SCHEMA_VERSION, since=2, advice=advice)

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from layerscope.errors import UserError, unknown
 from layerscope.files.locks import LOCK, locked
-from layerscope.files.writing import cannot_write, whole_file
+from layerscope.files.writing import cannot_write, write_text
 from layerscope.inputs.revisions import revisions, step_of
 from layerscope.inputs.wiki import wiki_revision
 from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
+from layerscope.results.contents import again
+from layerscope.results.record import Keeper
 from layerscope.results.resume import differences
 from layerscope.training.card import write_card
 from layerscope.training.corpus import Corpus, build_corpus
 from layerscope.training.recipes import RECIPES, Recipe
-from layerscope.training.record import ZooRecord, read_zoo_record, write_zoo_record
+from layerscope.training.record import ZooRecord, read_zoo_record
 from layerscope.training.train import train_model
 
 HELD_OUT = "held_out.jsonl"
@@ -82,7 +84,7 @@ def train_zoo(
 
     Raises:
         UserError: an unknown name, or a model that was trained with other settings; the leads are not installed.
-        RunFailedError: the disk is full or the training diverged.
+        RunFailedError: the disk is full, the training diverged, or a file of a finished model is damaged.
     """
     for name in names:
         if name not in RECIPES:
@@ -99,7 +101,7 @@ def train_zoo(
             if key not in corpora:
                 corpora[key] = build_corpus(recipe)
             report(f"preparing {name}", 1.0, 1.0)
-            record = _train(name, recipe, corpora[key], (folder, report))
+            record = _train(name, recipe, corpora[key], folder, report)
         records.append(record)
     return tuple(records)
 
@@ -124,7 +126,9 @@ def _finished(folder: Path, recipe: Recipe) -> ZooRecord | None:
         )
     gone = [step for step in recipe.checkpoints if f"step{step}" not in revisions(folder)]
     if gone:
-        raise UserError(f"{folder} has lost its checkpoint step{gone[0]}: delete the folder and train the model again")
+        raise UserError(f"{folder} has lost its checkpoint step{gone[0]}: {again(folder, 'zoo')}")
+    for name in record.files:
+        record.check(folder, name)
     return record
 
 
@@ -136,8 +140,7 @@ def _texts_now() -> str | None:
         return None
 
 
-def _train(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, Report]) -> ZooRecord:
-    folder, report = target
+def _train(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report: Report) -> ZooRecord:
     unfinished = folder.with_name(f".{name}.unfinished")
     with locked(unfinished):
         # Another process may have finished it between the look and the lock.
@@ -145,18 +148,22 @@ def _train(name: str, recipe: Recipe, corpus: Corpus, target: tuple[Path, Report
         if record is not None:
             return record
         _empty(unfinished)
-        record = train_model(name, recipe, corpus, (unfinished, report))
-        with whole_file(unfinished / HELD_OUT) as temporary:
-            rows = [{"id": lead.title, "text": lead.extract} for lead in corpus.held_out_leads]
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        record = train_model(name, recipe, corpus, unfinished, report)
+        rows = [{"id": lead.title, "text": lead.extract} for lead in corpus.held_out_leads]
+        write_text(unfinished / HELD_OUT, "".join(json.dumps(row) + "\n" for row in rows))
         write_card(record, unfinished)
-        write_zoo_record(record, unfinished)
+        keeper = Keeper(record, unfinished)
+        keeper.done([HELD_OUT, *_files_of_checkpoints(unfinished)])
         (unfinished / LOCK).unlink()
         try:
             unfinished.rename(folder)
         except OSError as error:
             raise cannot_write(folder, error) from error
-    return record
+    return keeper.record
+
+
+def _files_of_checkpoints(folder: Path) -> list[str]:
+    return [f"{name}/{file.name}" for name, model in revisions(folder).items() for file in sorted(model.iterdir())]
 
 
 def _empty(folder: Path) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 from layerscope.errors import UserError
 from layerscope.figures import FACETS, FacetLook, plot_facets
 from layerscope.measuring.progress import Report
-from layerscope.mmlu.answers import MmluRun
+from layerscope.mmlu.run import MmluRun
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import Claim, Test
@@ -59,7 +59,7 @@ class Ask:
 
     def start(self, folder: Path, report: Report) -> MmluRun:
         """Ask."""
-        from layerscope.mmlu.answers import mmlu_spec
+        from layerscope.mmlu.run import mmlu_spec
 
         return mmlu_spec(self.spec, folder, report)
 

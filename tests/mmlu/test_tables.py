@@ -1,14 +1,18 @@
-"""ask_mmlu() from end to end on a tiny model: tables that fit each other, and what can go wrong."""
+"""The tables of ask_mmlu() on a tiny model: they fit each other, and are made again from each other."""
+
+import tempfile
 
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 from tests.mmlu.conftest import make_rows, save_tiny
+from tests.results.records import save
 
 import layerscope
-from layerscope.errors import UserError
-from layerscope.mmlu.answers import RELATIONS, SCORES, ask_mmlu, open_mmlu
+from layerscope.errors import DamagedError, UserError
+from layerscope.mmlu.run import ask_mmlu, open_mmlu
+from layerscope.mmlu.tables import RELATIONS, SCORES
 
 QUICK = {"permutations": 199, "resamples": 100}
 
@@ -66,10 +70,28 @@ def test_the_same_call_only_reads(run, model, questions, monkeypatch):
     assert open_mmlu(run.path).scores.equals(run.scores)
 
 
-def test_relations_are_made_again_where_they_were_not_written(run, model, questions):
-    (run.path / "mmlu" / "relations.parquet").unlink()
+@pytest.mark.parametrize("name", ["relations", "scores"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_what_is_made_of_tables_is_made_again_where_it_is_gone_or_damaged(run, model, questions, name, damage):
+    file = run.path / "mmlu" / f"{name}.parquet"
+    content = file.read_bytes()
+    file.unlink() if damage == "gone" else file.write_bytes(content[:-9])
+    with pytest.raises(DamagedError, match=rf"{name}.parquet is .*run the same `layerscope mmlu` command again"):
+        open_mmlu(run.path)
     again = ask_mmlu(model, questions, out=run.path, positions="all,no-first", normalizations=["none", "max"], **QUICK)
     assert again.relations.equals(run.relations)
+    assert again.scores.equals(run.scores)
+    assert file.read_bytes() == content
+
+
+def test_relations_of_an_older_version_that_was_killed_before_them_are_made(run, model, questions):
+    (run.path / "mmlu" / "relations.parquet").unlink()
+    old = run.record.model_copy(update={"schema_version": 1, "files": {}})
+    (run.path / "mmlu.json").write_text(old.model_dump_json())
+    again = ask_mmlu(model, questions, out=run.path, positions="all,no-first", normalizations=["none", "max"], **QUICK)
+    assert again.relations.equals(run.relations)
+    assert open_mmlu(run.path).record.schema_version == 1
+    save(run.record, run.path)
 
 
 def test_a_run_without_a_folder_leaves_none(model, questions):
@@ -84,6 +106,13 @@ def test_a_run_without_a_folder_leaves_none(model, questions):
     assert path.exists()
     del found
     assert not path.exists()
+
+
+def test_a_run_that_fails_without_a_folder_leaves_none(model, questions, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UserError, match="layer 7 does not exist"):
+        ask_mmlu(model, questions, layers=7, **QUICK)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mistakes(model, questions, tmp_path):
