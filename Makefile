@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test portable quick sweep families check bench clean
+.PHONY: setup demo test portable quick sweep families faults check bench clean
 
 setup: $(VENV)/.ready
 
@@ -28,7 +28,7 @@ portable: setup
 	.ci/portable $(BIN)/python
 
 quick: setup
-	$(BIN)/python -m pytest -m "not slow and not sweep"
+	$(BIN)/python -m pytest -m "not slow and not sweep and not faults"
 
 # Every model type that transformers knows, tiny, against plain transformers: some 10 minutes on 2 cores. docs/families.md holds
 # how each comes out; `make families` writes it again.
@@ -37,6 +37,10 @@ sweep: setup
 
 families: setup
 	$(BIN)/python -m tests.sweep
+
+# Damage done on purpose: files, models and runs. Some minutes on 2 cores.
+faults: setup
+	$(BIN)/python -m pytest -m faults -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -25,11 +25,12 @@ import polars as pl
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.picking.evidence import read_evidence
-from layerscope.picking.resampling import BestSet, Resampling, at_layer, resample
+from layerscope.picking.best import BestSet, Choice, choose
+from layerscope.picking.folder import read_evidence
+from layerscope.picking.resampling import Resampling, at_layer, resample
 from layerscope.picking.rules import apply_rules
 from layerscope.picking.scores import TaskScores, read_scores
-from layerscope.picking.selection import MARGIN, Choice, choose
+from layerscope.picking.spec import MARGIN
 from layerscope.statistics.intervals import LEVEL
 from layerscope.tasks.scores import SCORES
 
@@ -118,15 +119,15 @@ def read_models(path: Path, blocks: Mapping[str, int]) -> Iterator[Model]:
     layers = None
     if path.is_dir():
         evidence = read_evidence(path)
-        table, layers = evidence.need_scores(), evidence.layers
+        settings, layers = evidence.need_scores(), evidence.layers
     else:
-        table = read_table(path, blocks)
-    for scores in read_scores(table):
+        settings = read_scores(read_table(path, blocks))
+    for scores in settings:
         if not scores.layers:
             continue
         state = "/".join(word for word in (scores.readout, scores.positions) if word)
         # A run of several states is several models here: each has a best layer of its own.
-        yield make_model(f"{scores.model} {state}".strip(), scores, table, layers)
+        yield make_model(f"{scores.model} {state}".strip(), scores, layers)
 
 
 def read_table(path: Path, blocks: Mapping[str, int]) -> pl.DataFrame:
@@ -150,25 +151,17 @@ def read_table(path: Path, blocks: Mapping[str, int]) -> pl.DataFrame:
     )
 
 
-def make_model(name: str, scores: TaskScores, table: pl.DataFrame, metrics: pl.DataFrame | None) -> Model:
+def make_model(name: str, scores: TaskScores, metrics: pl.DataFrame | None) -> Model:
     """The losses of the layers that all tasks have, and of the choices that need no scores."""
     means = scores.values.mean(axis=0)
     loss = dict(zip(scores.layers, (means.max() - means).tolist(), strict=True))
     best = scores.layers[int(means.argmax())]
-    mine = table.filter(
-        pl.col("model") == scores.model,
-        pl.col("experiment").is_null(),
-        *(pl.col(name).fill_null("") == getattr(scores, name) for name in ("readout", "positions", "pooling")),
-        pl.col("task").is_in(scores.tasks),
-    )
-    wide = mine.pivot("layer", index="task", values="score", aggregate_function="mean")
 
     def loss_at(layer: int) -> float:
         if layer in loss:
             return loss[layer]
-        behind = wide[str(best)] - wide[str(layer)] if str(layer) in wide.columns else pl.Series([math.nan])
-        known = behind.drop_nulls().drop_nans()
-        return float(known.mean()) if len(known) else math.nan  # type: ignore[arg-type]
+        behind = np.array([own.at(best) - own.at(layer) for own in scores.own])
+        return float(np.nanmean(behind)) if np.isfinite(behind).any() else math.nan
 
     unscored = {
         "last": loss_at(scores.n_blocks),

@@ -38,7 +38,7 @@ OUTSIDE = {
     "config": {"pydantic"},
     "statistics": {"numpy", "scipy", "polars", "diptest", "jaxtyping"},
     "metrics": {"torch", "numpy", "jaxtyping"},
-    "picking": {"numpy", "scipy", "polars", "dcor", "jaxtyping"},
+    "picking": {"numpy", "scipy", "polars", "pydantic", "pydantic_core", "jaxtyping"},
     "figures": {"numpy", "polars", "matplotlib", "rich"},
 }
 

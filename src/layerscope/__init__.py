@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from layerscope.config import ModelSpec, RunSpec, TextSpec, ViewSpec
     from layerscope.errors import LayerscopeError, RunFailedError, UnsupportedModelError, UserError
-    from layerscope.export.export import Export, export_layer
+    from layerscope.export.card import Export
+    from layerscope.export.export import export_layer
     from layerscope.inputs.models import load_model
     from layerscope.inputs.texts import load_texts
     from layerscope.measuring.in_memory import measure_model
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from layerscope.metrics.catalogue import METRICS
     from layerscope.mmlu.answers import MmluRun, ask_mmlu, open_mmlu
     from layerscope.mmlu.spec import MmluSpec
-    from layerscope.picking.choosing import Pick, relate
+    from layerscope.picking.pick import Pick
     from layerscope.picking.pick_file import pick
+    from layerscope.picking.relations import relate
     from layerscope.report.page import write_report
     from layerscope.results.run import Run, load_run, query_runs
     from layerscope.tasks.run import TasksRun, open_tasks, score_tasks
@@ -25,14 +27,14 @@ if TYPE_CHECKING:
 
 # Names are looked up when first used: `import layerscope` runs nothing and loads no torch.
 _PUBLIC = {
-    "Export": "export.export",
+    "Export": "export.card",
     "LayerscopeCallback": "training.callback",
     "LayerscopeError": "errors",
     "METRICS": "metrics.catalogue",
     "MmluRun": "mmlu.answers",
     "MmluSpec": "mmlu.spec",
     "ModelSpec": "config",
-    "Pick": "picking.choosing",
+    "Pick": "picking.pick",
     "Run": "results.run",
     "RunFailedError": "errors",
     "RunSpec": "config",
@@ -52,7 +54,7 @@ _PUBLIC = {
     "open_tasks": "tasks.run",
     "pick": "picking.pick_file",
     "query_runs": "results.run",
-    "relate": "picking.choosing",
+    "relate": "picking.relations",
     "score_tasks": "tasks.run",
     "write_report": "report.page",
 }

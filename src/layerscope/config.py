@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from layerscope.errors import UserError
 
 Readout = Literal["raw", "normed", "hf"]
 Positions = Literal["all", "no-first", "no-sink"]
@@ -15,33 +18,36 @@ Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 Augmentation = Literal["split", "char", "keyboard"]
 
 
-def _split_commas(value: object) -> object:
+def _listed(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+    return (value,) if isinstance(value, (int, float)) else value
 
 
-def _float_list(value: object) -> object:
-    if isinstance(value, (int, float)):
-        return (float(value),)
-    return _split_commas(value)
-
-
-def _int_list(value: object) -> object:
-    if isinstance(value, int):
-        return (value,)
-    return _split_commas(value)
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
-Floats = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_float_list)]
-Ints = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_int_list)]
+_COMMAS = BeforeValidator(_listed)
+Names = Annotated[tuple[str, ...], _COMMAS]
+Floats = Annotated[tuple[Annotated[float, Field(gt=0)], ...], _COMMAS]
+Ints = Annotated[tuple[Annotated[int, Field(ge=0)], ...], _COMMAS]
 
 
 class Spec(BaseModel):
     """A frozen, strictly checked description of something that can be asked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> Self:
+        """The spec that a caller's options describe.
+
+        Raises:
+            UserError: one of them is not valid; the message names it.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
 
 
 class ModelSpec(Spec):
@@ -108,7 +114,7 @@ class ViewSpec(Spec):
     """How the augmented views of a prompt are made (appendix F of arXiv 2412.09563)."""
 
     views: int = Field(16, ge=2, description="Augmented views a prompt; InfoNCE and DiME use the first two, LiDAR all.")
-    augmentations: Annotated[tuple[Augmentation, ...], BeforeValidator(_split_commas)] = Field(
+    augmentations: Annotated[tuple[Augmentation, ...], _COMMAS] = Field(
         ("split", "char", "keyboard"), description="NLPAug augmentations, applied in this order."
     )
     strength: float = Field(0.3, gt=0, le=1, description="Share of words and characters that an augmentation changes.")
@@ -123,13 +129,13 @@ class RunSpec(Spec):
     views: ViewSpec = Field(default_factory=ViewSpec)
     metrics: Names = Field(("all",), description="Metrics (see `layerscope metrics`), or all.")
     variants: Names = Field(("default",), description="Variants of the metrics, default, or all.")
-    readouts: Annotated[tuple[Readout, ...], BeforeValidator(_split_commas)] = Field(
+    readouts: Annotated[tuple[Readout, ...], _COMMAS] = Field(
         ("raw",), min_length=1, description="What is read from a layer: raw, normed, hf."
     )
-    positions: Annotated[tuple[Positions, ...], BeforeValidator(_split_commas)] = Field(
+    positions: Annotated[tuple[Positions, ...], _COMMAS] = Field(
         ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
     )
-    normalizations: Annotated[tuple[Normalization, ...], BeforeValidator(_split_commas)] = Field(
+    normalizations: Annotated[tuple[Normalization, ...], _COMMAS] = Field(
         ("none", "max"), min_length=1, description="Normalisations of the entropies: none, max, logN, logD, logNlogD."
     )
     alphas: Floats = Field((1.0,), min_length=1, description="Orders of the matrix-based entropy; inf is allowed.")

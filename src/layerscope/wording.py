@@ -1,6 +1,17 @@
-"""Counts in words."""
+"""Counts in words, and values where a reader or a program would take them for more than values."""
 
 from __future__ import annotations
+
+import re
+
+# Backslashes make any of these plain in CommonMark; none of the others begins markup inside a line.
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~$&]")
+
+
+def in_markdown(value: object) -> str:
+    """A value as plain text on one line of Markdown, also in a cell: nothing in it is markup, a link or HTML."""
+    line = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    return _MARKUP.sub(r"\\\g<0>", " ".join(line.split()))
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -1,7 +1,9 @@
 """`layerscope pick` and `layerscope relate`, within this process: what is printed, written and refused."""
 
+import errno
 import json
 import math
+import os
 
 import polars as pl
 import pytest
@@ -10,9 +12,8 @@ from tests.picking.folders import PEAK, peaked_metrics, peaked_scores, write_met
 from tests.picking.tables import score_table
 
 from layerscope.cli import main
-from layerscope.cli.pick import Asked
+from layerscope.files.writing import cannot_write
 from layerscope.picking.relations import RELATIONS
-from layerscope.picking.selection import MARGIN
 
 
 @pytest.fixture
@@ -76,7 +77,9 @@ def test_pick_as_json_is_what_is_written(program, both):
     assert code == 0
     (content,) = json.loads(shown)
     assert content["layer"] == 2
-    assert content == json.loads((both / "pick.json").read_text())
+    written = json.loads((both / "pick.json").read_text())
+    assert written.pop("seal")
+    assert content == written
 
 
 def test_a_margin_is_asked_for_and_its_layer_is_what_is_written(program, both):
@@ -85,10 +88,6 @@ def test_a_margin_is_asked_for_and_its_layer_is_what_is_written(program, both):
     assert "Use layer 1: the earliest that 6 tasks show to lose at most 0.5 against the best" in " ".join(shown.split())
     content = json.loads((both / "pick.json").read_text())
     assert (content["layer"], content["asked"]["margin"], content["asked"]["seed"]) == (1, 0.5, 7)
-
-
-def test_the_margin_without_asking_is_that_of_python():
-    assert Asked().margin == MARGIN
 
 
 def test_many_layers_that_tasks_lack_are_one_note(program, tmp_path):
@@ -117,16 +116,14 @@ def test_pick_by_metrics_shows_each_choice_beside_the_baselines(program, tmp_pat
 
 
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(program, both, monkeypatch):
-    def refuse(*_):
-        from layerscope.errors import UserError
+    def refuse(_, path):
+        raise cannot_write(path, OSError(errno.EROFS, os.strerror(errno.EROFS))) from OSError(errno.EROFS, "read-only")
 
-        raise UserError("cannot write there")
-
-    monkeypatch.setattr("layerscope.picking.pick_file.whole_file", refuse)
+    monkeypatch.setattr("layerscope.picking.pick_file.write_sealed", refuse)
     code, shown, errors = program("pick", both)
     assert code == 0
     assert "Use layer 2" in shown
-    assert "note: pick.json was not written: cannot write there" in errors
+    assert "pick.json was not written (read-only): export and report choose the layer again" in " ".join(errors.split())
 
 
 def test_relate_shows_intervals_nulls_and_adjusted_values(program, both):

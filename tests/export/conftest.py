@@ -13,7 +13,7 @@ from layerscope.export import speed
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 BYTES = 260
 
@@ -77,8 +77,7 @@ def vectors_one_by_one():
         found = []
 
         def read(_, states):
-            states = final_normed(model, states) if readout == "normed" else states
-            found.append(states[0, keep].mean(0))
+            found.append(read_out(model, layer, states, readout)[0, keep].mean(0))
 
         for text in texts:
             ids = model.tokenizer(text)["input_ids"]

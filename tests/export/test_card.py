@@ -1,8 +1,21 @@
 """The card says what the folder is, and its numbers are those of the export."""
 
-import pytest
+import shutil
+from dataclasses import replace
 
+import polars as pl
+import pytest
+from markdown_it import MarkdownIt
+from tests.export.scored import save_scores
+from tests.results.records import save
+
+from layerscope.config import ModelSpec
 from layerscope.export.export import export_layer
+from layerscope.inputs.models import load_model
+from layerscope.results.record import read_record
+from layerscope.tasks.record import TasksRecord
+
+HOSTILE = "<img src=x onerror=alert(1)> [a](javascript:alert) `b` | c"
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +60,34 @@ def test_a_hub_id_is_the_base_model(made, reader, monkeypatch, tmp_path):
     assert card._base("org/name@v1") == "org/name@v1"
     assert card._base(str(reader)) == "reader"
     assert card._base("/nowhere/model.gguf") == "model.gguf"
+
+
+def test_names_are_text_and_neither_html_nor_links_nor_cells(reader, tmp_path):
+    folder = shutil.copytree(reader, tmp_path / f"model {HOSTILE}")
+    revision = load_model(ModelSpec(name=str(folder))).revision
+    run = save_scores(tmp_path / f"run {HOSTILE}", str(folder), revision)
+    scores = pl.read_parquet(run / "scores.parquet", glob=False)
+    hostile = pl.when(pl.col("task") == "Task3").then(pl.lit(f"{HOSTILE}\n\n# d")).otherwise("task").alias("task")
+    scores.with_columns(hostile).write_parquet(run / "scores.parquet")
+    save(read_record(TasksRecord, run), run)
+    made = export_layer(
+        str(folder), out=tmp_path / f"out {HOSTILE}", run=run, prompts={HOSTILE: ""}, default_prompt=HOSTILE
+    )
+    page = MarkdownIt("commonmark").enable("table").render((made.path / "README.md").read_text().split("---", 2)[2])
+    assert "<img" not in page
+    assert "<a " not in page
+    assert page.count("<h1>") == 1
+    shown = page.replace("&lt;", "<").replace("&gt;", ">")
+    assert f"<h1>out {HOSTILE}: model {HOSTILE} up to layer 2 of 3</h1>" in shown
+    assert f"From the run run {HOSTILE}: Use layer 2" in shown
+    assert f"<td>model {HOSTILE}, revision" in shown
+    assert f"{HOSTILE} # d, Task4" in shown
+
+
+@pytest.mark.parametrize("name", ["org/name: x", "../name", "org/na\nme", "a/b/c"])
+def test_what_is_no_hub_id_is_not_called_the_base_model(made, reader, name):
+    from layerscope.export import card
+
+    model = load_model(ModelSpec(name=str(reader)))
+    renamed = replace(model, spec=model.spec.model_copy(update={"name": name}))
+    assert "base_model" not in card._front(renamed)

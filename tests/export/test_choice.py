@@ -7,7 +7,6 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError, UserError
 from layerscope.export.choice import (
     NO_LIMIT,
-    export_context,
     export_tokenizer,
     first_token_id,
     refuse_choice,
@@ -63,14 +62,6 @@ def test_a_first_token_that_ends_texts_too(tmp_path):
     folder = save_reader(tmp_path / "both", first="<s>", last="<s>")
     with pytest.raises(UserError, match=r"'<s>'.*also comes later"):
         first_token_id(load_model(ModelSpec(name=str(folder))))
-
-
-def test_context(family_model):
-    model = family_model("llama")
-    assert export_context(model, ExportSpec(layer=1)) == 64
-    assert export_context(model, ExportSpec(layer=1, context=9)) == 9
-    with pytest.raises(UserError, match="longer than the 64"):
-        export_context(model, ExportSpec(layer=1, context=65))
 
 
 def test_the_tokenizer_is_a_copy_that_pads(family_model):

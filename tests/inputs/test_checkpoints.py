@@ -70,12 +70,15 @@ def test_a_hub_id_without_a_network_fails_at_once(monkeypatch):
         find_checkpoint(ModelSpec(name="no-such-org/no-such-model@step3"))
 
 
-def test_a_hub_id_is_pinned_to_the_commit_of_its_revision(monkeypatch):
+def test_a_hub_id_is_pinned_to_the_commit_of_its_revision(monkeypatch, tmp_path):
     asked = []
 
     def download(name, file, *, revision):
         asked.append((name, file, revision))
-        return f"/cache/models--EleutherAI--pythia-14m/snapshots/{revision}-commit/config.json"
+        config = tmp_path / "models--EleutherAI--pythia-14m" / "snapshots" / f"{revision}-commit" / "config.json"
+        config.parent.mkdir(parents=True)
+        config.write_text('{"num_hidden_layers": 6}')
+        return str(config)
 
     monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
@@ -93,7 +96,9 @@ def test_a_hub_id_that_does_not_exist(monkeypatch):
 
     monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    with pytest.raises(UserError, match=r"cannot load 'no-org/no-model' at revision 'main' .*\(404 Client Error\)"):
+    with pytest.raises(
+        UserError, match=r"cannot load 'no-org/no-model' at revision 'main' .*\(404 Client Error. Repository Not"
+    ):
         find_checkpoint(ModelSpec(name="no-org/no-model"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.csv_files import csv_layout, read_csv
+from layerscope.inputs.csv_files import Line, csv_layout, read_csv
 from layerscope.inputs.files import read_table
 from layerscope.inputs.texts import load_texts
 
@@ -119,5 +119,6 @@ def test_layout_is_for_csv_files(tmp_path, source, option):
 
 
 def test_rows_without_a_header_count_from_the_first():
-    names, rows = read_csv("t", "a,b\nc,d\n", 1, csv_layout(None, header=False))
-    assert (names, rows) == (["column-1", "column-2"], [["a", "b"]])
+    lines = [Line(0, "a,b\n"), Line(4, "c,d\n")]
+    found = read_csv("t", lambda: iter(lines), 1, csv_layout(None, header=False))
+    assert (found.names, list(found.starts), found.textual) == (("column-1", "column-2"), [0], ("column-1", "column-2"))

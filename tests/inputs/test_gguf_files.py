@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tests.inputs.gguf_writing import write_gguf
 from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec
-from layerscope.errors import UnsupportedModelError, UserError
+from layerscope.errors import RunFailedError, UnsupportedModelError, UserError
 from layerscope.inputs import gguf_files
 from layerscope.inputs.gguf_files import cache_folder, convert_gguf
 from layerscope.inputs.models import load_model
@@ -56,31 +57,76 @@ def test_the_second_load_converts_nothing(gguf_file, cache, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(states(first), states(second), strict=True))
 
 
-def test_quantised_files_say_so(gguf_file):
-    folder = convert_gguf(gguf_file).folder
-    note = json.loads((folder / "gguf.json").read_text())
-    assert note == {"file": "tiny.gguf", "quantisation": "ALL_F32", "warnings": [], "reading": 2}
-    (folder / "gguf.json").write_text(json.dumps(note | {"quantisation": "Q4_1"}))
+def test_quantised_files_say_so(gguf_file, monkeypatch):
+    note = json.loads((convert_gguf(gguf_file).folder / "gguf.json").read_text())
+    assert {**note, "seal": "", "files": sorted(note["files"])} == {
+        "file": "tiny.gguf",
+        "quantisation": "ALL_F32",
+        "warnings": [],
+        "reading": 2,
+        "files": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
+        "seal": "",
+    }
+    monkeypatch.setattr(gguf_files, "quantisation", lambda _: "Q4_1")
+    shutil.rmtree(cache_folder())
     assert load_model(ModelSpec(name=str(gguf_file))).warnings == ("de-quantised Q4_1 weights",)
 
 
 def test_what_an_older_version_converted_is_converted_again(gguf_file):
     folder = convert_gguf(gguf_file).folder
-    note = json.loads((folder / "gguf.json").read_text())
-    del note["reading"], note["warnings"]  # as 0.1.0 wrote it, which left settings unread
+    note = {"file": "tiny.gguf", "quantisation": "ALL_F32"}  # as 0.1.0 wrote it, which left settings unread
     (folder / "gguf.json").write_text(json.dumps(note))
     (folder / "config.json").write_text("{}")
     assert load_model(ModelSpec(name=str(gguf_file))).n_layers == DEPTH
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_cache_is_made_again(gguf_file, damage):
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "gguf.json"]
+)
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "link", "beside"])
+def test_a_damaged_cache_is_made_again(gguf_file, name, damage, tmp_path):
     folder = convert_gguf(gguf_file).folder
-    weights = folder / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-50]) if damage == "cut" else weights.unlink()
+    file = folder / name
+    whole = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(whole[:-3])
+    elif damage == "flipped":
+        middle = len(whole) // 2
+        file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    elif damage == "beside":
+        (folder / f"added-{name}").write_bytes(whole)
+    else:
+        file.rename(tmp_path / name)
+        if damage == "link":
+            file.symlink_to(tmp_path / name)
     assert convert_gguf(gguf_file).folder == folder
-    assert weights.read_bytes() == whole
+    assert file.read_bytes() == whole
+    assert not file.is_symlink()
+    assert not (folder / f"added-{name}").exists()
+
+
+def test_a_conversion_that_another_process_was_faster_with_is_left_to_it(gguf_file, monkeypatch):
+    dequantise = gguf_files._dequantise
+
+    def both(file, folder):
+        dequantise(file, folder)
+        monkeypatch.setattr(gguf_files, "_dequantise", dequantise)
+        inodes.append(convert_gguf(file).folder.stat().st_ino)
+
+    inodes: list[int] = []
+    monkeypatch.setattr(gguf_files, "_dequantise", both)
+    assert [convert_gguf(gguf_file).folder.stat().st_ino] == inodes
+
+
+def test_a_full_disk_is_said_to_be_one(gguf_file, monkeypatch):
+    import safetensors.torch
+
+    def full(*_, **__):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(RunFailedError, match="the disk is full"):
+        convert_gguf(gguf_file)
 
 
 def test_an_interrupted_conversion_leaves_nothing(gguf_file, cache, monkeypatch):
@@ -122,5 +168,5 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written(gguf_file, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set LAYERSCOPE_CACHE to a folder that can be written"):
+    with pytest.raises(UserError, match="choose a folder that you may write to, and set LAYERSCOPE_CACHE to it"):
         convert_gguf(gguf_file)

@@ -19,7 +19,7 @@ from layerscope.inputs.models import load_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 SHAPE = {
     "hidden_size": 32,
@@ -49,7 +49,7 @@ def top(loaded, ids=IDS):
     found = []
     [batch] = make_batches([ids], 1000, loaded.pad_id)
     capture(loaded, batch, lambda _, state: found.append(state.clone()), layers=[loaded.n_layers])
-    return final_normed(loaded, found[0])
+    return read_out(loaded, loaded.n_layers, found[0], "normed")
 
 
 def error(file, model, ids=IDS):

@@ -79,7 +79,7 @@ def test_a_stand_in_is_found_by_config_and_split(data_dir, files, name, expected
         content = {"jsonl": f'{{"text": "{file}"}}\n', "csv": f"text\n{file}\n"}.get(file.rsplit(".", 1)[1], file)
         root = data_dir(file, content)
     table, revision = read_hub(name, root, 10)
-    assert list(table.cells("text")) == [expected]
+    assert list(table.column("text")) == [expected]
     assert revision.startswith("data_dir sha256:")
 
 
@@ -117,7 +117,7 @@ def test_a_data_dir_that_is_no_folder_is_refused(tmp_path):
 
 def test_no_more_rows_of_a_stand_in_are_read_than_asked(data_dir):
     table, _ = read_hub(HubName("org/name"), data_dir("train.txt", "a\nb\nc\n"), 2)
-    assert table.ids == ("line-1", "line-2")
+    assert tuple(table.ids) == ("line-1", "line-2")
 
 
 def test_without_internet_the_error_says_which_file_would_do(data_dir):
@@ -158,8 +158,8 @@ def test_the_hub_is_read_at_its_current_commit_and_only_as_far_as_asked(asked, m
     monkeypatch.setattr(hub, "_commit", lambda name: "abc123")
     table, revision = read_hub(HubName("org/name", "cfg"), None, 3)
     assert revision == "abc123"
-    assert table.ids == ("row-1", "row-2", "row-3")
-    assert table.cells("text") == ["text 0", "text 1", "text 2"]
+    assert tuple(table.ids) == ("row-1", "row-2", "row-3")
+    assert list(table.column("text")) == ["text 0", "text 1", "text 2"]
     assert table.textual == ("text",)
     assert asked == [("org/name", "cfg", {"split": "train", "revision": "abc123", "streaming": True})]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,13 +23,14 @@ from tests.families import (
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
-from layerscope.errors import UserError
+from layerscope.errors import LayerscopeError, RunFailedError, UserError
 from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import known_models, load_model
+from layerscope.inputs.parts import run_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 SENTENCES = [
     "Paris is the capital and largest city of France, with a population of over two million.",
@@ -91,7 +94,7 @@ def test_the_language_model_of_a_multimodal_one(tmp_path):
     capture(model, batch, lambda _, state: top.append(state.clone()), layers=[DEPTH])
     with torch.no_grad():
         last = whole(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-    assert torch.allclose(final_normed(model, top[0]), last, atol=1e-5)
+    assert torch.allclose(read_out(model, model.n_layers, top[0], "normed"), last, atol=1e-5)
 
 
 def test_a_tokenizer_without_a_padding_token(family_folder, tmp_path):
@@ -248,7 +251,7 @@ def norm_ratios(model):
     capture(model, batch, read)
     with torch.no_grad():
         last = model.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-    assert torch.equal(final_normed(model, tops[0]), last)
+    assert torch.equal(read_out(model, model.n_layers, tops[0], "normed"), last)
     return ratios
 
 
@@ -272,3 +275,122 @@ def test_smollm2():
     assert all(ratio > 40 for ratio in ratios[12:28])
     assert max(ratios) == ratios[12] > 100
     assert all(ratio < 15 for ratio in [*ratios[:12], ratios[30]])
+
+
+@pytest.fixture
+def damaged(family_folder, tmp_path):
+    """damaged(file, content): the folder of a tiny model in which one file is another; a dict changes single settings."""
+
+    def damage(name, content, family="llama"):
+        folder = tmp_path / "model"
+        shutil.copytree(family_folder(family), folder)
+        file = folder / name
+        if isinstance(content, dict):
+            file.write_text(json.dumps(json.loads(file.read_text()) | content))
+        elif isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            file.write_text(content)
+        return ModelSpec(name=str(folder))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[1, 2]", "3", "null", '"x"', "{", "[" * 100_000, '{"a": ' * 100_000, f'{{"x": {"9" * 5000}}}'),
+        *(b"\xff\xfe\x00", '{"model_type": "\ud800"}'.encode("utf-8", "surrogatepass"), {"model_type": "\ud800"}),
+        *({"model_type": kind} for kind in (["llama"], None, 7, "", "no-such-model")),
+        *({"hidden_size": size} for size in ("16", [16], 16.5, None, -16, 0, 2**20)),
+        *({"num_hidden_layers": depth} for depth in (10**9, -1, "3", [3])),
+        *({"num_attention_heads": heads} for heads in (0, -4, "4", 10**9)),
+        *({"vocab_size": size} for size in (0, 10**12, "96", {})),
+        *({"rope_parameters": rope} for rope in ([1, 2], {"rope_type": ["x"]}, {"rope_type": "x"}, 7)),
+        *({"dtype": dtype} for dtype in ("float99", [1])),
+        *({"hidden_act": act} for act in ("x", {"a": 1}, 7)),
+        *({"architectures": named} for named in (5, [["x"]])),
+        *({"layer_types": kinds} for kinds in (5, ["x"])),
+        *({"quantization_config": found} for found in (5, {"quant_method": [1]})),
+        *({"pad_token_id": 10**9}, {"eos_token_id": "x"}, {"text_config": [1]}, {"num_labels": 10**9}),
+    ],
+    ids=lambda content: str(content)[:40].encode("ascii", "replace").decode(),
+)
+def test_a_config_of_an_odd_shape_is_refused_in_one_line_and_at_once(damaged, content):
+    before = time.perf_counter()
+    with pytest.raises(LayerscopeError) as raised:
+        load_model(damaged("config.json", content))
+    assert "\n" not in str(raised.value)
+    str(raised.value).encode()
+    assert time.perf_counter() - before < 5
+
+
+@pytest.mark.parametrize("setting", ["n_layer", "n_positions", "n_embd", "n_ctx", "num_labels", "n_head", "n_inner"])
+def test_no_number_of_a_config_takes_time_or_memory_before_it_is_refused(damaged, setting):
+    with pytest.raises(UserError, match=f"config.json says {setting} = 1,000,000,000, and at most"):
+        load_model(damaged("config.json", {setting: 10**9}, "gpt2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(
+            ("tokenizer.json", content)
+            for content in ("", "[]", "{}", "[" * 100_000, b"\xff", {"model": 7}, {"model": {}})
+        ),
+        *(("tokenizer.json", {"normalizer": found}) for found in (7, {"type": "x"}, [])),
+        ("tokenizer.json", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated"}}),
+        *(
+            ("tokenizer_config.json", content)
+            for content in ("[1]", "{", {"tokenizer_class": 5}, {"pad_token": {"a": 1}})
+        ),
+    ],
+)
+def test_a_tokenizer_of_an_odd_shape_is_refused_in_one_line(damaged, name, content):
+    with pytest.raises(LayerscopeError, match="tokenizer") as raised:
+        load_model(damaged(name, content))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_token_without_an_embedding_is_refused_by_name(family_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder("llama"), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {token: 7000 + place for token, place in tokenizer["model"]["vocab"].items()}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    model = load_model(ModelSpec(name=str(folder)))
+    ids = torch.tensor(model.tokenizer(["a word"])["input_ids"])
+    with pytest.raises(UserError, match=rf"gave the token id \d+ and LlamaModel has {VOCAB} embeddings"):
+        run_model(model.model, model.parts, ids, torch.ones_like(ids))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/y", f"./{'x' * 5000}", f"{'x' * 300}.gguf", "~" + "x" * 300])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    with pytest.raises(UserError):
+        load_model(ModelSpec(name=name))
+
+
+def test_a_folder_that_may_not_be_read_is_said_to_be_one(family_folder, monkeypatch):
+    def forbid(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", forbid)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\): allow reading it"):
+        load_model(ModelSpec(name=str(family_folder("llama"))))
+
+
+def test_weights_that_are_overwritten_while_they_are_read_are_noticed(family_folder, tmp_path):
+    folder = shutil.copytree(family_folder("llama"), tmp_path / "model")
+    model = load_model(ModelSpec(name=str(folder)))
+    ids = torch.tensor([[5, 9, 7]])
+    weights = folder / "model.safetensors"
+    shutil.copy(weights, tmp_path / "copy")
+    # Another file in its place leaves the one that was loaded as it is.
+    (tmp_path / "copy").replace(weights)
+    run_model(model.model, model.parts, ids, torch.ones_like(ids))
+    model = load_model(ModelSpec(name=str(folder)))
+    with weights.open("r+b") as file:
+        file.seek(-64, 2)
+        file.write(bytes(64))
+    with pytest.raises(RunFailedError, match=r"model\.safetensors was written to while the model was read from it"):
+        run_model(model.model, model.parts, ids, torch.ones_like(ids))

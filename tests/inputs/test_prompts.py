@@ -164,7 +164,7 @@ def test_a_context_asked_for_goes_before_the_models_and_may_not_be_larger():
         return len(select_prompts(text_set([30]), spec, PLAIN, model_context).prompts[0].tokens)
 
     assert [lengths(8, 16), lengths(None, 16), lengths(8, None), lengths(None, None)] == [8, 16, 8, 30]
-    with pytest.raises(UserError, match="a context of 20 tokens was asked for, and the model was built for 16"):
+    with pytest.raises(UserError, match="a context of 20 tokens is longer than the 16 the model was built for"):
         lengths(20, 16)
 
 

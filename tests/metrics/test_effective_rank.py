@@ -6,26 +6,22 @@ import torch
 from tests.metrics import reference
 from tests.metrics.inputs import leave_out, massive, normal, orthonormal, ragged, with_spectrum
 
-from layerscope.metrics.effective_rank import (
-    dataset_effective_rank,
-    dataset_effective_rank_of_subsets,
-    effective_rank,
-    rankme,
-    rankme_of_subsets,
-)
+from layerscope.metrics.effective_rank import effective_rank, rankme
+from layerscope.metrics.metric import Setting
+from layerscope.metrics.sources import PooledVectors, TokenStates
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(7, 20), (20, 20), (1, 4)])
 def test_orthonormal_rows_have_the_rank_of_their_number(rows, dim):
-    assert effective_rank(orthonormal(rows, dim)).item() == pytest.approx(rows, rel=1e-9)
-    assert dataset_effective_rank(orthonormal(rows, dim)).item() == pytest.approx(rows, rel=1e-9)
-    assert rankme(orthonormal(rows, dim)).item() == pytest.approx(rows, rel=1e-4)
+    assert effective_rank(TokenStates(orthonormal(rows, dim))).item() == pytest.approx(rows, rel=1e-9)
+    assert effective_rank(PooledVectors(orthonormal(rows, dim))).item() == pytest.approx(rows, rel=1e-9)
+    assert rankme(PooledVectors(orthonormal(rows, dim))).item() == pytest.approx(rows, rel=1e-4)
 
 
 def test_identical_rows_have_rank_one():
     states = normal(1, 50, dtype=torch.float32).repeat(30, 1)
-    assert effective_rank(states).item() == pytest.approx(1, abs=1e-9)
-    assert effective_rank(states, variant="centered").isnan()
+    assert effective_rank(TokenStates(states)).item() == pytest.approx(1, abs=1e-9)
+    assert effective_rank(TokenStates(states), Setting("centered")).isnan()
 
 
 CASES = {
@@ -43,14 +39,15 @@ CASES = {
 @pytest.mark.parametrize("variant", ["paper", "centered", "unit", "centered-unit"])
 def test_ranks_are_as_exact_as_a_float64_decomposition(states, variant):
     expected = reference.effective_rank(states, variant)
-    assert effective_rank(states, variant=variant).item() == pytest.approx(expected, rel=1e-6)
-    assert dataset_effective_rank(states, variant=variant).item() == pytest.approx(expected, rel=1e-6)
-    assert rankme(states, variant=variant).item() == pytest.approx(reference.rankme(states, variant), rel=1e-6)
+    tokens, pooled, setting = TokenStates(states), PooledVectors(states), Setting(variant)
+    assert effective_rank(tokens, setting).item() == pytest.approx(expected, rel=1e-6)
+    assert effective_rank(pooled, setting).item() == pytest.approx(expected, rel=1e-6)
+    assert rankme(pooled, setting).item() == pytest.approx(reference.rankme(states, variant), rel=1e-6)
 
 
 def test_a_batch_is_its_prompts():
     batch, lengths, alone = ragged([12, 7, 3], 9)
-    assert effective_rank(batch, lengths).tolist() == pytest.approx(
+    assert effective_rank(TokenStates(batch, lengths)).tolist() == pytest.approx(
         [reference.effective_rank(z) for z in alone], rel=1e-9
     )
 
@@ -60,15 +57,19 @@ def test_a_batch_is_its_prompts():
 def test_subsets_are_what_they_keep(shape, variant):
     pooled = normal(*shape, dtype=torch.float32) + 2
     subsets = [torch.arange(shape[0]), *leave_out(shape[0], 5)]
-    for whole, parts, expected in (
-        (dataset_effective_rank, dataset_effective_rank_of_subsets, reference.effective_rank),
-        (rankme, rankme_of_subsets, reference.rankme),
-    ):
-        found = parts(pooled, subsets, variant=variant)
+    for rank, expected in ((effective_rank, reference.effective_rank), (rankme, reference.rankme)):
+        found = rank(PooledVectors(pooled, subsets), Setting(variant))
         assert found.tolist() == pytest.approx([expected(pooled[kept], variant) for kept in subsets], rel=1e-9)
-        assert torch.equal(whole(pooled, variant=variant), parts(pooled, subsets[:1], variant=variant)[0])
+        assert torch.equal(rank(PooledVectors(pooled), Setting(variant)), found[:1])
 
 
 def test_zero_vectors_have_no_rank():
-    assert effective_rank(torch.zeros(3, 4)).isnan()
-    assert math.isnan(rankme(torch.zeros(3, 4)).item())
+    assert effective_rank(TokenStates(torch.zeros(3, 4))).isnan()
+    assert math.isnan(rankme(PooledVectors(torch.zeros(3, 4))).item())
+
+
+@pytest.mark.parametrize("variant", ["released", "centred"])
+def test_a_variant_without_singular_values_is_refused(variant):
+    for read, source in ((effective_rank, TokenStates(normal(3, 4))), (rankme, PooledVectors(normal(3, 4)))):
+        with pytest.raises(ValueError, match=f"variants paper, centered, unit, centered-unit, got '{variant}'"):
+            read(source, Setting(variant))

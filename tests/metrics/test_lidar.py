@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 from tests.metrics import reference
 from tests.metrics.inputs import leave_out, normal, orthonormal
 
-from layerscope.metrics.lidar import lidar, lidar_of_subsets, lidar_rank, lidar_rank_of_subsets
+from layerscope.metrics import lidar as door
+from layerscope.metrics.lidar import lidar_rank
+from layerscope.metrics.metric import Setting
+from layerscope.metrics.sources import ViewOptions, ViewVectors
 
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
+
+
+def lidar(views, subsets=None, variant="paper", **options):
+    return door.lidar(ViewVectors(views, subsets, ViewOptions(**options)), Setting(variant))
 
 
 def viewed(prompts, views, dim, noise=0.5, seed=0):
@@ -22,7 +29,7 @@ def test_prompts_at_the_corners_of_a_simplex_have_the_log_of_one_less(prompts):
     # Orthonormal means and views that do not vary: N - 1 equal eigenvalues.
     views = orthonormal(prompts, 12)[:, None].repeat(1, 4, 1)
     assert lidar(views).item() == pytest.approx(math.log(prompts - 1), abs=1e-9)
-    assert lidar_rank(views).item() == pytest.approx(prompts - 1, abs=1e-8)
+    assert lidar_rank(ViewVectors(views)).item() == pytest.approx(prompts - 1, abs=1e-8)
 
 
 @settings(max_examples=20, deadline=None)
@@ -41,11 +48,11 @@ def test_it_is_bounded_and_rotation_and_order_leave_it(seed, prompts, count, dim
 def test_it_agrees_with_the_reference_and_its_subsets(variant, prompts, count, dim):
     views = viewed(prompts, count, dim).float()
     subsets = [torch.arange(prompts), *leave_out(prompts, 4), torch.arange(4)]
-    found = lidar_of_subsets(views, subsets, variant=variant)
+    found = lidar(views, subsets, variant)
     expected = [reference.lidar(views[kept], variant) for kept in subsets]
     assert found.tolist() == pytest.approx(expected, abs=1e-7)
-    assert torch.equal(lidar_rank_of_subsets(views, subsets, variant=variant), found.exp())
-    assert torch.equal(lidar(views, variant=variant), lidar_of_subsets(views, subsets[:1], variant=variant)[0])
+    assert torch.equal(lidar_rank(ViewVectors(views, subsets), Setting(variant)), found.exp())
+    assert torch.equal(lidar(views, variant=variant), found[:1])
 
 
 def test_delta_is_absolute():
@@ -80,7 +87,7 @@ def test_nan_without_a_spread_between_prompts():
     bad[1, 2, 3] = math.inf
     assert lidar(views[:1]).isnan()
     assert lidar(views[:1].repeat(4, 1, 1)).isnan()
-    found = lidar_of_subsets(bad, [torch.arange(6), torch.tensor([0, 2, 3, 4])])
+    found = lidar(bad, [torch.arange(6), torch.tensor([0, 2, 3, 4])])
     assert found[0].isnan()
     assert found[1].item() == pytest.approx(reference.lidar(views[[0, 2, 3, 4]]), abs=1e-8)
 

@@ -10,14 +10,21 @@ from tests.metrics import reference
 from tests.metrics.inputs import massive, normal, orthonormal, ragged, with_spectrum
 
 from layerscope.metrics.entropy import prompt_entropy
-from layerscope.metrics.spectrum import collision_entropy, degenerate_reason, eigenvalues, renyi, shares
+from layerscope.metrics.metric import Setting
+from layerscope.metrics.sources import TokenStates
+from layerscope.metrics.spectrum import degenerate_reason, renyi, shares
 
 VARIANTS = ("paper", "centered", "unit", "centered-unit", "released")
 ALPHAS = (0.5, 1.0, 1.5, 2.0, 5.0, math.inf)
 
 
 def entropies(states, variant="paper", precision="float32", alphas=ALPHAS):
-    return [prompt_entropy(states, alpha=alpha, variant=variant, precision=precision).item() for alpha in alphas]
+    source = TokenStates(states, precision=precision)
+    return [prompt_entropy(source, Setting(variant, alpha)).item() for alpha in alphas]
+
+
+def eigenvalues(states, variant="paper", precision="float32"):
+    return TokenStates(states).spectra(variant, precision)[0]
 
 
 # Closed forms
@@ -38,7 +45,7 @@ def test_identical_rows_have_entropy_zero_and_none_when_centered(alpha):
     for variant in ("centered", "centered-unit", "released"):
         for precision in ("float32", "float64"):
             assert math.isnan(entropies(states, variant, precision, [alpha])[0])
-            assert "identical rows" in degenerate_reason(states, variant=variant)
+            assert "identical rows" in degenerate_reason(states, Setting(variant))
     assert degenerate_reason(states) == ""
 
 
@@ -161,7 +168,7 @@ def test_low_precision_states_are_converted_before_the_product():
 @pytest.mark.parametrize("variant", VARIANTS[:4])
 def test_squares_that_leave_float32_change_nothing(scale, variant):
     states = normal(9, 20, dtype=torch.float32)
-    plain, scaled = (eigenvalues(z, variant=variant) for z in (states, states * scale))
+    plain, scaled = (eigenvalues(z, variant) for z in (states, states * scale))
     assert entropies(states * scale, variant) == pytest.approx(entropies(states, variant), abs=1e-5)
     power = 0 if variant.endswith("unit") else 2
     torch.testing.assert_close(scaled, plain * scale**power, rtol=1e-4, atol=1e-5 * scale**power)
@@ -178,14 +185,8 @@ def test_a_row_too_small_for_float32_squares_keeps_its_direction():
 def test_collision_entropy_is_s_2(variant, tokens, dim):
     states = massive(tokens, dim, 20.0)
     for precision, tolerance in (("float32", 1e-5), ("float64", 1e-10)):
-        expected = renyi(shares(eigenvalues(states, variant=variant, precision=precision)), 2.0)
-        found = collision_entropy(states, variant=variant, precision=precision)
-        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
-
-
-def test_collision_entropy_of_released_is_refused():
-    with pytest.raises(ValueError, match="got 'released': use its eigenvalues"):
-        collision_entropy(normal(3, 4), variant="released")
+        expected = renyi(shares(eigenvalues(states, variant, precision)), 2.0).item()
+        assert entropies(states, variant, precision, [2.0]) == pytest.approx([expected], abs=tolerance)
 
 
 # Batches
@@ -197,12 +198,9 @@ def test_collision_entropy_of_released_is_refused():
 def test_a_prompt_of_a_batch_has_the_bits_it_has_alone(variant, garbage):
     batch, lengths, alone = ragged([30, 12, 1, 17, 13], 16, garbage=garbage)  # both sides of T = D
     for precision in ("float32", "float64"):
-        found = eigenvalues(batch, lengths, variant=variant, precision=precision)
-        assert found.shape == (5, 16)
-        for row, states in zip(found, alone, strict=True):
-            own = eigenvalues(states, variant=variant, precision=precision)
-            assert torch.equal(row[: len(own)], own)
-            assert not row[len(own) :].any()
+        for found, states in zip(TokenStates(batch, lengths).spectra(variant, precision), alone, strict=True):
+            assert found.shape == (min(states.shape),)
+            assert torch.equal(found, eigenvalues(states, variant, precision))
 
 
 def test_one_bad_prompt_does_not_hurt_the_others():
@@ -210,12 +208,12 @@ def test_one_bad_prompt_does_not_hurt_the_others():
     batch[1, 2, 3] = math.inf
     batch[2, :4] = 0
     lengths[3] = 0
-    found = eigenvalues(batch, lengths)
-    assert torch.equal(found[0], torch.nn.functional.pad(eigenvalues(alone[0]), (0, 0)))
-    assert found[1].isnan().all()
+    source = TokenStates(batch, lengths)
+    found = source.spectra("paper", "float32")
+    assert torch.equal(found[0], eigenvalues(alone[0]))
+    assert [own.shape[0] for own in found] == [6, 0, 4, 0]
     assert not found[2].any()
-    assert found[3].isnan().all()
-    assert shares(found)[1:].isnan().all()
+    assert prompt_entropy(source).isnan().tolist() == [False, True, True, True]
     assert [degenerate_reason(z) for z in (batch[1, :5], batch[2, :4], batch[3, :0])] == [
         "non-finite states",
         "all-zero states",
@@ -223,11 +221,11 @@ def test_one_bad_prompt_does_not_hurt_the_others():
     ]
 
 
-def test_leading_dimensions_stay():
+def test_prompts_may_have_several_dimensions_and_come_one_after_the_other():
     states = normal(2, 3, 4, 5)
-    found = eigenvalues(states, torch.tensor([[4, 4, 2], [3, 1, 4]]))
-    assert found.shape == (2, 3, 4)
-    assert torch.equal(found[1, 0, :3], eigenvalues(states[1, 0, :3]))
+    found = TokenStates(states, torch.tensor([[4, 4, 2], [3, 1, 4]])).spectra("paper", "float32")
+    assert [own.shape[0] for own in found] == [4, 4, 2, 3, 1, 4]
+    assert torch.equal(found[3], eigenvalues(states[1, 0, :3]))
 
 
 def test_eigenvalues_descend_and_are_not_negative():
@@ -241,9 +239,9 @@ def test_one_token_has_nothing_left_after_centring(variant):
     states = normal(1, 6)
     assert entropies(states)[1] == 0
     assert math.isnan(entropies(states, variant)[1])
-    assert degenerate_reason(states, variant=variant) == "one token: nothing is left after centring"
+    assert degenerate_reason(states, Setting(variant)) == "one token: nothing is left after centring"
 
 
 def test_a_length_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="expected prompt lengths between 0 and the 4 rows of the states, got 5"):
-        eigenvalues(normal(2, 4, 3), torch.tensor([4, 5]))
+        TokenStates(normal(2, 4, 3), torch.tensor([4, 5]))

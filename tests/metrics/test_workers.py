@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.metrics.inputs import normal
 
-from layerscope.metrics.spectrum import eigenvalues
+from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.workers import on_one_thread, parallel_map
 from layerscope.tasks.threads import threads
 
@@ -42,7 +42,7 @@ def test_threaded_eigenvalues_have_the_bits_of_serial_ones():
     found = []
     for count in (1, 2, 3):
         with threads(count):
-            found.append(eigenvalues(states))
+            found.append(torch.stack(TokenStates(states).spectra("paper", "float32")))
     with threads(1):
         serial = torch.stack([torch.linalg.eigvalsh(z @ z.mT).double().flip(0).clamp(min=0) for z in states])
     assert all(torch.equal(one, serial) for one in found)
@@ -51,8 +51,9 @@ def test_threaded_eigenvalues_have_the_bits_of_serial_ones():
 def test_inference_and_gradient_modes_of_the_caller_do_not_matter():
     states = normal(4, 6, 8, dtype=torch.float32)
     with torch.inference_mode():
-        inside = eigenvalues(states.clone())
-    assert torch.equal(inside, eigenvalues(states.clone().requires_grad_()))
+        inside = TokenStates(states.clone()).spectra("paper", "float32")
+    outside = TokenStates(states.clone().requires_grad_()).spectra("paper", "float32")
+    assert torch.equal(torch.stack(inside), torch.stack(outside))
 
 
 def test_an_error_of_a_worker_reaches_the_caller():

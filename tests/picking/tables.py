@@ -3,6 +3,8 @@
 import numpy as np
 import polars as pl
 
+from layerscope.picking.resampling import resample
+from layerscope.picking.scores import read_scores
 from layerscope.results.tables import LAYERS
 from layerscope.tasks.scores import SCORES
 
@@ -61,6 +63,11 @@ def score_table(values, tasks=None, experiments=None, **other):
                 for k, v in enumerate(single)
             ]
     return pl.DataFrame(rows, schema=SCORES)
+
+
+def drawn(table, resamples=2000, seed=0):
+    """The draws of every setting of a scores table."""
+    return [resample(one, resamples, seed) for one in read_scores(table)]
 
 
 def smooth(rng, n, layers, phi=0.89):

@@ -3,9 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
-from tests.picking.tables import score_table
+from tests.picking.tables import drawn, score_table
 
-from layerscope.picking.last_layer import compare_with_last
+from layerscope.picking import last_layer
+
+
+def compare_with_last(table):
+    return last_layer.compare_with_last(drawn(table))
+
 
 VALUES = np.array([[0.2, 0.6, 0.5], [0.3, 0.4, 0.4], [0.1, 0.5, 0.7], [0.9, 0.5, 0.2]])
 

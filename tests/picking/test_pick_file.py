@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,7 +16,8 @@ from tests.picking.tables import score_table
 
 import layerscope as ls
 from layerscope.errors import RunFailedError, UserError
-from layerscope.picking.pick_file import PICK_FILE, recall_pick, to_dict
+from layerscope.files.reading import write_sealed
+from layerscope.picking.pick_file import PICK_FILE, recall_pick
 
 
 @pytest.fixture
@@ -43,9 +47,8 @@ def test_what_is_recalled_is_what_was_picked(both, asked):
     picked = ls.pick(both, **asked)
     before = (both / PICK_FILE).read_bytes()
     recalled = recall_pick(both)
-    assert to_dict(recalled) == to_dict(picked)
-    assert recalled.selection.choice == picked.selection.choice
-    assert np.array_equal(recalled.selection.scores.values, picked.selection.scores.values)
+    assert recalled.model_dump(mode="json") == picked.model_dump(mode="json")
+    assert recalled.selection.values == picked.selection.values
     assert recalled.selection.layers["average"].to_list() == picked.selection.layers["average"].to_list()
     assert recalled.news == ()
     assert (both / PICK_FILE).read_bytes() == before
@@ -57,9 +60,9 @@ def test_several_settings_and_no_score_at_all_are_recalled(tmp_path):
     picked = ls.pick(several)
     recalled = recall_pick(several)
     assert recalled.selection is recalled.selections[1]
-    assert recalled.selection.scores.readout == picked.selection.scores.readout == "normed"
+    assert recalled.selection.readout == picked.selection.readout == "normed"
     nothing = write_scores(tmp_path / "nothing", score_table([[np.nan] * 3], note="no data"))
-    assert to_dict(ls.pick(nothing)) == to_dict(recall_pick(nothing))
+    assert ls.pick(nothing).model_dump(mode="json") == recall_pick(nothing).model_dump(mode="json")
 
 
 def test_without_a_pick_it_is_made_and_written_once(both):
@@ -106,13 +109,69 @@ def test_the_folder_of_the_scores_is_remembered(tmp_path):
         recall_pick(metrics)
 
 
-def test_a_folder_that_cannot_be_written_is_read_all_the_same(both, monkeypatch):
-    def refuse(_):
-        raise UserError("cannot write there")
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_answered_about_all_the_same(both, monkeypatch, code):
+    """As on a read-only mount, where tidying up fails like everything else."""
 
-    monkeypatch.setattr("layerscope.picking.pick_file.whole_file", refuse)
-    assert ls.pick(both).news == ("pick.json was not written: cannot write there",)
+    def refuse(real, *names):
+        def call(path, *args, **named):
+            if str(path).startswith(str(both)):
+                raise OSError(code, os.strerror(code), str(path))
+            return real(path, *args, **named)
+
+        return call
+
+    for name in ("unlink", "replace", "rename", "rmdir", "mkdir"):
+        monkeypatch.setattr(os, name, refuse(getattr(os, name)))
+    monkeypatch.setattr(Path, "write_text", refuse(Path.write_text))
+    picked = ls.pick(both)
+    assert picked.layer == 2
+    said = f"{both / PICK_FILE} was not written ({os.strerror(code)}): export and report choose the layer again"
+    assert picked.news == (said,)
+    recalled = recall_pick(both)
+    assert (recalled.layer, recalled.news) == (2, (said,))
     assert not (both / PICK_FILE).exists()
+
+
+def test_everything_is_said_from_one_reading_and_one_resampling(both, monkeypatch):
+    calls = []
+
+    def counted(name):
+        real = getattr(picking, name)
+        return lambda *args: calls.append(name) or real(*args)
+
+    from layerscope.picking import folder
+    from layerscope.picking import pick as picking
+
+    monkeypatch.setattr(picking, "resample", counted("resample"))
+    monkeypatch.setattr(folder, "load_scores", lambda path, real=folder.load_scores: calls.append("load") or real(path))
+    picked = ls.pick(both)
+    assert calls == ["load", "resample"]
+    assert not picked.rules.is_empty()
+    assert not picked.table1.is_empty()
+
+
+def test_what_was_picked_is_recalled_without_the_scores_being_read(both, monkeypatch):
+    ls.pick(both)
+
+    def refuse(*_):
+        raise AssertionError("the scores are in pick.json")
+
+    for name in ("layerscope.picking.folder.load_scores", "layerscope.picking.folder.load_run"):
+        monkeypatch.setattr(name, refuse)
+    monkeypatch.setattr("layerscope.picking.pick.resample", refuse)
+    recalled = recall_pick(both)
+    assert np.array(recalled.selection.values).shape == (6, len(PEAK))
+    assert recalled.origin.revision == "r"
+    assert recalled.rules["verdict"].null_count() < len(recalled.rules)
+
+
+def test_the_file_of_an_unreleased_version_says_how_it_was_chosen(both):
+    asked = {"by": None, "margin": 0.5, "resamples": 100, "seed": 7}
+    (both / PICK_FILE).write_text(json.dumps({"schema_version": 2, "by": "scores", "layer": 1, "asked": asked}))
+    recalled = recall_pick(both)
+    assert (recalled.layer, recalled.asked.model_dump()) == (1, asked)
+    assert recalled.news[0].endswith("was written by an earlier version: chosen again, layer 1")
 
 
 def test_the_file_of_version_0_1_0_says_how_it_was_chosen_and_no_more(both):
@@ -125,10 +184,10 @@ def test_the_file_of_version_0_1_0_says_how_it_was_chosen_and_no_more(both):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema_version": 2, "by"', "cannot be read .*: the file is damaged, run `layerscope pick` again"),
-        ("[]", "cannot be read"),
-        ('{"schema_version": 2}', "lacks asked, made_from, settings, answer: the file is damaged"),
-        ('{"schema_version": 9}', "has schema version 9, this layerscope reads up to 2: update layerscope"),
+        ('{"schema_version": 3, "by"', "is no JSON .*: run `layerscope pick` again"),
+        ("[]", r"is not of the expected form .*: run `layerscope pick` again"),
+        ('{"schema_version": 3}', r"is not of the expected form \(by: Field required\): run `layerscope pick` again"),
+        ('{"schema_version": 3, "by": "scores", "layer": 2}', "its content is not what was written"),
     ],
 )
 def test_a_damaged_file_is_named_and_never_passed_over(both, text, message):
@@ -137,10 +196,18 @@ def test_a_damaged_file_is_named_and_never_passed_over(both, text, message):
         recall_pick(both)
 
 
+def test_a_file_of_a_later_version_asks_for_that(both):
+    write_sealed(ls.pick(both).model_copy(update={"schema_version": 9}), both / PICK_FILE)
+    with pytest.raises(RunFailedError, match="has schema version 9, this layerscope reads up to 3: update layerscope"):
+        recall_pick(both)
+
+
 def test_a_file_whose_settings_were_changed_by_hand_is_refused(both):
     ls.pick(both)
     content = content_of(both)
-    content["settings"][0]["readout"] = "raw"
+    content["settings"][0]["most_lost"] = 0.5
     (both / PICK_FILE).write_text(json.dumps(content))
-    with pytest.raises(RunFailedError, match="is not as it was written"):
+    with pytest.raises(
+        RunFailedError, match=r"is damaged .its content is not what was written.: run `layerscope pick` again"
+    ):
         recall_pick(both)

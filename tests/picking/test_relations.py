@@ -7,10 +7,15 @@ from scipy import stats
 from tests.picking.tables import metric_table, score_table, smooth
 
 from layerscope.errors import UserError
-from layerscope.picking.relations import AVERAGE, RELATIONS, all_signs, relate
+from layerscope.picking.relations import AVERAGE, RELATIONS, all_signs, relate_curves
+from layerscope.picking.scores import read_scores
 from layerscope.statistics.adjustment import benjamini_hochberg
 
 LAYERS = 25
+
+
+def relate(layers, scores, **how):
+    return relate_curves(layers, read_scores(scores), **how)
 
 
 @pytest.fixture(scope="module")

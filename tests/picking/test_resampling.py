@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from layerscope.picking.resampling import at_layer, at_layers, at_random, best_set, resample
-from layerscope.picking.scores import OwnBest, TaskScores
+from layerscope.picking.best import best_set
+from layerscope.picking.resampling import at_layer, at_layers, at_random, resample
+from layerscope.picking.scores import OwnScores, TaskScores
 
 
 def made(values, experiments=None):
     values = np.asarray(values, dtype=float)
     experiments = tuple(experiments) if experiments else tuple(row[None] for row in values)
-    best = values.argmax(axis=1)
+    layers = tuple(range(values.shape[1]))
     own = [
-        OwnBest(int(k), row[k], single[:, k], row[-1]) for k, row, single in zip(best, values, experiments, strict=True)
+        OwnScores(layers, row, single, single[:, row.argmax()]) for row, single in zip(values, experiments, strict=True)
     ]
     return TaskScores(
         model="m",
@@ -22,7 +23,7 @@ def made(values, experiments=None):
         positions="all",
         pooling="mean",
         n_blocks=values.shape[1] - 1,
-        layers=tuple(range(values.shape[1])),
+        layers=layers,
         tasks=tuple(f"t{i}" for i in range(len(values))),
         values=values,
         experiments=experiments,

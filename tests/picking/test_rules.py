@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from tests.picking.tables import metric_table, score_table
+from tests.picking.tables import drawn, metric_table, score_table
 
 from layerscope.metrics.catalogue import METRICS
 from layerscope.picking.answers import answer_by_metrics
@@ -49,12 +49,12 @@ def test_without_scores_there_is_a_choice_but_no_verdict():
 
 
 def test_a_metric_that_was_not_measured_is_said():
-    assert "not measured" in rule(apply_rules(metrics(), score_table(noisy(6))), "max lidar")["note"]
+    assert "not measured" in rule(apply_rules(metrics(), drawn(score_table(noisy(6)))), "max lidar")["note"]
 
 
 def test_what_a_choice_would_have_scored():
     values = noisy(6)
-    table = apply_rules(metrics(), score_table(values), resamples=300)
+    table = apply_rules(metrics(), drawn(score_table(values), 300))
     row = rule(table, "min dime")
     assert row["average"] == pytest.approx(values[:, 1].mean())
     assert row["minus_middle"] == pytest.approx((values[:, 1] - values[:, 3]).mean())
@@ -63,18 +63,20 @@ def test_what_a_choice_would_have_scored():
 
 
 def test_verdicts():
-    table = apply_rules(metrics(), score_table(noisy(6)), resamples=300)
+    table = apply_rules(metrics(), drawn(score_table(noisy(6)), 300))
     assert rule(table, "min dime")["verdict"] == "better than the middle layer"
     assert rule(table, "min infonce")["verdict"] == "worse than the middle layer"
     assert rule(table, "middle")["verdict"] is None
-    few = apply_rules(metrics(), score_table(noisy(3)), resamples=300)
+    few = apply_rules(metrics(), drawn(score_table(noisy(3)), 300))
     assert rule(few, "min dime")["verdict"] == "cannot be told (3 tasks)"
-    assert rule(apply_rules(metrics(), score_table(noisy(1))), "min dime")["verdict"] == "cannot be told (1 task)"
+    assert (
+        rule(apply_rules(metrics(), drawn(score_table(noisy(1)))), "min dime")["verdict"] == "cannot be told (1 task)"
+    )
 
 
 def test_a_rule_that_chooses_the_middle_is_not_better():
     middle = np.where(np.arange(7) == 3, 0.0, 1.0)
-    table = apply_rules(metric_table(middle, metric="curvature"), score_table(noisy(6)))
+    table = apply_rules(metric_table(middle, metric="curvature"), drawn(score_table(noisy(6))))
     row = rule(table, "min curvature")
     assert (row["layer"], row["minus_middle"], row["verdict"]) == (3, 0.0, "not better")
 
@@ -84,7 +86,7 @@ def test_noise_is_seldom_called_better():
     called = 0
     for trial in range(60):
         layers = pl.concat([metric_table(rng.normal(size=9), metric=RULES[name].metric) for name in list(RULES)[:7:2]])
-        table = apply_rules(layers, score_table(rng.normal(size=(8, 9))), resamples=100, seed=trial)
+        table = apply_rules(layers, drawn(score_table(rng.normal(size=(8, 9))), 100, trial))
         called += (table["verdict"] == "better than the middle layer").sum() > 0
     # One-sided 2.5 % for the whole family of a table; 9 of 60 would be a z over 6.
     assert called <= 6
@@ -92,7 +94,7 @@ def test_noise_is_seldom_called_better():
 
 def test_readouts_of_the_metric_are_rows_of_their_own():
     layers = pl.concat([metric_table(PEAK, metric="curvature", readout=r) for r in ("raw", "hf")])
-    table = apply_rules(layers, score_table(noisy(5)), resamples=100)
+    table = apply_rules(layers, drawn(score_table(noisy(5)), 100))
     assert rule(table, "min curvature", metric_readout="hf")["layer"] == 0
     assert table.filter(pl.col("rule") == "min curvature").height == 2
 
@@ -117,7 +119,7 @@ def test_values_that_are_missing_are_not_chosen():
 
 def test_a_chosen_layer_without_scores_is_said():
     table = score_table(noisy(5)).filter((pl.col("task") != "task0") | (pl.col("layer") != 1))
-    row = rule(apply_rules(metrics(), table, resamples=100), "min dime")
+    row = rule(apply_rules(metrics(), drawn(table, 100)), "min dime")
     assert np.isnan(row["average"])
     assert "not every task has one at layer 1" in row["note"]
     assert row["verdict"] == "cannot be told (5 tasks)"
@@ -125,13 +127,13 @@ def test_a_chosen_layer_without_scores_is_said():
 
 def test_runs_of_several_models_get_their_own_scores():
     layers = pl.concat([metrics(), metrics().with_columns(model=pl.lit("other"))])
-    table = apply_rules(layers, score_table(noisy(5)), resamples=100)
+    table = apply_rules(layers, drawn(score_table(noisy(5)), 100))
     assert rule(table, "min dime", model="m")["average"] is not None
     assert rule(table, "min dime", model="other")["note"] == "no scores"
 
 
 def test_tasks_that_all_failed():
-    row = rule(apply_rules(metrics(), score_table([[np.nan] * 7], note="failed")), "min dime")
+    row = rule(apply_rules(metrics(), drawn(score_table([[np.nan] * 7], note="failed"))), "min dime")
     assert "no score" in row["note"]
     assert row["verdict"] == "cannot be told (0 tasks)"
 
@@ -139,7 +141,7 @@ def test_tasks_that_all_failed():
 def test_where_the_middle_layer_has_no_score_no_rule_is_said_not_to_beat_it():
     scores = score_table(noisy(6)).filter(pl.col("layer") != 3)
     table = apply_rules(
-        metric_table(np.where(np.arange(7) == 3, -1.0, 0.0), metric="dime", alpha=1.0), scores, resamples=300
+        metric_table(np.where(np.arange(7) == 3, -1.0, 0.0), metric="dime", alpha=1.0), drawn(scores, 300)
     )
     assert rule(table, "min dime")["layer"] == 3
     assert rule(table, "min dime")["verdict"] == "cannot be told (6 tasks)"

@@ -107,22 +107,22 @@ def test_many_tasks_without_a_score_are_one_line_a_reason():
 def test_a_task_keeps_its_own_best_layer_though_another_lacks_it():
     values, table = lacking()
     (read,) = read_scores(table)
-    assert [one.layer for one in read.own] == [3] * 5
+    assert [one.best for one in read.own] == [3] * 5
     falling = score_table(values[:, ::-1]).filter(~((pl.col("task") == "task1") & (pl.col("layer") == 0)))
     (read,) = read_scores(falling)
     assert read.layers == (1, 2, 3)
-    assert [one.layer for one in read.own] == [0, 1, 0, 0, 0]
-    assert [one.score for one in read.own] == pytest.approx([0.03, 0.06, 0.11, 0.15, 0.19])
-    assert [one.last for one in read.own] == pytest.approx(values[:, 0])
+    assert [one.best for one in read.own] == [0, 1, 0, 0, 0]
+    assert [one.values.max() for one in read.own] == pytest.approx([0.03, 0.06, 0.11, 0.15, 0.19])
+    assert [one.at(3) for one in read.own] == pytest.approx(values[:, 0])
 
 
 def test_the_own_best_layer_keeps_its_experiments_where_they_are_those_of_the_others():
     single = np.array([[0.1, 0.2, 0.9], [0.3, 0.4, 0.7]])
     gap = ~((pl.col("task") == "task1") & (pl.col("layer") == 2))
     table = score_table([[0.2, 0.3, 0.8], [0.5, 0.4, 0.3]], experiments={"task0": single}).filter(gap)
-    assert read_scores(table)[0].own[0].experiments == pytest.approx([0.9, 0.7])
+    assert read_scores(table)[0].own[0].at_best == pytest.approx([0.9, 0.7])
     without = table.filter(~((pl.col("layer") == 2) & (pl.col("experiment").fill_null(-1) == 1)))
-    assert read_scores(without)[0].own[0].experiments == pytest.approx([0.8, 0.8])
+    assert read_scores(without)[0].own[0].at_best == pytest.approx([0.8, 0.8])
 
 
 def test_no_layer_that_all_tasks_have():

@@ -3,10 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
-from tests.picking.tables import score_table
+from tests.picking.tables import drawn, score_table
 
-from layerscope.picking.answers import answer_by_scores
-from layerscope.picking.selection import select_layers
+from layerscope.picking.selection import select_layer
 
 HUMP = 0.6 - 1.2 * (np.linspace(0, 1, 13) - 0.4) ** 2
 
@@ -14,6 +13,10 @@ HUMP = 0.6 - 1.2 * (np.linspace(0, 1, 13) - 0.4) ** 2
 def noisy(tasks, seed=0, noise=0.02, truth=HUMP):
     rng = np.random.default_rng(seed)
     return truth + noise * rng.normal(size=(tasks, len(truth))) + 0.2 * rng.normal(size=(tasks, 1))
+
+
+def select_layers(table, margin=0.01, **how):
+    return [select_layer(one, margin) for one in drawn(table, **how)]
 
 
 def choice(selection, name):
@@ -25,17 +28,17 @@ def test_the_recommendation_is_the_earliest_layer_shown_to_lose_at_most_the_marg
     lost = dict(selection.layers.select("layer", "most_lost").iter_rows())
     shown = [layer for layer, most in lost.items() if most <= 0.05]
     assert selection.recommended == min(shown) < selection.best
-    assert selection.choice.shown
-    assert selection.choice.most_lost == lost[selection.recommended] <= 0.05
+    assert selection.shown
+    assert selection.most_lost == lost[selection.recommended] <= 0.05
     assert min(selection.indistinguishable) <= selection.best
 
 
 def test_where_nothing_is_shown_it_is_the_best_observed_and_says_what_may_be_lost():
     (selection,) = select_layers(score_table(noisy(5)), margin=0.001, resamples=500)
     assert selection.recommended == selection.best
-    assert not selection.choice.shown
+    assert not selection.shown
     lost = dict(selection.layers.select("layer", "most_lost").iter_rows())
-    assert selection.choice.most_lost == lost[selection.best] > 0.001
+    assert selection.most_lost == lost[selection.best] > 0.001
 
 
 def test_a_layer_that_is_only_not_told_from_the_best_is_not_recommended():
@@ -133,7 +136,7 @@ def test_last_middle_and_random_are_baselines():
 def test_readouts_are_chosen_apart():
     rising = np.tile(np.linspace(0, 1, 6), (6, 1)) + 0.01 * np.random.default_rng(0).normal(size=(6, 6))
     table = pl.concat([score_table(rising, readout="raw"), score_table(rising[:, ::-1], readout="normed")])
-    assert [(s.scores.readout, s.recommended) for s in select_layers(table, resamples=300)] == [
+    assert [(s.readout, s.recommended) for s in select_layers(table, resamples=300)] == [
         ("raw", 5),
         ("normed", 0),
     ]
@@ -221,8 +224,8 @@ def test_equal_seeds_give_equal_results():
 def test_a_layer_without_scores_is_not_said_to_be_worse():
     table = score_table(noisy(30, noise=0.001, truth=np.array([0.2, 0.3, 0.8, 0.4, 0.1]))).filter(pl.col("layer") != 3)
     (selection,) = select_layers(table, resamples=200)
-    answer = answer_by_scores(selection)
+    answer = selection.answer
     assert "the highest average of 30 tasks among the 4 of 5 layers compared, and at 95 % no other of them is" in answer
     assert "30 tasks tell layer 2 from every other of the 4 layers compared" in selection.notes
-    earlier = answer_by_scores(select_layers(table, margin=0.55, resamples=200)[0])
+    earlier = select_layers(table, margin=0.55, resamples=200)[0].answer
     assert "The highest average is at layer 2; 4 of 5 layers are compared." in earlier

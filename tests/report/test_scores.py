@@ -6,11 +6,11 @@ import polars as pl
 from tests.picking.folders import peaked_scores, write_scores
 
 import layerscope as ls
-from layerscope.report.scores import make_scored, pick_runs
+from layerscope.report.scores import pick_runs, with_charts
 
 
 def scored(run):
-    (one,) = make_scored(pick_runs([run], ["run"], "layer"), (0.0, 11.0))
+    (one,) = with_charts(pick_runs([run], ["run"], "layer"), (0.0, 11.0))
     return one
 
 
@@ -22,8 +22,21 @@ def test_the_layer_is_the_one_that_was_picked(make_run):
     run = make_run()
     write_scores(run.path, peaked_scores())
     picked = ls.pick(run.path, margin=0.5, seed=7)
-    assert scored(run).answer == picked.answer
+    assert scored(run).pick.answer == picked.answer
     assert marks(scored(run)) == ["layer 1"]
+
+
+def test_what_was_picked_is_all_that_the_page_needs(make_run, monkeypatch):
+    run = make_run()
+    write_scores(run.path, peaked_scores())
+    ls.pick(run.path)
+
+    def refuse(*_):
+        raise AssertionError("the scores are in pick.json")
+
+    monkeypatch.setattr("layerscope.picking.folder.load_scores", refuse)
+    (chart,) = scored(run).charts
+    assert [line.label for line in chart.lines] == ["average", *(f"task{t}" for t in range(6))]
 
 
 def test_without_a_pick_it_is_made_and_then_the_same_for_all(make_run):
@@ -40,7 +53,7 @@ def test_scores_that_changed_since_are_a_note(make_run):
     write_scores(run.path, peaked_scores().with_columns(layer=(pl.col("layer") + 1) % 12))
     one = scored(run)
     assert marks(one) == ["layer 3"]
-    assert "was made before the scores changed: chosen again, layer 3 instead of 2" in one.notes[-1]
+    assert "was made before the scores changed: chosen again, layer 3 instead of 2" in one.pick.news[-1]
 
 
 def test_a_run_without_scores_that_nobody_picked_from_is_not_there(make_run):

@@ -11,7 +11,7 @@ from layerscope.errors import UserError
 from layerscope.inputs.models import load_model
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 PROMPTS = [[5, 9, 7, 30, 41, 8, 77, 12, 60], [11, 6, 50, 7], [90, 14, 33, 21, 8, 8]]
 
@@ -76,7 +76,7 @@ def test_normed_top_is_the_last_hidden_state(name, family_model):
     model, batch = family_model(name), one_batch()
     top = captured(model, batch)[DEPTH]
     last = forward(model, batch).last_hidden_state
-    assert torch.equal(final_normed(model, top), last)
+    assert torch.equal(read_out(model, DEPTH, top, "normed"), last)
     assert torch.equal(top, last) is (FAMILIES[name].final_norm is None)
 
 
@@ -178,7 +178,7 @@ def test_half_precision(name, dtype, family_folder, family_model):
     model = load_model(ModelSpec(name=str(family_folder(name)), dtype=dtype))
     assert model.dtype == getattr(torch, dtype)
     exact, half = captured(family_model(name), one_batch()), captured(model, one_batch())
-    top = final_normed(model, half[DEPTH])
+    top = read_out(model, DEPTH, half[DEPTH], "normed")
     last = forward(model, one_batch()).last_hidden_state
     assert torch.equal(top, last)
     for layer, state in half.items():

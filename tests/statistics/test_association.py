@@ -11,6 +11,7 @@ from tests.picking.tables import smooth
 
 from layerscope.statistics.association import (
     STATISTICS,
+    correlate_rows,
     embed,
     mirrored_shifts,
     read_cosine,
@@ -34,6 +35,17 @@ def test_agrees_with_scipy_and_dcor_with_ties(pair):
     assert value(a, b, "spearman") == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
     assert value(a, b, "kendall") == pytest.approx(stats.kendalltau(a, b).statistic, abs=1e-12)
     assert value(a, b, "dcor") == pytest.approx(float(dcor.distance_correlation(a, b)), abs=1e-6)
+
+
+def test_rows_agree_with_scipy_and_a_constant_one_has_no_correlation():
+    a, b = np.random.default_rng(0).integers(0, 6, size=(2, 40, 12)).astype(float)
+    a[7] = 3.0
+    for row, (pearson, spearman) in enumerate(zip(correlate_rows(a, b), correlate_rows(a, b, ranks=True), strict=True)):
+        if row == 7:
+            assert np.isnan([pearson, spearman]).all()
+            continue
+        assert pearson == pytest.approx(stats.pearsonr(a[row], b[row]).statistic, abs=1e-12)
+        assert spearman == pytest.approx(stats.spearmanr(a[row], b[row]).statistic, abs=1e-12)
 
 
 def test_agrees_with_dcor_on_reals():

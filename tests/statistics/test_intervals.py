@@ -8,7 +8,14 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from layerscope.statistics import intervals
-from layerscope.statistics.intervals import bootstrap_means, bootstrap_weights, jackknife_interval, leave_group_out
+from layerscope.statistics.intervals import (
+    bootstrap_means,
+    bootstrap_weights,
+    drawn_items,
+    jackknife_interval,
+    leave_group_out,
+    percentile_interval,
+)
 
 
 def test_bootstrap_weights_draw_n_items_and_repeat_with_the_seed():
@@ -103,3 +110,16 @@ def test_jackknife_of_a_dataset_entropy_covers_its_expectation_at_the_same_size(
         hits += interval.low <= truth <= interval.high
     # 95 % nominal; below 89 % of 200 trials would be a z of -4.
     assert hits / 200 >= 0.89
+
+
+def test_drawn_items_are_those_that_were_counted():
+    weights = bootstrap_weights(7, 50, 0)
+    drawn = drawn_items(weights)
+    assert drawn.shape == weights.shape
+    assert all((np.bincount(row, minlength=7) == counts).all() for row, counts in zip(drawn, weights, strict=True))
+
+
+def test_draws_without_a_value_are_left_out_of_the_interval():
+    draws = np.r_[np.arange(101.0), np.nan, np.inf]
+    assert (percentile_interval(draws).low, percentile_interval(draws).high) == pytest.approx((2.5, 97.5))
+    assert np.isnan(percentile_interval(np.array([np.nan])).low)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.modes import MODES, assign_modes, find_modes, strongest_layers
+from layerscope.statistics.modes import MODES, assign_modes, find_modes
 
 
 def prompts(layers, **other):
@@ -54,29 +54,12 @@ def test_recovers_distance_and_split():
     assert row["low_mean"] < row["split"] < row["high_mean"]
 
 
-def test_the_strongest_layer_is_the_largest_dip_among_the_significant():
-    rng = np.random.default_rng(0)
-    table = find_modes(prompts([rng.normal(size=300), two_modes(rng, apart=4), two_modes(rng, apart=9)]), resamples=50)
-    strongest = strongest_layers(table)
-    assert strongest["layer"].to_list() == [2]
-    assert strongest.schema == MODES
-
-
-def test_no_significant_layer_is_said():
-    rng = np.random.default_rng(0)
-    row = strongest_layers(find_modes(prompts(rng.normal(size=(3, 200))), resamples=50)).row(0, named=True)
-    assert row["layer"] is None
-    assert row["note"] == "no layer of 3 tested has an adjusted p below 0.05"
-    assert row["metric"] == "prompt_entropy"
-
-
 def test_fewer_than_200_prompts_are_refused():
     rng = np.random.default_rng(0)
     table = find_modes(prompts([two_modes(rng, 199)]))
     row = table.row(0, named=True)
     assert np.isnan([row["dip"], row["p"], row["p_adjusted"], row["distance"], row["split"]]).all()
     assert row["note"] == "no dip test: 199 prompts, at least 200 are needed"
-    assert "no layer could be tested" in strongest_layers(table)["note"].item()
 
 
 def test_prompts_without_a_value_do_not_count():
@@ -104,8 +87,8 @@ def test_one_group_has_no_split():
 def test_curves_are_tested_apart():
     rng = np.random.default_rng(0)
     table = pl.concat([prompts([two_modes(rng)]), prompts([rng.normal(size=300)], positions="no-first")])
-    found = strongest_layers(find_modes(table, resamples=50))
-    assert found.select("positions", "layer").rows() == [("all", 0), ("no-first", None)]
+    found = find_modes(table, resamples=50).filter(pl.col("p_adjusted") < 0.05)
+    assert found.select("positions", "layer").rows() == [("all", 0)]
 
 
 def test_assign_modes():

@@ -19,6 +19,7 @@ from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.models import load_model
 from layerscope.inputs.parts import block_output
 from layerscope.inputs.quiet import quiet_libraries
+from layerscope.states.state import State
 from layerscope.tasks.batches import fixed_batches, padded_length
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.spec import TasksSpec
@@ -101,7 +102,7 @@ def test_vectors_are_those_of_each_text_alone(model, cache, positions, pooling) 
             for readout, state in expected.items():
                 tokens = state[0, 1:] if positions == "no-first" else state[0]
                 vector = {"mean": tokens.mean(0), "last": tokens[-1], "first": tokens[0]}[pooling].numpy()
-                found = made.caches[readout, positions].read([text], layer)[0]
+                found = made.caches[State(readout, positions)].read([text], layer)[0]
                 assert np.linalg.norm(found - vector) <= 2e-6 * np.linalg.norm(vector)
 
 
@@ -117,7 +118,7 @@ def test_in_batches_of_the_same_shapes_a_model_cut_at_the_layer_gives_the_same_b
             with torch.inference_mode():
                 states = cut(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
                 means = [own[:length].sum(0) / length for own, length in zip(states, batch.lengths, strict=True)]
-            found = made.caches["normed", "all"].read([TEXTS[row] for row in batch.rows], layer)
+            found = made.caches[State("normed", "all")].read([TEXTS[row] for row in batch.rows], layer)
             assert np.array_equal(found, torch.stack(means)[: len(batch.rows)].numpy())
 
 
@@ -141,7 +142,7 @@ def test_vectors_up_to_the_context_and_across_changes_of_arithmetic_are_those_of
         with torch.no_grad(), quiet_libraries():
             fresh(input_ids=torch.tensor([ids]))
         vector = states[0][0, : len(ids)].mean(0).numpy()
-        found = made.caches["raw", "all"].read([text], 3)[0]
+        found = made.caches[State("raw", "all")].read([text], 3)[0]
         assert np.linalg.norm(found - vector) <= 5e-6 * np.linalg.norm(vector)
 
 
@@ -153,21 +154,21 @@ def test_a_padding_token_without_an_embedding_changes_nothing(family_folder, tmp
         change(folder)
         made = encoder(load_model(ModelSpec(name=str(folder))), str(tmp_path / f"cache{len(found)}"))
         made.fill(texts)
-        found.append(made.caches["normed", "all"].read(texts, 3))
+        found.append(made.caches[State("normed", "all")].read(texts, 3))
     assert np.array_equal(*found)
 
 
 def test_vectors_do_not_depend_on_order_or_company_or_an_interruption(model, tmp_path) -> None:
     whole = encoder(model, str(tmp_path / "whole"))
     whole.fill(TEXTS)
-    expected = [whole.caches["normed", "all"].read(TEXTS, layer) for layer in range(4)]
+    expected = [whole.caches[State("normed", "all")].read(TEXTS, layer) for layer in range(4)]
     parts = encoder(model, str(tmp_path / "parts"))
     for part in (TEXTS[7:8], list(reversed(TEXTS[:30])), TEXTS[::3]):
         parts.fill(part)
     again = encoder(model, str(tmp_path / "parts"))
     again.fill(TEXTS)
     for layer in range(4):
-        assert np.array_equal(again.caches["normed", "all"].read(TEXTS, layer), expected[layer])
+        assert np.array_equal(again.caches[State("normed", "all")].read(TEXTS, layer), expected[layer])
 
 
 def test_a_kill_loses_at_most_a_chunk(model, cache, monkeypatch) -> None:
@@ -190,7 +191,7 @@ def test_a_kill_loses_at_most_a_chunk(model, cache, monkeypatch) -> None:
         made.fill(TEXTS)
     monkeypatch.setattr(encoding, "pooled_states", real)
     left = encoder(model, cache)
-    lacking = left.caches["normed", "all"].missing(TEXTS, range(4))
+    lacking = left.caches[State("normed", "all")].missing(TEXTS, range(4))
     assert 0 < len(lacking) < len(TEXTS)
     assert len(lacking) % 10 == 0
     left.fill(TEXTS)
@@ -200,12 +201,14 @@ def test_a_kill_loses_at_most_a_chunk(model, cache, monkeypatch) -> None:
 def test_more_layers_of_known_texts_add_only_those_layers(model, cache) -> None:
     first = encoder(model, cache, layers=(1,))
     first.fill(TEXTS[:5])
-    vectors = first.caches["normed", "all"].read(TEXTS[:5], 1)
+    vectors = first.caches[State("normed", "all")].read(TEXTS[:5], 1)
     second = encoder(model, cache)
     second.fill(TEXTS[:5])
-    shards = sorted(np.load(path).tolist() for path in second.caches["normed", "all"].folder.glob("shard-*/layers.npy"))
+    shards = sorted(
+        np.load(path).tolist() for path in second.caches[State("normed", "all")].folder.glob("shard-*/layers.npy")
+    )
     assert shards == [[0, 2, 3], [1]]
-    assert np.array_equal(second.caches["normed", "all"].read(TEXTS[:5], 1), vectors)
+    assert np.array_equal(second.caches[State("normed", "all")].read(TEXTS[:5], 1), vectors)
 
 
 def test_a_context_longer_than_the_model_was_built_for(model, cache) -> None:
@@ -215,15 +218,15 @@ def test_a_context_longer_than_the_model_was_built_for(model, cache) -> None:
 
 def test_another_context_and_another_tokenizer_are_kept_apart(model, cache) -> None:
     one, two = encoder(model, cache), encoder(model, cache, context=8)
-    assert one.caches["normed", "all"].folder != two.caches["normed", "all"].folder
+    assert one.caches[State("normed", "all")].folder != two.caches[State("normed", "all")].folder
     one.fill(TEXTS[:3])
-    assert encoder(model, cache).caches["normed", "all"].folder == one.caches["normed", "all"].folder
+    assert encoder(model, cache).caches[State("normed", "all")].folder == one.caches[State("normed", "all")].folder
 
 
 def test_a_text_with_no_token_left_is_zeros(model, cache) -> None:
     made = encoder(model, cache, positions=("no-first",))
     made.fill(["", "a", "ab"])
-    found = made.caches["normed", "no-first"].read(["", "a", "ab"], 2)
+    found = made.caches[State("normed", "no-first")].read(["", "a", "ab"], 2)
     assert not found[:2].any()
     assert found[2].any()
     assert made.n_empty == 1

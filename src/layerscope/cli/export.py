@@ -14,7 +14,7 @@ from layerscope.export.spec import ExportSpec
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
-    from layerscope.export.export import Export
+    from layerscope.export.card import Export
 
 
 @with_options(ModelSpec, ExportSpec)

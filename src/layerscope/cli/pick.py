@@ -15,12 +15,12 @@ from pydantic import Field
 from layerscope.cli.notes import say_notes
 from layerscope.cli.options import build, with_options
 from layerscope.cli.show import console, frame_table, say
-from layerscope.config import Spec
 from layerscope.errors import UserError
+from layerscope.picking.spec import PickSpec
 from layerscope.wording import counted
 
 if TYPE_CHECKING:
-    from layerscope.picking.choosing import Pick
+    from layerscope.picking.pick import Pick
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of `layerscope tasks`, `measure` or both.")]
 ScoresFolder = Annotated[
@@ -28,25 +28,13 @@ ScoresFolder = Annotated[
 ]
 
 
-class Asked(Spec):
+class Shown(PickSpec):
     """How a layer is chosen, and how the answer is printed."""
 
-    by: Literal["scores", "metrics"] | None = Field(
-        None,
-        description="By scores of tasks, or by metrics without labels: scores, metrics; by scores where there are some.",
-    )
-    margin: float = Field(
-        0.01,
-        ge=0,
-        description="What the layer may lose against the best, in the scores' unit: the earliest shown to lose no more is "
-        "recommended, else the one with the highest average.",
-    )
     format: Literal["table", "json"] = Field("table", description="How to print: table or json.")
-    resamples: int = Field(2000, ge=100, description="Bootstrap samples.")
-    seed: int = Field(0, ge=0, description="Seed of the resampling.")
 
 
-@with_options(Asked)
+@with_options(Shown)
 def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None:
     """Say which layer to use, how sure that is, and what other ways to choose would give.
 
@@ -54,15 +42,14 @@ def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None
     """
     # Heavy imports wait, so that --help answers at once.
     from layerscope.picking.pick_file import pick as pick_run
-    from layerscope.picking.pick_file import to_dict
 
     if scores is not None and len(runs) > 1:
         raise UserError(f"--scores goes with one RUN, got {len(runs)}: name the runs one at a time")
-    asked = build(Asked, given)
+    asked = build(Shown, given)
     how = asked.model_dump(exclude={"format"})
     found = [pick_run(run, scores=scores, **how) for run in runs]
     if asked.format == "json":
-        typer.echo(json.dumps([to_dict(one) for one in found], indent=2, allow_nan=False))
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2, allow_nan=False))
     else:
         _show(found)
     say_notes(line for one in found for line in one.news)
@@ -98,10 +85,10 @@ def _show(found: Sequence[Pick]) -> None:
 def _heading(one: Pick) -> str:
     if one.selection is None:
         return f"{one.model} ({one.path})"
-    scores = one.selection.scores
-    state = f"{scores.readout} readout, positions {scores.positions}, {scores.pooling} pooling"
-    known = state if scores.readout else "states not known"
-    return f"{one.model} ({one.path}): {known}; {counted(len(scores.tasks), 'task')}, {counted(len(scores.layers), 'layer')}"
+    of = one.selection
+    state = f"{of.readout} readout, positions {of.positions}, {of.pooling} pooling"
+    known = state if of.readout else "states not known"
+    return f"{one.model} ({one.path}): {known}; {counted(len(of.tasks), 'task')}, {counted(len(of.layers), 'layer')}"
 
 
 def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:

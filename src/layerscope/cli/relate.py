@@ -54,9 +54,8 @@ def relate(
     """
     # Heavy imports wait, so that --help answers at once.
     from layerscope.files.writing import make_folder
-    from layerscope.picking.choosing import RELATIONS_FILE, relate_evidence
-    from layerscope.picking.evidence import read_evidence
-    from layerscope.picking.relations import RELATIONS
+    from layerscope.picking.folder import read_evidence
+    from layerscope.picking.relations import RELATIONS, RELATIONS_FILE, relate_evidence
     from layerscope.results.tables import write_table
 
     if scores is not None and len(runs) > 1:

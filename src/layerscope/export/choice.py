@@ -66,20 +66,6 @@ def refuse_model(model: LoadedModel) -> None:
         raise UnsupportedModelError("an export is written from one device: leave out device_map")
 
 
-def export_context(model: LoadedModel, spec: ExportSpec) -> int | None:
-    """The longest text in tokens; None where there is no limit.
-
-    Raises:
-        UserError: more than the model was built for.
-    """
-    if spec.context is not None and model.context is not None and spec.context > model.context:
-        raise UserError(
-            f"a context of {spec.context} tokens is longer than the {model.context} the model was built for: use at "
-            f"most {model.context}"
-        )
-    return model.context if spec.context is None else spec.context
-
-
 def export_tokenizer(model: LoadedModel, context: int | None) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer that pads, pads on the right, and cuts at the context."""
     tokenizer: PreTrainedTokenizerBase = copy.deepcopy(model.tokenizer)

@@ -20,7 +20,7 @@ from layerscope.inputs.parts import PROBE_TOKENS, probe_ids
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 OutputName = str | tuple[str, int]
 """What sentence-transformers calls `method_output_name`: a field of the model's output, or an entry of one."""
@@ -242,7 +242,7 @@ def _states(model: LoadedModel, batch: Batch, layer: int, readout: Readout) -> F
     read: list[Tensor] = []
 
     def keep(_: int, states: Float[Tensor, "prompts tokens dim"]) -> None:
-        read.append((final_normed(model, states) if readout == "normed" else states).float().cpu())
+        read.append(read_out(model, layer, states, readout).float().cpu())
 
     capture(model, batch, keep, layers=(layer,))
     return read[0]

@@ -3,61 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from pydantic import ValidationError
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError, missing_package
 from layerscope.export import checking
-from layerscope.export.card import Facts, model_card
-from layerscope.export.choice import (
-    export_context,
-    export_tokenizer,
-    first_token_id,
-    refuse_choice,
-    refuse_model,
-)
-from layerscope.export.cutting import Cut, cut_model
-from layerscope.export.evidence import Evidence, read_choice, require_same_model
+from layerscope.export.card import Export, model_card
+from layerscope.export.choice import export_tokenizer, first_token_id, refuse_choice, refuse_model
+from layerscope.export.cutting import cut_model
 from layerscope.export.folder import refuse_folder, whole_folder, write_folder
+from layerscope.export.reasons import Reasons, read_choice, require_same_model
 from layerscope.export.spec import ExportSpec
-from layerscope.export.speed import Speed, measure_speed, speed_texts
+from layerscope.export.speed import measure_speed, speed_texts
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.processor import choose_device, choose_dtype
-from layerscope.inputs.prompts import tokenize
+from layerscope.inputs.prompts import allowed_context, tokenize
 from layerscope.measuring.progress import Report, silent
 
 Vectors = Float32[np.ndarray, "texts dim"]
-
-
-@dataclass(frozen=True)
-class Export:
-    """A written export.
-
-    `error` is the largest relative error of its vectors against our own; `rounding` what a half precision adds to that
-    (None for float32); `size` and `whole_size` are bytes of weights in the export's precision.
-    """
-
-    path: Path
-    layer: int
-    blocks: int
-    n_layers: int
-    spec: ExportSpec
-    error: float
-    rounding: float | None
-    n_texts: int
-    size: int
-    whole_size: int
-    speed: Speed
-    warnings: tuple[str, ...]
 
 
 def export_layer(
@@ -90,13 +59,7 @@ def export_layer(
         UnsupportedModelError: the family cannot be cut there, or the written folder does not give the same vectors.
         RunFailedError: the disk is full, or the weights hold NaN.
     """
-    given = options if layer is None else {"layer": layer, **options}
-    try:
-        spec = ExportSpec.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "export"
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+    spec = ExportSpec.of(options if layer is None else {"layer": layer, **options})
     known = ModelSpec(name=model) if isinstance(model, str) else model
     return export_spec(known, spec, Path(out), run=None if run is None else Path(run), report=report)
 
@@ -109,9 +72,9 @@ def export_spec(
         raise missing_package("sentence-transformers", "`layerscope export`")
     refuse_choice(spec)
     refuse_folder(out)
-    evidence = None
+    reasons = None
     if run is not None:
-        spec, evidence = read_choice(run, spec)
+        spec, reasons = read_choice(run, spec)
         refuse_choice(spec)
     if spec.layer is None:
         raise UserError("no layer: say which with --layer, or name a run that recommends one with --run")
@@ -123,69 +86,68 @@ def export_spec(
     if spec.layer > loaded.n_layers:
         raise UserError(f"layer {spec.layer} does not exist: {model.name} has layers 0 to {loaded.n_layers}")
     refuse_model(loaded)
-    if evidence is not None:
-        require_same_model(evidence, loaded)
-    return _Work(loaded, spec, spec.layer, dtype, evidence, report).write(out)
+    if reasons is not None:
+        require_same_model(reasons, loaded)
+    return _Work(loaded, spec, spec.layer, dtype, reasons).write(out, report)
 
 
 class _Work:
     """One export."""
 
     def __init__(
-        self,
-        model: LoadedModel,
-        spec: ExportSpec,
-        layer: int,
-        dtype: torch.dtype,
-        evidence: Evidence | None,
-        report: Report,
+        self, model: LoadedModel, spec: ExportSpec, layer: int, dtype: torch.dtype, reasons: Reasons | None
     ) -> None:
         self.model = model
         self.spec = spec
         self.layer = layer
         self.dtype = dtype
-        self.evidence = evidence
-        self.report = report
-        self.context = export_context(model, spec)
-        self.tokenizer: PreTrainedTokenizerBase = export_tokenizer(model, self.context)
+        self.reasons = reasons
+        self.context = allowed_context(spec.context, model.context)
+        self.tokenizer = export_tokenizer(model, self.context)
         self.texts = checking.check_texts(self.tokenizer, self.context)
         self.first_id = first_token_id(model, tuple(self.texts)) if spec.positions == "no-first" else None
 
-    def write(self, out: Path) -> Export:
+    def write(self, out: Path, report: Report) -> Export:
         """Cut, write, check, measure, describe; then give the folder its name."""
-        exact = self._ours()
-        ours = exact
+        exact = ours = self._ours()
         if self.dtype != torch.float32:
             _round(self.model.model, self.dtype)
             ours = self._ours()
         cut = cut_model(self.model, self.layer, self.spec.readout)
         whole_size = _bytes(self.model.model, self.dtype)
         with whole_folder(out) as folder:
-            self.report("writing", 0.0, 1.0)
+            report("writing", 0.0, 1.0)
             cut.model.to(self.dtype)
             write_folder(folder, cut, self.tokenizer, self.spec, dim=self.model.dim, first_id=self.first_id)
             size = _bytes(cut.model, self.dtype)
-            self.report("writing", 1.0, 1.0)
+            report("writing", 1.0, 1.0)
+            report("checking", 0.0, 1.0)
             error, rounding, opened = self._check(folder, exact, ours)
-            self.report("timing", 0.0, 1.0)
-            speed = measure_speed(opened, self._whole(), speed_texts(self.texts), self.context)
-            self.report("timing", 1.0, 1.0)
-            facts = self._facts(cut, error, rounding, (size, whole_size), speed)
-            (folder / "README.md").write_text(model_card(facts, out.name), encoding="utf-8")
-        return Export(
-            path=out,
-            layer=self.layer,
-            blocks=cut.blocks,
-            n_layers=self.model.n_layers,
-            spec=self.spec,
-            error=error,
-            rounding=rounding,
-            n_texts=len(self.texts),
-            size=size,
-            whole_size=whole_size,
-            speed=speed,
-            warnings=(*self.model.warnings, *(self.evidence.picked.news if self.evidence else ())),
-        )
+            report("checking", 1.0, 1.0)
+            report("timing", 0.0, 1.0)
+            self.model.model.to(self.dtype)
+            speed = measure_speed(opened, self.model, speed_texts(self.texts), self.context)
+            report("timing", 1.0, 1.0)
+            made = Export(
+                path=out,
+                layer=self.layer,
+                blocks=cut.blocks,
+                n_layers=self.model.n_layers,
+                spec=self.spec,
+                context=self.context,
+                dtype=str(self.dtype).removeprefix("torch."),
+                error=error,
+                rounding=rounding,
+                n_texts=len(self.texts),
+                size=size,
+                whole_size=whole_size,
+                speed=speed,
+                warnings=(*self.model.warnings, *(self.reasons.picked.news if self.reasons else ())),
+            )
+            first = None if self.first_id is None else str(self.tokenizer.convert_ids_to_tokens(self.first_id))
+            card = model_card(made, self.model, cut, first, self.reasons)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        return made
 
     def _ours(self) -> Vectors:
         return checking.our_vectors(self.model, self.texts, self.spec, self.layer, self.context)
@@ -203,43 +165,18 @@ class _Work:
 
     def _check(self, folder: Path, exact: Vectors, ours: Vectors) -> tuple[float, float | None, Any]:
         """The error in float32, what the stored precision adds, and the folder as anyone opens it."""
-        self.report("checking", 0.0, 1.0)
         device = self.model.device
-        half = self.dtype != torch.float32
         computed = checking.open_export(folder, device, torch.float32)
         checking.require_same_tokens(computed, self.tokenizer, self.texts, self.context)
         error = checking.require_equal(ours, self._theirs(computed), self.texts, *self._known_reasons())
-        opened = checking.open_export(folder, device) if half else computed
-        if half and opened.dtype != self.dtype:
+        if self.dtype == torch.float32:
+            return error, None, computed
+        opened = checking.open_export(folder, device)
+        if opened.dtype != self.dtype:
             raise UserError(
                 f"{self.dtype} was asked for and the folder loads as {opened.dtype}: use another dtype for this family"
             )
-        rounding = float(checking.relative_error(exact, self._theirs(opened)).max()) if half else None
-        self.report("checking", 1.0, 1.0)
-        return error, rounding, opened
-
-    def _whole(self) -> LoadedModel:
-        self.model.model.to(self.dtype)
-        return self.model
-
-    def _facts(self, cut: Cut, error: float, rounding: float | None, sizes: tuple[int, int], speed: Speed) -> Facts:
-        first = None if self.first_id is None else str(self.tokenizer.convert_ids_to_tokens(self.first_id))
-        return Facts(
-            model=self.model,
-            spec=self.spec,
-            cut=cut,
-            layer=self.layer,
-            context=self.context,
-            dtype=str(self.dtype).removeprefix("torch."),
-            first_token=first,
-            error=error,
-            rounding=rounding,
-            n_texts=len(self.texts),
-            size=sizes[0],
-            whole_size=sizes[1],
-            speed=speed,
-            evidence=self.evidence,
-        )
+        return error, float(checking.relative_error(exact, self._theirs(opened)).max()), opened
 
 
 def _round(model: nn.Module, dtype: torch.dtype) -> None:

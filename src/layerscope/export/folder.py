@@ -6,8 +6,8 @@ import errno
 import importlib.metadata
 import json
 import os
+import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +17,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from layerscope.config import Pooling
-from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.errors import UserError
 from layerscope.export.cutting import Cut
 from layerscope.export.spec import ExportSpec
+from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.quiet import quiet_libraries
 
 _PREFIX = "sentence_transformers"
@@ -55,38 +56,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         UserError: the folder cannot be written.
     """
     path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  (resolve() would follow a link)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    parents = [parent for parent in path.parents if not parent.exists()]
-    done = False
+    new = [parent for parent in path.parents if not parent.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        yield temporary
-        for file in (child for child in temporary.rglob("*") if child.is_file()):
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        temporary.replace(path)
-        done = True
-    except LayerscopeError:
+        make_folder(path.parent)
+        with whole_file(path) as temporary:
+            temporary.mkdir()
+            try:
+                yield temporary
+            except Exception as error:
+                # Libraries in Rust tell of a full disk in errors of their own, without its number.
+                if isinstance(error, OSError) or not re.search("No space left|File too large", str(error)):
+                    raise
+                raise OSError(errno.ENOSPC, str(error)) from error
+    except BaseException:
+        for parent in new:
+            with suppress(OSError):
+                parent.rmdir()
         raise
-    except Exception as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if not done:
-            for parent in parents:
-                with suppress(OSError):
-                    parent.rmdir()
-
-
-def _cannot_write(path: Path, error: Exception) -> Exception:
-    # safetensors reports a full disk as an error of its own.
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "No space left" in str(error) or "File too large" in str(error):
-        return RunFailedError(f"the disk is full, {path} was not written: free some space and run the same command")
-    if isinstance(error, OSError):
-        return UserError(f"cannot write {path} ({error.strerror or error}): choose a folder that you may write to")
-    return error
 
 
 def write_folder(
@@ -110,24 +96,29 @@ def write_folder(
         shutil.copymode(folder / "config.json", weights)
     names = ["Transformer", *(["WordWeights"] if first_id is not None else []), "Pooling"]
     names += ["Normalize"] if spec.normalize else []
-    paths = [f"{index}_{name}" if index else "" for index, name in enumerate(names)]
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": _TYPES[name]}
-        for index, (name, path) in enumerate(zip(names, paths, strict=True))
-    ]
-    for path in paths[1:]:
-        (folder / path).mkdir()
-    settings = dict(zip(names, paths, strict=True))
-    _write_json(folder / "modules.json", modules)
-    _write_json(folder / "sentence_bert_config.json", _transformer(cut, tokenizer))
-    pooling = {"embedding_dimension": dim, "pooling_mode": _POOLING[spec.pooling], "include_prompt": True}
-    _write_json(folder / settings["Pooling"] / "config.json", pooling)
-    if first_id is not None:
-        _write_weights(folder / settings["WordWeights"], tokenizer, first_id, int(_vocabulary(cut)))
+    paths = {name: f"{index}_{name}" if index else "" for index, name in enumerate(names)}
+    files: dict[str, object] = {
+        "modules.json": [
+            {"idx": index, "name": str(index), "path": path, "type": _TYPES[name]}
+            for index, (name, path) in enumerate(paths.items())
+        ],
+        "sentence_bert_config.json": _transformer(cut, tokenizer),
+        "config_sentence_transformers.json": _top(cut, spec),
+        f"{paths['Pooling']}/config.json": {
+            "embedding_dimension": dim,
+            "pooling_mode": _POOLING[spec.pooling],
+            "include_prompt": True,
+        },
+    }
     if spec.normalize:
-        names_in = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
-        _write_json(folder / settings["Normalize"] / "config.json", names_in)
-    _write_json(folder / "config_sentence_transformers.json", _top(cut, spec))
+        sides = ("module_input_name", "module_output_name")
+        files[f"{paths['Normalize']}/config.json"] = dict.fromkeys(sides, "sentence_embedding")
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if first_id is not None:
+        size = int(cut.model.get_input_embeddings().weight.shape[0])
+        _write_weights(folder / paths["WordWeights"], tokenizer, first_id, size)
 
 
 def _transformer(cut: Cut, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -145,11 +136,7 @@ def _top(cut: Cut, spec: ExportSpec) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("sentence-transformers", "transformers", "torch")}
     top: dict[str, Any] = {
         "model_type": "SentenceTransformer",
-        "__version__": {
-            "sentence_transformers": versions["sentence-transformers"],
-            "transformers": versions["transformers"],
-            "pytorch": versions["torch"],
-        },
+        "__version__": dict(zip(("sentence_transformers", "transformers", "pytorch"), versions.values(), strict=True)),
         "prompts": {"query": "", "document": ""} | (spec.prompts or {}),
         "default_prompt_name": spec.default_prompt,
         "similarity_fn_name": "cosine",
@@ -170,13 +157,6 @@ def _write_weights(folder: Path, tokenizer: PreTrainedTokenizerBase, first_id: i
     vocabulary = [words.get(index, f"<id {index}>") for index in range(max(size, max(words) + 1))]
     # The module also looks words up in lower case: "<S>" would find the weight of "<s>".
     weights = {word: 1.0 for word in vocabulary if word.lower() == vocabulary[first_id]} | {vocabulary[first_id]: 0.0}
+    folder.mkdir()
     with torch.random.fork_rng(devices=[]):
         WordWeights(vocabulary, weights, 1.0).save(str(folder))
-
-
-def _vocabulary(cut: Cut) -> int:
-    return int(cut.model.get_input_embeddings().weight.shape[0])
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from layerscope.config import Pooling, Positions, Readout, Spec
-from layerscope.tasks.spec import State
+from layerscope.states.state import State
 
 
 def _from_json(value: object) -> object:
@@ -45,7 +45,7 @@ class ExportSpec(Spec):
     @property
     def state(self) -> State:
         """Readout and positions, as scores are keyed by."""
-        return (self.readout, self.positions)
+        return State(self.readout, self.positions)
 
     @property
     def prefix(self) -> str:

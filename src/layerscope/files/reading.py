@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +52,14 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+def expanded(name: str) -> Path:
+    """A path as the user wrote it, with ~ for the home folder; a ~ that is nobody's is a part of the name."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def cannot_read(path: Path, error: OSError | ValueError) -> UserError:
     """The error for a file that is not there or may not be read: nothing is said about its content."""
     reason = str(getattr(error, "strerror", None) or error)
@@ -58,6 +67,19 @@ def cannot_read(path: Path, error: OSError | ValueError) -> UserError:
         return UserError(f"{path} does not exist: check the path")
     advice = "allow reading it" if isinstance(error, PermissionError) else "check the path"
     return UserError(f"{path} cannot be read ({reason}): {advice}")
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Name the file in what the system says inside the block of a path that it cannot look up (too long, forbidden).
+
+    Raises:
+        UserError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_read(Path(error.filename or path), error) from error
 
 
 def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:
@@ -182,7 +204,8 @@ def _as(path: Path, shape: type[Shape], content: object, advice: str) -> Shape:
         found: Shape = TypeAdapter(shape).validate_python(content)
     except (ValidationError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
-        where = ".".join(map(str, first["loc"])) or "the whole"
+        # Keys come from the file.
+        where = ascii(".".join(map(str, first["loc"])) or "the whole")[1:-1][:200]
         raise DamagedError(f"{path} is not of the expected form ({where}: {first['msg']}): {advice}") from error
     return found
 

@@ -68,7 +68,7 @@ def cannot_write(path: Path, error: OSError) -> RunFailedError | UserError:
     ):
         return RunFailedError(
             f"the disk is full, {path} could not be written: free some space there and run the same command, "
-            "finished blocks are kept"
+            "what is finished is kept"
         )
     if error.errno == errno.EIO:
         return RunFailedError(f"cannot write {path} ({error.strerror}): the disk reports an error, look at it first")
@@ -122,7 +122,7 @@ def _refuse_special(path: Path) -> None:
 
 def _flush(path: Path) -> None:
     # The content has to be on the disk before its new name is, or a power cut leaves a whole name on half a file.
-    targets = [path, *path.iterdir()] if path.is_dir() and path.name.endswith(".tmp") else [path]
+    targets = [path, *path.rglob("*")] if path.is_dir() and path.name.endswith(".tmp") else [path]
     for target in targets:
         if _WINDOWS and target.is_dir():
             continue

@@ -13,11 +13,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerscope.errors import LayerscopeError, UserError, missing_package
+from layerscope.errors import UserError, missing_package
+from layerscope.files.reading import expanded
 from layerscope.inputs.embeddings import input_device, table_rows
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.weights import check_safetensors, content_hash
+from layerscope.inputs.weights import check_safetensors, content_hash, named
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -56,7 +58,7 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
     Raises:
         UserError: the folder is no adapter, holds only pickled weights, does not fit the model, or cannot be merged.
     """
-    folder = Path(adapter).expanduser()
+    folder = expanded(adapter)
     files, notes = _adapter_files(folder, allow_pickle=allow_pickle)
     try:
         from peft import PeftConfig, PeftModel
@@ -68,28 +70,23 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
     heads = [key for key in keys if prefix and not key.startswith(f"{prefix}.")]
     if heads:
         notes += (f"the adapter's weights of its head, such as {heads[0]}, were left out: no state depends on them",)
-    try:
-        with quiet_libraries(), _no_traces():
-            config = PeftConfig.from_pretrained(str(folder))
-            _check_kind(config, folder)
-            _leave_out_heads(config, holder)
-            # Task types only wrap heads and generation around the tuner; without one the plain class takes any model.
-            config.task_type = None
-            config.inference_mode = True
-            wrapped = PeftModel(holder, config, autocast_adapter_dtype=False)
-            device = str(next(model.parameters()).device)
-            loaded = wrapped.load_adapter(str(folder), "default", torch_device=device, autocast_adapter_dtype=False)
-            lost = sorted(loaded.missing_keys)
-            unused = sorted(key for key in loaded.unexpected_keys if _plain(key) not in heads)
-            if not (lost or unused):
-                before = _last_state(wrapped, model)
-                merged = wrapped.merge_and_unload()
-                _check_merged(before, _last_state(merged, model), folder)
-    except LayerscopeError:
-        raise
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError) as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}") from error
+    fit = said_as(lambda text, _: UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}"))
+    with fit, quiet_libraries(), _no_traces():
+        config = PeftConfig.from_pretrained(str(folder))
+        _check_kind(config, folder)
+        _leave_out_heads(config, holder)
+        # Task types only wrap heads and generation around the tuner; without one the plain class takes any model.
+        config.task_type = None
+        config.inference_mode = True
+        wrapped = PeftModel(holder, config, autocast_adapter_dtype=False)
+        device = str(next(model.parameters()).device)
+        loaded = wrapped.load_adapter(str(folder), "default", torch_device=device, autocast_adapter_dtype=False)
+        lost = sorted(loaded.missing_keys)
+        unused = sorted(key for key in loaded.unexpected_keys if _plain(key) not in heads)
+        if not (lost or unused):
+            before = _last_state(wrapped, model)
+            merged = wrapped.merge_and_unload()
+            _check_merged(before, _last_state(merged, model), folder)
     if lost or unused:
         raise UserError(
             f"adapter {folder} does not fit {type(model).__name__}: {len(lost)} weights are missing and {len(unused)} "
@@ -106,8 +103,8 @@ def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
     Raises:
         UserError: the folder is no adapter, or holds only pickled weights.
     """
-    files, _ = _adapter_files(Path(adapter).expanduser(), allow_pickle=allow_pickle)
-    return f"sha256:{content_hash(files)[:16]}"
+    files, _ = _adapter_files(expanded(adapter), allow_pickle=allow_pickle)
+    return named(content_hash(files))
 
 
 @contextmanager

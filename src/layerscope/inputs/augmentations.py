@@ -80,19 +80,11 @@ def _sampler(generator: random.Random) -> Callable[..., Any]:
     return sample
 
 
-def _split(strength: float) -> _Augmenter:
-    return _nlpaug("word").SplitAug(aug_p=strength)  # type: ignore[no-any-return]
-
-
-def _char(strength: float) -> _Augmenter:
-    return _nlpaug("char").RandomCharAug(aug_char_p=strength, aug_word_p=strength)  # type: ignore[no-any-return]
-
-
-def _keyboard(strength: float) -> _Augmenter:
-    return _nlpaug("char").KeyboardAug(aug_char_p=strength, aug_word_p=strength)  # type: ignore[no-any-return]
-
-
-_BUILDERS: dict[Augmentation, Callable[[float], _Augmenter]] = {"split": _split, "char": _char, "keyboard": _keyboard}
+_BUILDERS: dict[Augmentation, Callable[[float], _Augmenter]] = {
+    "split": lambda strength: _nlpaug("word").SplitAug(aug_p=strength),
+    "char": lambda strength: _nlpaug("char").RandomCharAug(aug_char_p=strength, aug_word_p=strength),
+    "keyboard": lambda strength: _nlpaug("char").KeyboardAug(aug_char_p=strength, aug_word_p=strength),
+}
 
 
 def _nlpaug(kind: str) -> Any:  # noqa: ANN401

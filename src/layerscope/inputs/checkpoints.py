@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
 from layerscope.config import ModelSpec
-from layerscope.errors import UserError, unknown
+from layerscope.errors import LayerscopeError, UserError, unknown
+from layerscope.files.reading import expanded, named_errors, read_json
 from layerscope.inputs.gguf_files import READING, convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
-from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, weight_files
+from layerscope.inputs.sizes import check_numbers
+from layerscope.inputs.standing import Stamp, stamp_of
+from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, named, weight_files
 from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HASH_DIGITS = 16
 _READ_AS = re.compile(r"\+reading:\d+")
 
 OnDisk = Callable[[Path, ModelSpec, str], "Checkpoint"]
@@ -37,6 +40,8 @@ class Checkpoint:
     warnings: tuple[str, ...] = ()
     weights: str = ""
     """sha256 of the weight files alone: two checkpoints with equal ones are one model. "" where they are not here yet."""
+    files: Mapping[Path, Stamp] = field(default_factory=dict)
+    """The weight files as they were before the hash was taken."""
 
     @property
     def options(self) -> dict[str, object]:
@@ -50,7 +55,8 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
     Raises:
         UserError: no such name, folder, file or hub id; a package is missing; weights are missing, damaged or pickled.
     """
-    return _find(spec, _from_disk)
+    with named_errors(Path(spec.name)):
+        return _find(spec, _from_disk)
 
 
 def identify_checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -61,7 +67,8 @@ def identify_checkpoint(spec: ModelSpec) -> Checkpoint:
     Raises:
         UserError: it is not there any more, or the hub cannot be asked.
     """
-    return _find(spec, _identified)
+    with named_errors(Path(spec.name)):
+        return _find(spec, _identified)
 
 
 def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
@@ -72,7 +79,7 @@ def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
     name, revision = split_revision(spec.name)
     if name in ZOO_MODELS:
         return _from_revision(on_disk(ZOO_MODELS[name].locate(name, revision), spec, ""), spec, asked=revision)
-    path = Path(spec.name).expanduser()
+    path = expanded(spec.name)
     if path.exists():
         part = transformer_part(path)
         if part is not None:
@@ -81,20 +88,16 @@ def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
         if inside:
             return _from_revision(on_disk(find_revision(path, spec.name, None), spec, ""), spec)
         return on_disk(path, spec, "")
-    base = Path(name).expanduser()
+    base = expanded(name)
     # A local folder without checkpoints may be a copy of a hub model, whose revisions are on the hub.
     if revision and base.is_dir() and (revisions(base) or not _HUB_ID.fullmatch(name)):
         return _from_revision(on_disk(find_revision(base, name, revision), spec, ""), spec, asked=revision)
     if path.suffix == ".gguf" or spec.name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"no model at {path}: give a folder with a config.json, a .gguf file, or a hub id (org/name)")
     if not _HUB_ID.fullmatch(name):
-        raise _unknown_name(spec.name)
+        message = unknown("model", spec.name, {**KNOWN_MODELS, **ZOO_MODELS})
+        raise UserError(f"{message}; or give a folder, a .gguf file, or a hub id (org/name or org/name@revision)")
     return _from_hub(name, revision or "main", spec, on_disk)
-
-
-def _unknown_name(name: str) -> UserError:
-    message = unknown("model", name, {**KNOWN_MODELS, **ZOO_MODELS})
-    return UserError(f"{message}; or give a folder, a .gguf file, or a hub id (org/name or org/name@revision)")
 
 
 def _from_revision(found: Checkpoint, spec: ModelSpec, *, asked: str | None = None) -> Checkpoint:
@@ -122,37 +125,35 @@ def _from_disk(path: Path, spec: ModelSpec, note: str) -> Checkpoint:
     level = converted.quantisation
     stated = note or (f"de-quantised {level} weights" if level not in {"ALL_F32", "F16", "BF16"} else "")
     warnings = ((stated,) if stated else ()) + converted.warnings
-    named = _named(converted.sha256)
-    return Checkpoint(str(converted.folder), _read_as(named), warnings=warnings, weights=named)
+    weights = named(converted.sha256)
+    return Checkpoint(str(converted.folder), _read_as(weights), warnings=warnings, weights=weights)
 
 
 def _identified(path: Path, spec: ModelSpec, _: str) -> Checkpoint:
     if path.suffix == ".gguf" and path.is_file():
-        named = _named(content_hash([path]))
-        return Checkpoint(str(path), _read_as(named), weights=named)
+        weights = named(content_hash([path]))
+        return Checkpoint(str(path), _read_as(weights), weights=weights)
     config = path / "config.json"
     if not config.is_file():
         raise UserError(f"expected a model folder with a config.json or a .gguf file, {path} is neither")
-    both, weights = content_hashes(config, listed_weights(path, allow_pickle=spec.allow_pickle))
-    revision = _named(both)
+    files = listed_weights(path, allow_pickle=spec.allow_pickle)
+    stamps = {file: stamp for file in files if (stamp := stamp_of(file)) is not None}
+    both, alone = content_hashes([config], files)
+    revision = named(both)
     code = sorted(path.glob("*.py")) if spec.trust_remote_code else []
     if code:
-        revision = f"{revision}+code:{_named(content_hash(code))}"
-    return Checkpoint(str(path), revision, weights=_named(weights))
+        revision = f"{revision}+code:{named(content_hash(code))}"
+    return Checkpoint(str(path), revision, weights=named(alone), files=stamps)
 
 
-def _read_as(named: str) -> str:
+def _read_as(weights: str) -> str:
     """A GGUF file's revision: the same file read in another way may be another model."""
-    return f"{named}+reading:{READING}"
+    return f"{weights}+reading:{READING}"
 
 
 def without_reading(revision: str) -> str:
     """The revision without the way a GGUF file was read."""
     return _READ_AS.sub("", revision)
-
-
-def _named(digest: str) -> str:
-    return f"sha256:{digest[:_HASH_DIGITS]}"
 
 
 def _from_hub(name: str, revision: str, spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
@@ -162,7 +163,6 @@ def _from_hub(name: str, revision: str, spec: ModelSpec, on_disk: OnDisk) -> Che
     model may have, and retry each.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
 
     if constants.HF_HUB_OFFLINE or not hub_reachable(constants.ENDPOINT):
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -175,14 +175,17 @@ def _from_hub(name: str, revision: str, spec: ModelSpec, on_disk: OnDisk) -> Che
             f"cannot load {name!r}: {constants.ENDPOINT} is not reachable and revision {revision!r} is not in the local "
             "cache; connect to the internet, or give a local folder or a name of `layerscope models`"
         )
-    try:
-        with quiet_libraries():
-            config = Path(hf_hub_download(name, "config.json", revision=revision))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise UserError(
-            f"cannot load {name!r} at revision {revision!r} from {constants.ENDPOINT} ({first_line(error)}): check the name, "
-            "and log in with `hf auth login` if the model is gated"
-        ) from error
+    say = said_as(
+        lambda text, _: UserError(
+            f"cannot load {name!r} at revision {revision!r} from {constants.ENDPOINT} ({text[:200]}): check the name, and log "
+            "in with `hf auth login` if the model is gated"
+        )
+    )
+    with say, quiet_libraries():
+        config = Path(hf_hub_download(name, "config.json", revision=revision))
+    check_numbers(
+        read_json(config, dict[str, object], advice="download the model again"), None, f"config.json of {name}"
+    )
     return Checkpoint(name, config.parent.name, hub=True)
 
 
@@ -199,15 +202,9 @@ def weights_of(checkpoint: Checkpoint) -> str:
     if not isinstance(config, str):
         return ""
     try:
-        return _named(content_hash(weight_files(Path(config).parent, allow_pickle=True)))
-    except (UserError, OSError):
+        return named(content_hash(weight_files(Path(config).parent, allow_pickle=True)))
+    except LayerscopeError:
         return ""
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says first, or its type where it says nothing."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
 
 
 def hub_reachable(endpoint: str, lookup: Callable[..., object] = socket.getaddrinfo) -> bool:

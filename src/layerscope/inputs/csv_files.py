@@ -6,8 +6,10 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from layerscope.errors import UserError
 
@@ -39,12 +41,32 @@ def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
     return CsvLayout(found, header)
 
 
-def read_csv(source: str, text: str, limit: int | None, layout: CsvLayout | None) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, and the rows.
+class Line(NamedTuple):
+    """A line of a file with its end, and the byte at which it begins."""
+
+    start: int
+    text: str
+
+
+Lines = Callable[[], Iterator[Line]]
+
+
+@dataclass(frozen=True)
+class CsvRows:
+    """The rows of a .csv by the byte at which each begins. `textual` are the columns that hold text."""
+
+    names: tuple[str, ...]
+    starts: Sequence[int]
+    textual: tuple[str, ...]
+    separator: str
+
+
+def read_csv(source: str, lines: Lines, limit: int | None, layout: CsvLayout | None) -> CsvRows:
+    """Look through a .csv; a column of numbers only is not one with text, since a .csv has no types.
 
     Args:
         source: what the file is called in errors.
-        text: its content.
+        lines: reads it from its start.
         limit: read at most this many rows; None reads all.
         layout: what the user said of it; None where the user has no say in it.
 
@@ -53,36 +75,66 @@ def read_csv(source: str, text: str, limit: int | None, layout: CsvLayout | None
     """
     chosen = layout or CsvLayout()
     if chosen.separator is None:
-        _refuse_other_separator(source, text, layout)
+        _refuse_other_separator(source, lines, layout)
+    separator = chosen.separator or ","
+    starts = array("q")
+    names: list[str] = []
+    textual: set[int] = set()
+    for begin, row, end in _rows(source, lines(), separator):
+        if not names:
+            names = row if chosen.header else [f"column-{number}" for number in range(1, len(row) + 1)]
+            _check_header(source, names)
+            if chosen.header:
+                continue
+        if len(starts) == limit:
+            break
+        if len(row) != len(names):
+            raise UserError(
+                f"texts {source!r}: expected {len(names)} fields in every row, as in the "
+                f"{'header' if chosen.header else 'first row'}, but the row that ends on line {end} has "
+                f"{len(row)}: put texts that hold the separator or line breaks in double quotes"
+            )
+        starts.append(begin)
+        textual |= {place for place, cell in enumerate(row) if place not in textual and is_textual(cell)}
+    return CsvRows(tuple(names), starts, tuple(names[place] for place in sorted(textual)), separator)
+
+
+def csv_rows(lines: Iterator[Line], separator: str) -> Iterator[list[str]]:
+    """The rows from a line on, of a file that was looked through."""
+    return (row for _, row, _ in _rows("", lines, separator))
+
+
+def _rows(source: str, lines: Iterator[Line], separator: str) -> Iterator[tuple[int, list[str], int]]:
+    """Rows that are not blank: the byte at which each begins, its fields, and the line on which it ends."""
+    reached = 0
+
+    def pieces() -> Iterator[str]:
+        nonlocal reached
+        for line in lines:
+            reached = line.start
+            # A carriage return alone ends a line as well.
+            for piece in io.StringIO(line.text, newline="") if "\r" in line.text else (line.text,):
+                reached += len(piece.encode("utf-8"))
+                yield piece
+
     # strict: a quote that is never closed is an error, instead of one text that swallows the rest of the file
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=chosen.separator or ",")
-    rows: list[list[str]] = []
+    reader = csv.reader(pieces(), strict=True, delimiter=separator)
     try:
-        first = next((row for row in reader if row), [])
-        names = first if chosen.header else [f"column-{number}" for number in range(1, len(first) + 1)]
-        if not chosen.header and first:
-            rows.append(first)
-        _check_header(source, names)
-        for row in reader:
-            if limit is not None and len(rows) == limit:
-                break
-            if row and len(row) != len(names):
-                raise UserError(
-                    f"texts {source!r}: expected {len(names)} fields in every row, as in the "
-                    f"{'header' if chosen.header else 'first row'}, but the row that ends on line {reader.line_num} has "
-                    f"{len(row)}: put texts that hold the separator or line breaks in double quotes"
-                )
+        while True:
+            begin = reached
+            row = next(reader, None)
+            if row is None:
+                return
             if row:
-                rows.append(row)
+                yield begin, row, reader.line_num
     except csv.Error as error:
         raise UserError(
             f"texts {source!r}: the row that ends on line {reader.line_num} is not CSV ({error}): mend its quotes, "
             f"or use .jsonl for texts of more than {csv.field_size_limit():,} characters"
         ) from error
-    return names, rows
 
 
-def refuse_missing_header(source: str, names: Sequence[str], column: str, cells: Sequence[object]) -> None:
+def refuse_missing_header(source: str, names: Sequence[str], column: str, cells: Iterable[object]) -> None:
     """Refuse a .csv whose first row was taken for names and looks like the rows below it: that text would be lost.
 
     Names that someone chose are words such as `text` or `Complaint narrative`. A row of data gives itself away by a number
@@ -115,12 +167,12 @@ def refuse_missing_header(source: str, names: Sequence[str], column: str, cells:
         )
 
 
-def _refuse_other_separator(source: str, text: str, layout: CsvLayout | None) -> None:
+def _refuse_other_separator(source: str, lines: Lines, layout: CsvLayout | None) -> None:
     """Refuse a file whose rows all have as many fields, two or more, by another separator and not by commas."""
-    if _fields(text, ",") > 1:
+    if _fields(lines, ",") > 1:
         return
     for name, sign in (*SEPARATORS.items(), ("|", "|")):
-        count = _fields(text, sign)
+        count = _fields(lines, sign)
         if count > 1:
             option = f"give --separator {name}, or " if layout is not None else ""
             insist = "; if they are commas, --separator comma" if layout is not None else ""
@@ -131,12 +183,11 @@ def _refuse_other_separator(source: str, text: str, layout: CsvLayout | None) ->
             )
 
 
-def _fields(text: str, separator: str) -> int:
+def _fields(lines: Lines, separator: str) -> int:
     """The fields that each of the first rows has by a separator; 0 where they are not equally many or not readable."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
-        counts = {len(row) for row in itertools.islice((row for row in reader if row), _LOOKED_AT)}
-    except csv.Error:
+        counts = {len(row) for _, row, _ in itertools.islice(_rows("", lines(), separator), _LOOKED_AT)}
+    except UserError:
         return 0
     return counts.pop() if len(counts) == 1 else 0
 
@@ -145,7 +196,7 @@ def _check_header(source: str, names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(
-            f"texts {source!r}: the header names the column {repeated[0]!r} more than once: give each its own name"
+            f"texts {source!r}: the header names the column {repeated[0][:60]!r} more than once: give each its own name"
         )
 
 

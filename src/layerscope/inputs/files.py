@@ -1,34 +1,64 @@
-"""Tables of texts from local files: .txt, .jsonl, .csv and .parquet, with errors that name the place."""
+"""Tables of texts from local files: .txt, .jsonl, .csv and .parquet, with errors that name the place.
+
+A file is looked through once, row by row; what its rows hold is read again when it is asked for, and is not kept.
+"""
 
 from __future__ import annotations
 
 import codecs
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError, nearest
-from layerscope.inputs.csv_files import CsvLayout, is_textual, read_csv
+from layerscope.files.reading import cannot_read, open_regular, sum_of
+from layerscope.inputs.csv_files import CsvLayout, Line, csv_rows, read_csv
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
+_BATCH = 4096  # rows of a .parquet that are decoded at once
+
+
+class Ids(Sequence[str]):
+    """`line-1`, `line-2`, ...: a word and a number for each row, put together when asked for."""
+
+    def __init__(self, word: str, numbers: Sequence[int]) -> None:
+        self.word = word
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401
+        numbers = self.numbers[index]
+        return f"{self.word}-{numbers}" if isinstance(numbers, int) else Ids(self.word, numbers)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with an id each. `textual` are the columns that hold text; `cells` reads one column when asked."""
+    """Rows with an id each. `textual` are the columns that hold text.
+
+    `cells` reads the named columns: of every row, or of the rows at some places, which must ascend.
+    """
 
     source: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     names: tuple[str, ...]
     textual: tuple[str, ...]
-    cells: Callable[[str], Sequence[object]]
+    cells: Callable[[Sequence[str], Sequence[int] | None], Iterator[tuple[object, ...]]]
+
+    def column(self, name: str) -> Iterator[object]:
+        """The cells of one column."""
+        return (cell for (cell,) in self.cells([name], None))
 
 
 def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = None) -> Table:
-    """Read a file into a table.
+    """Look through a file and make a table of it.
 
     A .txt has one text a line in the column `text`; only line feeds end a line (and a carriage return before one is
     dropped), so texts may hold other separators. A .jsonl has one object a line; blank lines between are allowed. A
@@ -41,20 +71,16 @@ def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = 
         layout: of a .csv; None where the user has no say in it.
 
     Raises:
-        UserError: the file is missing, empty, not UTF-8, or not what its suffix says.
+        UserError: the file is missing, empty, not UTF-8, or not what its suffix says; later, when cells are read: it
+            has changed since.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"texts {str(path)!r}: expected a file, but it {what}: check the path")
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"texts {str(path)!r}: the file is empty: give one with texts")
-        suffix = path.suffix.lower()
-        if suffix != ".csv" and layout not in (None, CsvLayout()):
-            raise UserError(f"texts {str(path)!r}: separator and no_header are for .csv files: leave them out")
-        table = _read_csv(path, limit, layout) if suffix == ".csv" else _READERS[suffix](path, limit)
-    except OSError as error:
-        raise UserError(f"texts {str(path)!r}: the file cannot be read ({error.strerror or error})") from error
+    file = _File(path)
+    if file.stamp[1] == 0:
+        raise UserError(f"texts {str(path)!r}: the file is empty: give one with texts")
+    suffix = path.suffix.lower()
+    if suffix != ".csv" and layout not in (None, CsvLayout()):
+        raise UserError(f"texts {str(path)!r}: separator and no_header are for .csv files: leave them out")
+    table = _csv(file, limit, layout) if suffix == ".csv" else _READERS[suffix](file, limit)
     if not table.ids:
         raise UserError(f"texts {str(path)!r}: the file holds no rows: give one with texts")
     return table
@@ -62,16 +88,16 @@ def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = 
 
 def table_of_rows(source: str, rows: Sequence[Mapping[str, object]], ids: Sequence[str]) -> Table:
     """A table of records; the columns are all keys in the order they are met, and a missing key reads as None."""
-    names: dict[str, bool] = {}
-    for row in rows:
-        for name, cell in row.items():
-            names[name] = names.get(name, False) or isinstance(cell, str)
+    names = _columns(rows)
     return Table(
         source=source,
-        ids=tuple(ids),
+        ids=ids,
         names=tuple(names),
         textual=tuple(name for name, textual in names.items() if textual),
-        cells=lambda name: [row.get(name) for row in rows],
+        cells=lambda wanted, places: (
+            tuple(row.get(name) for name in wanted)
+            for row in (rows if places is None else (rows[place] for place in places))
+        ),
     )
 
 
@@ -81,16 +107,16 @@ def choose_column(table: Table, wanted: str | None) -> str:
     Raises:
         UserError: the column is not there or holds no text, or the choice is not clear; the message lists the columns.
     """
-    have = ", ".join(repr(name) for name in table.names) or "none"
+    have = _named(table.names)
     if wanted is not None:
         if wanted not in table.names:
             close = nearest(wanted, table.names, most=1)
-            hint = f"did you mean {close[0]!r}?" if close else "choose one of them"
+            hint = f"did you mean {_named(close)}?" if close else "choose one of them"
             raise UserError(f"texts {table.source!r} have no column {wanted!r} (columns: {have}): {hint}")
         if wanted not in table.textual:
             raise UserError(
                 f"column {wanted!r} of texts {table.source!r} holds no text "
-                f"(columns with text: {', '.join(map(repr, table.textual)) or 'none'}): choose another column"
+                f"(columns with text: {_named(table.textual)}): choose another column"
             )
         return wanted
     if "text" in table.textual:
@@ -101,8 +127,14 @@ def choose_column(table: Table, wanted: str | None) -> str:
         raise UserError(f"texts {table.source!r} have no column with text (columns: {have}): give other texts")
     raise UserError(
         f"texts {table.source!r} have several columns with text and none is named 'text' "
-        f"({', '.join(map(repr, table.textual))}): choose one with the column option"
+        f"({_named(table.textual)}): choose one with the column option"
     )
+
+
+def _named(names: Sequence[str], most: int = 20) -> str:
+    """Names that come from a file: only so many, and only their beginnings."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*(repr(name[:60]) for name in names[:most]), *more]) or "none"
 
 
 def file_revision(path: Path) -> str:
@@ -111,111 +143,181 @@ def file_revision(path: Path) -> str:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}): check the path") from error
+    return f"sha256:{sum_of(path, follow=True)[:12]}"
 
 
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"texts {str(path)!r}: expected UTF-8, but the file is UTF-16: save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # the codec counts from behind a byte order mark
-        offset = error.start + (3 if data.startswith(codecs.BOM_UTF8) else 0)
-        line = data.count(b"\n", 0, offset) + 1
-        raise UserError(
-            f"texts {str(path)!r}: expected UTF-8, but line {line} (byte offset {offset}) holds byte "
-            f"0x{data[offset]:02x}: save the file as UTF-8"
-        ) from error
+class _File:
+    """A file that has to stay what it was when this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open_regular(path) as file:
+            self.stamp = _stamp(file)
+
+    @contextmanager
+    def open(self) -> Iterator[BufferedReader]:
+        with open_regular(self.path) as file:
+            if _stamp(file) != self.stamp:
+                raise UserError(f"texts {str(self.path)!r} changed while they were read: run the same command again")
+            try:
+                yield file
+            except OSError as error:
+                raise cannot_read(self.path, error) from error
+
+    def lines(self, offset: int = 0) -> Iterator[Line]:
+        """The lines from a byte on, with their ends, and where each begins; a byte order mark is passed over."""
+        with self.open() as file:
+            yield from _lines_of(file, str(self.path), offset)
 
 
-def _lines(path: Path) -> list[str]:
-    lines = _decode(path).split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+def _stamp(file: BufferedReader) -> tuple[int, int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _read_txt(path: Path, limit: int | None) -> Table:
-    lines = _lines(path)[:limit]
-    return Table(
-        source=str(path),
-        ids=tuple(f"line-{number}" for number in range(1, len(lines) + 1)),
-        names=("text",),
-        textual=("text",),
-        cells=lambda _: lines,
-    )
-
-
-def _read_jsonl(path: Path, limit: int | None) -> Table:
-    rows: list[dict[str, object]] = []
-    ids: list[str] = []
-    for number, line in enumerate(_lines(path), 1):
-        if limit is not None and len(rows) == limit:
-            break
-        if not line.strip():
-            continue
+def _lines_of(file: BufferedReader, source: str, offset: int) -> Iterator[Line]:
+    file.seek(offset)
+    for number, line in enumerate(file, 1):
+        mark = 0
+        if offset == 0:
+            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise UserError(f"texts {source!r}: expected UTF-8, but the file is UTF-16: save it as UTF-8")
+            mark = len(codecs.BOM_UTF8) if line.startswith(codecs.BOM_UTF8) else 0
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+            text = line[mark:].decode("utf-8")
+        except UnicodeDecodeError as error:
+            at = mark + error.start
             raise UserError(
-                f"texts {str(path)!r}: expected one JSON object a line, but line {number} is not JSON ({what}): "
-                f"mend or remove it"
+                f"texts {source!r}: expected UTF-8, but line {number} (byte offset {offset + at}) holds byte "
+                f"0x{line[at]:02x}: save the file as UTF-8"
             ) from error
-        if not isinstance(row, dict):
-            raise UserError(
-                f'texts {str(path)!r}: expected one JSON object a line, such as {{"text": "..."}}, but line '
-                f"{number} holds a JSON {_json_type(row)}"
-            )
-        rows.append(row)
-        ids.append(f"line-{number}")
-    return table_of_rows(str(path), rows, ids)
+        if text:
+            yield Line(offset + mark, text)
+        offset += len(line)
 
 
-def _json_type(value: object) -> str:
-    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
-    return names.get(type(value), "number")
+def _txt(file: _File, limit: int | None) -> Table:
+    starts = array("q")
+    for line in file.lines():
+        if len(starts) == limit:
+            break
+        starts.append(line.start)
+
+    def cells(names: Sequence[str], places: Sequence[int] | None) -> Iterator[tuple[object, ...]]:
+        for text in _texts_at(file, starts, places):
+            yield (_without_end(text),) * len(names)
+
+    return Table(str(file.path), Ids("line", range(1, len(starts) + 1)), ("text",), ("text",), cells)
 
 
-def _read_csv(path: Path, limit: int | None, layout: CsvLayout | None) -> Table:
-    names, rows = read_csv(str(path), _decode(path), limit, layout)
-    columns = {name: [row[position] for row in rows] for position, name in enumerate(names)}
-    return Table(
-        source=str(path),
-        ids=tuple(f"row-{number}" for number in range(1, len(rows) + 1)),
-        names=tuple(names),
-        # a .csv has no types: a column of numbers only is not one with text
-        textual=tuple(name for name in names if any(is_textual(cell) for cell in columns[name])),
-        cells=lambda name: columns[name],
-    )
+def _texts_at(file: _File, starts: Sequence[int], places: Sequence[int] | None) -> Iterator[str]:
+    """The lines that begin at some of the starts."""
+    with file.open() as opened:
+        for start in starts if places is None else (starts[place] for place in places):
+            opened.seek(start)
+            yield opened.readline().decode("utf-8")
 
 
-def _read_parquet(path: Path, limit: int | None) -> Table:
-    import pyarrow
+def _without_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def _jsonl(file: _File, limit: int | None) -> Table:
+    starts, numbers = array("q"), array("q")
+
+    def rows() -> Iterator[dict[str, object]]:
+        for number, line in enumerate(file.lines(), 1):
+            if len(starts) == limit:
+                break
+            if line.text.strip():
+                yield _object(str(file.path), number, _without_end(line.text))
+                starts.append(line.start)
+                numbers.append(number)
+
+    names = _columns(rows())
+
+    def cells(wanted: Sequence[str], places: Sequence[int] | None) -> Iterator[tuple[object, ...]]:
+        for text in _texts_at(file, starts, places):
+            row = json.loads(text)
+            yield tuple(row.get(name) for name in wanted)
+
+    textual = tuple(name for name, textual in names.items() if textual)
+    return Table(str(file.path), Ids("line", numbers), tuple(names), textual, cells)
+
+
+def _columns(rows: Iterable[Mapping[str, object]]) -> dict[str, bool]:
+    """The keys of all rows in the order they are met, and whether any row holds text there."""
+    names: dict[str, bool] = {}
+    for row in rows:
+        for name, cell in row.items():
+            names[name] = names.get(name, False) or isinstance(cell, str)
+    return names
+
+
+def _object(source: str, number: int, line: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(
+            f"texts {source!r}: expected one JSON object a line, but line {number} is not JSON ({what}): mend or remove it"
+        ) from error
+    if not isinstance(row, dict):
+        kind = {list: "array", str: "string", bool: "boolean", type(None): "null"}.get(type(row), "number")
+        raise UserError(
+            f'texts {source!r}: expected one JSON object a line, such as {{"text": "..."}}, but line {number} holds a '
+            f"JSON {kind}"
+        )
+    return row
+
+
+def _csv(file: _File, limit: int | None, layout: CsvLayout | None) -> Table:
+    found = read_csv(str(file.path), file.lines, limit, layout)
+    columns = {name: place for place, name in enumerate(found.names)}
+
+    def cells(wanted: Sequence[str], places: Sequence[int] | None) -> Iterator[tuple[object, ...]]:
+        # From its start in one go where all are wanted: a start for each row takes twice as long.
+        all_rows = csv_rows(file.lines(found.starts[0]), found.separator) if places is None else None
+        with file.open() as opened:
+            for start in found.starts if places is None else (found.starts[place] for place in places):
+                rows = all_rows or csv_rows(_lines_of(opened, str(file.path), start), found.separator)
+                row = next(rows)
+                yield tuple(row[columns[name]] for name in wanted)
+
+    return Table(str(file.path), Ids("row", range(1, len(found.starts) + 1)), found.names, found.textual, cells)
+
+
+def _parquet(file: _File, limit: int | None) -> Table:
     import pyarrow.parquet
 
-    def cells(name: str) -> list[object]:
-        try:
-            column = pyarrow.parquet.read_table(path, columns=[name]).column(0)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise _broken_parquet(path, error) from error
-        return column[:limit].to_pylist()  # type: ignore[no-any-return]
+    def cells(wanted: Sequence[str], places: Sequence[int] | None) -> Iterator[tuple[object, ...]]:
+        left = iter(range(rows) if places is None else places)
+        place, begin = next(left, None), 0
+        with file.open() as opened, _parquet_errors(file.path):
+            whole = pyarrow.parquet.ParquetFile(opened, buffer_size=1 << 16, pre_buffer=False)
+            for group in range(whole.num_row_groups):
+                size = whole.metadata.row_group(group).num_rows
+                if place is None or place >= begin + size:
+                    begin += size
+                    continue
+                for batch in whole.iter_batches(_BATCH, row_groups=[group], columns=list(wanted)):
+                    if place is not None and place < begin + len(batch):
+                        indices = [batch.schema.get_all_field_indices(name)[0] for name in wanted]
+                        columns = [batch.column(index).to_pylist() for index in indices]
+                    while place is not None and place < begin + len(batch):
+                        yield tuple(column[place - begin] for column in columns)
+                        place = next(left, None)
+                    begin += len(batch)
+        if place is not None:
+            raise _broken_parquet(file.path, f"row {place + 1} is not there")
 
-    try:
-        metadata = pyarrow.parquet.ParquetFile(path)
-        schema, total = metadata.schema_arrow, metadata.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _broken_parquet(path, error) from error
+    with file.open() as opened, _parquet_errors(file.path):
+        whole = pyarrow.parquet.ParquetFile(opened)
+        schema, total = whole.schema_arrow, whole.metadata.num_rows
     rows = total if limit is None else min(limit, total)
     return Table(
-        source=str(path),
-        ids=tuple(f"row-{number}" for number in range(1, rows + 1)),
+        source=str(file.path),
+        ids=Ids("row", range(1, rows + 1)),
         names=tuple(schema.names),
         textual=tuple(field.name for field in schema if _is_string(field.type)),
         cells=cells,
@@ -223,28 +325,27 @@ def _read_parquet(path: Path, limit: int | None) -> Table:
 
 
 def _is_string(kind: Any) -> bool:  # noqa: ANN401
+    from pyarrow import types
+
+    value = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(value) or types.is_large_string(value) or types.is_string_view(value))
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
     import pyarrow
 
-    value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-    return bool(
-        pyarrow.types.is_string(value) or pyarrow.types.is_large_string(value) or pyarrow.types.is_string_view(value)
-    )
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, MemoryError, OverflowError) as error:
+        raise _broken_parquet(path, (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
 
 
-def _broken_parquet(path: Path, error: Exception) -> UserError:
+def _broken_parquet(path: Path, why: str) -> UserError:
     return UserError(
-        f"texts {str(path)!r}: expected a Parquet file, but it cannot be read ({_first(error)}): "
+        f"texts {str(path)!r}: expected a Parquet file, but it cannot be read ({why.rstrip('.:')}): "
         f"it may be cut off or of another format, so copy it again"
     )
 
 
-def _first(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__
-
-
-_READERS: dict[str, Callable[[Path, int | None], Table]] = {
-    ".txt": _read_txt,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
+_READERS: dict[str, Callable[[_File, int | None], Table]] = {".txt": _txt, ".jsonl": _jsonl, ".parquet": _parquet}

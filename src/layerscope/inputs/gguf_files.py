@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from layerscope.errors import LayerscopeError, RunFailedError, UnsupportedModelError, UserError, missing_package
+from layerscope.errors import (
+    DamagedError,
+    LayerscopeError,
+    RunFailedError,
+    UnsupportedModelError,
+    UserError,
+    missing_package,
+)
+from layerscope.files.reading import check_sum, expanded, open_regular, read_sealed, sums_of, write_sealed
+from layerscope.files.writing import cannot_write, make_folder, tidy, whole_file
 from layerscope.inputs.gguf_metadata import GgufMetadata, quantisation, read_metadata
 from layerscope.inputs.gguf_rope import check_rope, set_rope
 from layerscope.inputs.gguf_settings import check_tensors, check_whole, set_settings
 from layerscope.inputs.gguf_tokenizer import mend_tokenizer
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.quiet import quiet_libraries, quiet_stderr
-from layerscope.inputs.weights import check_keys, content_hash, weight_files
+from layerscope.inputs.sizes import check_numbers, check_room
+from layerscope.inputs.weights import check_keys, content_hash
 
 _MAGIC = b"GGUF"
 _NOTE = "gguf.json"
@@ -43,10 +55,19 @@ class GgufFolder:
     """What the file states and was left unread."""
 
 
+class _Note(BaseModel):
+    """Beside a converted model: what it was made of, and the sha256 of each of its files."""
+
+    file: str
+    quantisation: str
+    warnings: tuple[str, ...]
+    reading: int
+    files: dict[str, str]
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: LAYERSCOPE_CACHE, or ~/.cache/layerscope."""
-    chosen = os.environ.get("LAYERSCOPE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "layerscope"
+    return expanded(os.environ.get("LAYERSCOPE_CACHE") or "~/.cache/layerscope")
 
 
 def convert_gguf(file: Path) -> GgufFolder:
@@ -56,69 +77,68 @@ def convert_gguf(file: Path) -> GgufFolder:
     conversion leaves nothing that looks finished.
 
     Raises:
-        UserError: not a GGUF file, or `gguf` or `accelerate` is missing.
+        UserError: not a GGUF file, `gguf` or `accelerate` is missing, or the cache cannot be written.
         UnsupportedModelError: transformers cannot read this architecture from GGUF.
+        RunFailedError: the disk is full.
     """
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         if opened.read(4) != _MAGIC:
             raise UserError(f"{file} is not a GGUF file (it does not start with 'GGUF'): download it again")
     sha256 = content_hash([file])
     folder = cache_folder() / "gguf" / sha256
-    kept = _converted(folder, sha256)
-    if kept is None:
+    note = _kept(folder)
+    if note is None:
         _write(file, folder)
-        kept = _converted(folder, sha256)
-    if kept is None:
-        raise RunFailedError(f"{folder} cannot be read back: delete it and try again")
-    return kept
+        note = _kept(folder)
+    if note is None:
+        raise RunFailedError(
+            f"{folder} is not what was written a moment ago: look at the disk, then delete it and try again"
+        )
+    return GgufFolder(folder, sha256, note.quantisation, note.warnings)
 
 
-def _converted(folder: Path, sha256: str) -> GgufFolder | None:
-    """What an earlier conversion left; nothing where it is damaged or was read in another way."""
-    if not folder.is_dir():
-        return None
-    try:
-        weight_files(folder, allow_pickle=False)
-        note = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
-        if note["reading"] == READING:
-            return GgufFolder(folder, sha256, note["quantisation"], tuple(note["warnings"]))
-    except (UserError, OSError, ValueError, KeyError, TypeError):
-        pass  # as if it were not there: it is only a copy of the file
-    shutil.rmtree(folder)
-    return None
+def _kept(folder: Path) -> _Note | None:
+    """What an earlier conversion says of itself; None where a file of it has changed or it was made in another way."""
+    with suppress(UserError, DamagedError):
+        note = read_sealed(folder / _NOTE, _Note, version=1, since=1, advice="convert it again")
+        for name in {child.name for child in folder.iterdir()} - {_NOTE} | note.files.keys():
+            check_sum(folder / name, note.files, name)
+        if note.reading == READING:
+            return note
+    return None  # as if it were not there: it is only a copy of the file
 
 
 def _write(file: Path, folder: Path) -> None:
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:12]}-"))
-    except OSError as error:
-        raise UserError(
-            f"cannot write the converted model to {folder.parent} ({error.strerror}): set LAYERSCOPE_CACHE to a folder "
-            "that can be written"
-        ) from error
+        make_folder(folder.parent)
+    except UserError as error:
+        raise UserError(f"{error}, and set LAYERSCOPE_CACHE to it") from error
+    tidy(folder.parent)
     try:
-        _dequantise(file, temporary)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with whole_file(folder) as temporary:
+            temporary.mkdir()
+            _dequantise(file, temporary)
+            if folder.exists() and _kept(folder) is None:
+                shutil.rmtree(folder)
+    except UserError:
+        # Another process may have been faster, and be reading it.
+        if _kept(folder) is None:
+            raise
 
 
 def _dequantise(file: Path, folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoTokenizer
 
-    with _gguf_errors(file), quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
+    with said_as(partial(_gguf_error, file)), quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
         metadata = read_metadata(file)
         check_whole(metadata)
+        check_numbers(metadata.values, len(metadata.tensors), file.name)
         where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
         config = AutoConfig.from_pretrained(**where)
         warnings = set_settings(config, metadata)
         set_rope(config, metadata)
+        check_room(config, file.stat().st_size, file.name)
         whole, info = _auto_class(config).from_pretrained(
             **where, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
@@ -129,14 +149,28 @@ def _dequantise(file: Path, folder: Path) -> None:
         model = whole.base_model
         tokenizer = AutoTokenizer.from_pretrained(**where, padding_side="right")
         warnings += mend_tokenizer(tokenizer, metadata)
-        tokenizer.save_pretrained(folder)
     config.architectures = [type(model).__name__]
     config.dtype = torch.float32
-    config.save_pretrained(folder)
-    state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    note = {"file": file.name, "quantisation": quantisation(metadata), "warnings": warnings, "reading": READING}
-    (folder / _NOTE).write_text(json.dumps(note), encoding="utf-8")
+    with said_as(partial(_not_written, folder)):
+        tokenizer.save_pretrained(folder)
+        config.save_pretrained(folder)
+        state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    note = _Note(
+        file=file.name,
+        quantisation=quantisation(metadata),
+        warnings=warnings,
+        reading=READING,
+        files=sums_of(folder, [child.name for child in folder.iterdir()]),
+    )
+    write_sealed(note, folder / _NOTE)
+
+
+def _not_written(folder: Path, text: str, error: BaseException) -> LayerscopeError:
+    """A library in Rust has the system's number of an error in its words alone."""
+    found = re.search(r"os error (\d+)", text)
+    number = getattr(error, "errno", None) or (int(found.group(1)) if found else None)
+    return cannot_write(folder, OSError(number, text))
 
 
 def _auto_class(config: PreTrainedConfig) -> Any:  # noqa: ANN401
@@ -161,19 +195,12 @@ def _left(model: PreTrainedModel, metadata: GgufMetadata, unexpected: Iterable[s
     return [name for name in metadata.tensors if name not in places and name.removesuffix(".weight") not in places]
 
 
-@contextmanager
-def _gguf_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except LayerscopeError:
-        raise
-    except ImportError as error:
-        package = "accelerate" if "accelerate" in str(error) else "gguf"
-        raise missing_package(package, f"loading {file.name}") from error
-    except Exception as error:  # the readers raise whatever a damaged byte leads to
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "not supported" in text or isinstance(error, NotImplementedError):
-            raise UnsupportedModelError(
-                f"transformers cannot read {file.name}: {text.rstrip('.')}; use the model's safetensors checkpoint"
-            ) from error
-        raise UserError(f"{file} cannot be read as a GGUF model ({text}): download it again") from error
+def _gguf_error(file: Path, text: str, error: BaseException) -> UserError:
+    """The readers raise whatever a damaged byte leads to."""
+    if isinstance(error, ImportError):
+        return missing_package("accelerate" if "accelerate" in text else "gguf", f"loading {file.name}")
+    if "not supported" in text or isinstance(error, NotImplementedError):
+        return UnsupportedModelError(
+            f"transformers cannot read {file.name}: {text.rstrip('.')[:300]}; use the model's safetensors checkpoint"
+        )
+    return UserError(f"{file} cannot be read as a GGUF model ({text[:300]}): download it again")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layerscope.errors import UnsupportedModelError
+
 # Long, and read by the tokenizer's own reader.
 _LISTS = frozenset({"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"})
 _FREQUENCIES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -58,3 +60,11 @@ def quantisation(metadata: GgufMetadata) -> str:
     except (KeyError, ValueError):
         return "unknown"
     return name.removeprefix("MOSTLY_")
+
+
+def refusal(metadata: GgufMetadata, name: str, why: str) -> UnsupportedModelError:
+    """The error for a key or tensor that changes what the model computes and cannot be taken over."""
+    key = name if name.endswith(".weight") else f"{metadata.architecture}.{name}"
+    return UnsupportedModelError(
+        f"{key} of the GGUF file cannot be taken over ({why}): use the model's safetensors checkpoint"
+    )

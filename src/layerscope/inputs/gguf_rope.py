@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from layerscope.errors import UnsupportedModelError
-from layerscope.inputs.gguf_metadata import GgufMetadata
+from layerscope.inputs.gguf_metadata import GgufMetadata, refusal
 
 _BASE = 10000.0  # llama.cpp's where a file names none
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -29,11 +28,11 @@ def set_rope(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
     if not parameters:
         stated = [*factors, *(name for name in _scaling(metadata) if name != "rope.scaling.finetuned")]
         if stated:
-            raise _refusal(metadata, stated[0], f"{type(config).__name__} has no rotary positions to scale")
+            raise refusal(metadata, stated[0], f"{type(config).__name__} has no rotary positions to scale")
         return
     for name in _REFUSED:
         if any(_numbers(metadata.get(name))):
-            raise _refusal(metadata, name, "transformers has no such scaling for this model")
+            raise refusal(metadata, name, "transformers has no such scaling for this model")
     # Where positions differ by kind of layer, the file's are those of full attention.
     whole = parameters.get("full_attention", parameters)
     whole["rope_theta"] = float(metadata.get("rope.freq_base", _BASE))
@@ -57,7 +56,7 @@ def check_rope(model: nn.Module, metadata: GgufMetadata) -> None:
     width = metadata.get("rope.dimension_count")
     if frequencies and width and not any(2 * len(one) == int(width) for one in frequencies):
         widths = ", ".join(str(2 * len(one)) for one in frequencies)
-        raise _refusal(metadata, "rope.dimension_count", f"the file says {width}, {type(model).__name__} has {widths}")
+        raise refusal(metadata, "rope.dimension_count", f"the file says {width}, {type(model).__name__} has {widths}")
     for name in (_FREQS, _SHORT):
         factors = metadata.frequencies.get(name)
         if factors is None:
@@ -67,7 +66,7 @@ def check_rope(model: nn.Module, metadata: GgufMetadata) -> None:
         wanted = base**-steps / torch.tensor(factors, dtype=torch.float64)
         same = [one for one in frequencies if len(one) == len(wanted)]
         if not any(torch.allclose(one.double(), wanted, rtol=1e-4, atol=1e-20) for one in same):
-            raise _refusal(metadata, name, f"{type(model).__name__} has other rotary frequencies than the file")
+            raise refusal(metadata, name, f"{type(model).__name__} has other rotary frequencies than the file")
 
 
 def _scaling(metadata: GgufMetadata) -> dict[str, Any]:
@@ -89,14 +88,14 @@ def _scaled(config: PreTrainedConfig, metadata: GgufMetadata, factors: dict[str,
     if kind == "linear":
         scaled = {"rope_type": "linear", "factor": factor} if factor != 1 else {}
         if scaled and _FREQS in factors:
-            raise _refusal(metadata, _FREQS, "the file scales positions by a factor as well")
+            raise refusal(metadata, _FREQS, "the file scales positions by a factor as well")
         return scaled or _divided(config, factors.get(_FREQS))
     if kind != "yarn":
-        raise _refusal(metadata, "rope.scaling.type", f"{kind!r} is not known")
+        raise refusal(metadata, "rope.scaling.type", f"{kind!r} is not known")
     if _FREQS in factors:
-        raise _refusal(metadata, _FREQS, "the file scales positions by yarn as well")
+        raise refusal(metadata, _FREQS, "the file scales positions by yarn as well")
     if float(stated.get("rope.scaling.yarn_ext_factor", 1.0)) != 1:
-        raise _refusal(metadata, "rope.scaling.yarn_ext_factor", "transformers has yarn with 1 only")
+        raise refusal(metadata, "rope.scaling.yarn_ext_factor", "transformers has yarn with 1 only")
     found: dict[str, Any] = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
     for name in ("beta_fast", "beta_slow"):
         if f"rope.scaling.yarn_{name}" in stated:
@@ -142,7 +141,7 @@ def _llama3_factors(base: float, n: int, factor: float) -> list[float]:
 def _longrope(metadata: GgufMetadata, attention: Any, original: int) -> dict[str, Any]:  # noqa: ANN401
     long, short = (metadata.frequencies.get(name) for name in (_LONG, _SHORT))
     if long is None or short is None:
-        raise _refusal(metadata, "rope.scaling.type", f"longrope needs the tensors {_LONG} and {_SHORT}")
+        raise refusal(metadata, "rope.scaling.type", f"longrope needs the tensors {_LONG} and {_SHORT}")
     found: dict[str, Any] = {
         "rope_type": "longrope",
         "long_factor": list(long),
@@ -174,11 +173,3 @@ def _numbers(value: Any) -> list[float]:  # noqa: ANN401
     if value is None:
         return []
     return [float(one) for one in value] if isinstance(value, list) else [float(value)]
-
-
-def _refusal(metadata: GgufMetadata, name: str, why: str) -> UnsupportedModelError:
-    key = name if name.endswith(".weight") else f"{metadata.architecture}.{name}"
-    return UnsupportedModelError(
-        f"{key} of the GGUF file changes how positions are read, and it cannot be taken over ({why}): use the model's "
-        "safetensors checkpoint"
-    )

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from layerscope.errors import UnsupportedModelError
-from layerscope.inputs.gguf_metadata import GgufMetadata
+from layerscope.inputs.gguf_metadata import GgufMetadata, refusal
 
 _EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
 # A key, and the names that settings have for it in transformers: the first that a config has is the one. What the reader
@@ -133,7 +133,7 @@ def set_settings(config: PreTrainedConfig, metadata: GgufMetadata) -> tuple[str,
             _take(config, metadata, name, value)
         elif name in _NEUTRAL:
             if value not in _NEUTRAL[name] and not _is_own(metadata, name):
-                raise _refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
+                raise refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
         elif name not in _HARMLESS and name not in _BELOW and name not in _ELSEWHERE:
             unknown.append(f"{metadata.architecture}.{name}")
     _set_attention_scale(config, metadata)
@@ -160,7 +160,7 @@ def check_whole(metadata: GgufMetadata) -> None:
         value = metadata.get(name)
         told = metadata.architecture in _CLOSED and name in _CLOSED_KEYS
         if isinstance(value, list) and len(set(value)) != 1 and not told:
-            raise _refusal(metadata, name, "differs from layer to layer")
+            raise refusal(metadata, name, "differs from layer to layer")
 
 
 def check_tensors(metadata: GgufMetadata, without_place: Iterable[str]) -> None:
@@ -199,7 +199,7 @@ def _take(config: PreTrainedConfig, metadata: GgufMetadata, name: str, value: An
         own = "global_head_dim"
     if own is None:
         if not _goes_without(config, name, value):
-            raise _refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
+            raise refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
         return
     now = getattr(config, own)
     same = math.isclose(now, value, rel_tol=1e-6) if isinstance(value, float) and now is not None else now == value
@@ -230,7 +230,7 @@ def _set_attention_scale(config: PreTrainedConfig, metadata: GgufMetadata) -> No
     """By what scores are multiplied before the softmax; and values as wide as keys, as every class here has it."""
     key, value = metadata.get("attention.key_length"), metadata.get("attention.value_length")
     if value is not None and value != (key or getattr(config, "head_dim", None) or _head(config)):
-        raise _refusal(metadata, "attention.value_length", "is not the length of the keys")
+        raise refusal(metadata, "attention.value_length", "is not the length of the keys")
     stated = float(metadata.get("attention.scale") or 0)
     if hasattr(config, "query_pre_attn_scalar"):
         large = _LARGEST_GEMMA.get(metadata.architecture) == config.num_hidden_layers
@@ -240,7 +240,7 @@ def _set_attention_scale(config: PreTrainedConfig, metadata: GgufMetadata) -> No
     elif stated and not math.isclose(
         stated, (getattr(config, "head_dim", None) or _head(config)) ** -0.5, rel_tol=1e-4
     ):
-        raise _refusal(metadata, "attention.scale", "is not one over the root of a head's width")
+        raise refusal(metadata, "attention.scale", "is not one over the root of a head's width")
 
 
 def _head(config: PreTrainedConfig) -> int:
@@ -258,9 +258,7 @@ def _set_windows(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
         if window is not None or metadata.architecture not in _WINDOWED:
             config.sliding_window = window
     elif window is not None and window < metadata.get("context_length", math.inf):
-        raise _refusal(
-            metadata, "attention.sliding_window", f"is {window}, which {type(config).__name__} does not take"
-        )
+        raise refusal(metadata, "attention.sliding_window", f"is {window}, which {type(config).__name__} does not take")
     if pattern is None:
         return
     n = config.num_hidden_layers
@@ -271,7 +269,7 @@ def _set_windows(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
     )
     wanted = ["sliding_attention" if one else "full_attention" for one in sliding[:n]]
     if layered is None or len(wanted) != n:
-        raise _refusal(metadata, "attention.sliding_window_pattern", f"{type(config).__name__} has one window for all")
+        raise refusal(metadata, "attention.sliding_window_pattern", f"{type(config).__name__} has one window for all")
     if list(layered) != wanted:
         config.layer_types = wanted
 
@@ -280,9 +278,3 @@ def _is_known(metadata: GgufMetadata, key: str) -> bool:
     """Whether a key outside the architecture's own is one of those that do not change a state."""
     spaces = ("general.", "tokenizer.", "split.", "quantize.", "imatrix.", f"{metadata.architecture}.")
     return key.startswith(spaces)
-
-
-def _refusal(metadata: GgufMetadata, name: str, why: str) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"{metadata.architecture}.{name} of the GGUF file {why}: use the model's safetensors checkpoint"
-    )

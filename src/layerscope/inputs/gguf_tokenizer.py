@@ -69,17 +69,19 @@ def _mend_split(tokenizer: PreTrainedTokenizerBase, metadata: GgufMetadata) -> l
         backend.model.ignore_merges = True
         if "tokenizer.ggml.add_bos_token" not in metadata.values and tokenizer.bos_token is not None:
             tokenizer.add_bos_token = True
-    if pre in _DIGITS | _QWEN2 | _GPT2 or pre in GGUF_PRE_TOKENIZER_SPLITS or (pre is None and _is_gpt2(metadata)):
+    if (
+        pre in _DIGITS | _QWEN2 | _GPT2
+        or pre in GGUF_PRE_TOKENIZER_SPLITS
+        or (
+            # Files of GPT-2 and its kin need not say how they split.
+            pre is None and metadata.architecture in {"gpt2", "starcoder"}
+        )
+    ):
         return []
     said = (
         "names no tokenizer.ggml.pre" if pre is None else f"states tokenizer.ggml.pre = {pre}, which is not known here"
     )
     return [f"the GGUF file {said}: texts are split as GPT-2 does, which may give other tokens than the model's own"]
-
-
-def _is_gpt2(metadata: GgufMetadata) -> bool:
-    """Files of GPT-2 and its kin need not say how they split."""
-    return metadata.architecture in {"gpt2", "starcoder"}
 
 
 def _drop_prefix(tokenizer: PreTrainedTokenizerBase) -> None:

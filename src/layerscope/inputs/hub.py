@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError
+from layerscope.files.reading import expanded
 from layerscope.inputs.files import SUFFIXES, Table, file_revision, read_table, table_of_rows
 
 DATA_DIR = "LAYERSCOPE_DATA_DIR"
@@ -57,7 +58,7 @@ def stand_in(path: str, data_dir: str | None) -> Path | None:
     root = data_dir or os.environ.get(DATA_DIR)
     if not root:
         return None
-    base = Path(root).expanduser()
+    base = expanded(root)
     if not base.is_dir():
         where = "data_dir" if data_dir else DATA_DIR
         raise UserError(f"{where} {root!r} is not a folder: give one that holds org/name for each data set")
@@ -83,7 +84,7 @@ def read_hub(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, st
     if folder is not None:
         file = _stand_in_file(folder, name)
         # First the hash: what is read after it is what it names, or `load_texts` sees the difference.
-        revision = _local_revision(file)
+        revision = f"data_dir {file_revision(file)}"
         return read_table(file, limit), revision
     return _read_remote(name, data_dir, limit)
 
@@ -100,17 +101,13 @@ def hub_revision(name: HubName, data_dir: str | None) -> str:
 
     folder = stand_in(name.path, data_dir)
     if folder is not None:
-        return _local_revision(_stand_in_file(folder, name))
+        return f"data_dir {file_revision(_stand_in_file(folder, name))}"
     constants = huggingface_hub.constants
     offline = bool(constants.HF_HUB_OFFLINE)
     commit = None if offline or not hub_reachable(constants.ENDPOINT) else _commit(name)
     if commit is None:
         raise _unreachable(name, data_dir, offline=offline)
     return commit
-
-
-def _local_revision(file: Path) -> str:
-    return f"data_dir {file_revision(file)}"
 
 
 def _stand_in_file(folder: Path, name: HubName) -> Path:
@@ -176,7 +173,8 @@ def _read_remote(name: HubName, data_dir: str | None, limit: int) -> tuple[Table
             f"texts in a file"
         ) from error
     table = table_of_rows(name.text, taken, [f"row-{number}" for number in range(1, len(taken) + 1)])
-    return table, commit or f"cached {_cached_revision(rows)}"
+    kept = getattr(rows, "cache_files", None) or [{"filename": "unknown/rows"}]
+    return table, commit or f"cached {Path(kept[0]['filename']).parent.name}"
 
 
 def _commit(name: HubName) -> str | None:
@@ -201,14 +199,8 @@ def _commit(name: HubName) -> str | None:
 def _cached(path: str) -> bool:
     import datasets
 
-    return (Path(datasets.config.HF_DATASETS_CACHE) / path.replace("/", "___").lower()).is_dir() or (
-        Path(datasets.config.HF_DATASETS_CACHE) / path.replace("/", "___")
-    ).is_dir()
-
-
-def _cached_revision(rows: Any) -> str:  # noqa: ANN401
-    files = getattr(rows, "cache_files", None) or []
-    return Path(files[0]["filename"]).parent.name if files else "unknown"
+    cache, name = Path(datasets.config.HF_DATASETS_CACHE), path.replace("/", "___")
+    return (cache / name.lower()).is_dir() or (cache / name).is_dir()
 
 
 def _unreachable(name: HubName, data_dir: str | None, *, offline: bool) -> UserError:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
+from layerscope.files.reading import sum_of
 from layerscope.inputs.adapters import adapter_revision
 from layerscope.inputs.checkpoints import identify_checkpoint
+from layerscope.inputs.weights import HASH_DIGITS, named
 
-_DIGITS = 16
 # The files that decide how a text becomes tokens, by the names that transformers gives them.
 _TOKENIZER_FILES = (
     "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.tiktoken",
@@ -42,15 +42,8 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
 def files_hash(folder: Path) -> str:
     """The start of the hash of the tokenizer's files in a model folder: their names and content."""
     found = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
-    return f"sha256:{_named_hash(sorted(found))}"
-
-
-def _named_hash(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.name} {content}\n".encode())
-    return digest.hexdigest()[:_DIGITS]
+    listed = "".join(f"{file.name} {sum_of(file, follow=True)}\n" for file in sorted(found))
+    return named(hashlib.sha256(listed.encode()).hexdigest())
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -64,4 +57,4 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         described.no_padding()
         described.no_truncation()
         described = described.to_str()
-    return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return hashlib.sha256(described.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_DIGITS]

@@ -18,9 +18,7 @@ from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS
 from layerscope.inputs.plain_pass import Before, put_back, set_plain_pass
-from layerscope.inputs.weights import check_finite
-
-_HASH_DIGITS = 16
+from layerscope.inputs.weights import check_finite, named
 
 
 @contextmanager
@@ -51,8 +49,8 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
         # Mixed precision in training is the loop's business: numbers are those of the weights as they are.
         with torch.autocast(core.device.type, enabled=False):
             check_wrapper(model)
-            named = f"sha256:{state_hash(core)[:_HASH_DIGITS]}"
-            yield replace(ready_model(core, tokenizer, spec, named), weights=named)
+            revision = named(state_hash(core))
+            yield replace(ready_model(core, tokenizer, spec, revision), weights=revision)
     finally:
         for module, training in modes.items():
             module.training = training

@@ -12,6 +12,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.checkpoints import find_checkpoint
 from layerscope.inputs.lengths import Lengths, known_lengths
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import choose_device, choose_dtype
 from layerscope.inputs.quiet import quiet_libraries
@@ -51,26 +52,26 @@ def load_language_model(spec: ModelSpec) -> LanguageModel:
             raise UnsupportedModelError(f"no next-token probabilities with {name}: there is no head made for it")
     checkpoint = find_checkpoint(spec)
     device = choose_device(spec.device)
-    with quiet_libraries(), torch.random.fork_rng(devices=[]):
+
+    def say(text: str, _: BaseException) -> UnsupportedModelError:
+        return UnsupportedModelError(f"{spec.name!r} does not load as a causal language model: {text[:200]}")
+
+    with said_as(say), quiet_libraries(), torch.random.fork_rng(devices=[]):
         from transformers import AutoConfig, AutoModelForCausalLM
 
         options = {**checkpoint.options, "trust_remote_code": spec.trust_remote_code}
-        try:
-            config = AutoConfig.from_pretrained(checkpoint.source, **options)
-            named = ", ".join(config.architectures or ())
-            if "MaskedLM" in named or getattr(config, "is_encoder_decoder", False):
-                raise UnsupportedModelError(f"{named or config.model_type} predicts no next token")
-            model, info = AutoModelForCausalLM.from_pretrained(
-                checkpoint.source,
-                **options,
-                dtype=choose_dtype(spec.dtype, device),
-                use_safetensors=None if spec.allow_pickle else True,
-                output_loading_info=True,
-                **({} if spec.device_map is None else {"device_map": spec.device_map}),
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            text = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UnsupportedModelError(f"{spec.name!r} does not load as a causal language model: {text}") from error
+        config = AutoConfig.from_pretrained(checkpoint.source, **options)
+        named = ", ".join(config.architectures or ())
+        if "MaskedLM" in named or getattr(config, "is_encoder_decoder", False):
+            raise UnsupportedModelError(f"{named or config.model_type} predicts no next token")
+        model, info = AutoModelForCausalLM.from_pretrained(
+            checkpoint.source,
+            **options,
+            dtype=choose_dtype(spec.dtype, device),
+            use_safetensors=None if spec.allow_pickle else True,
+            output_loading_info=True,
+            **({} if spec.device_map is None else {"device_map": spec.device_map}),
+        )
     missing = sorted(key for key in info["missing_keys"])
     if missing:
         raise UnsupportedModelError(

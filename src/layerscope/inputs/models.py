@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -22,14 +22,17 @@ from layerscope.inputs.context import longest_input
 from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
 from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
 from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
+from layerscope.inputs.prompts import special_ids
 from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.sizes import check_normaliser, check_room
 from layerscope.inputs.standing import Standing
-from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, unused_keys
+from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, listed_weights, unused_keys
 
 _OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
 
@@ -92,6 +95,7 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
         UnsupportedModelError: the one rule does not find the model's parts, padding changes its states, or full
             attention was asked for and did not come about.
         RunFailedError: the weights hold NaN or infinity.
+        DamagedError: a file of the model is not what it should be.
     """
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
@@ -111,7 +115,8 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     if spec.trust_remote_code:
         warnings.append("trust_remote_code was on: code that comes with the model could run")
     # Some classes draw their weights at random before the checkpoint's replace them.
-    with _loading_errors(spec), quiet_libraries(), torch.random.fork_rng(devices=[]):
+    loading = said_as(partial(_loading_error, spec))
+    with loading, quiet_libraries(), torch.random.fork_rng(devices=[]):
         loaded, notes = _from_pretrained(spec, checkpoint, device, dtype, attentions=attentions)
         warnings += notes
         tokenizer = _load_tokenizer(spec, checkpoint)
@@ -125,6 +130,8 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
         check_finite(model, f"{spec.name} with its adapter")
     ready = ready_model(model, tokenizer, spec, revision, attentions=attentions)
     warnings += ready.warnings
+    if ready.parts.standing is not None:
+        ready.parts.standing.watch(checkpoint.files)
     fast = False
     if spec.fast_matmul:
         fast, note = _probe_fast_matmul(device, dtype)
@@ -146,7 +153,7 @@ def ready_model(
     Raises:
         UnsupportedModelError: the one rule does not find them, or padding changes the states.
     """
-    with _probing_errors(model), quiet_libraries():
+    with said_as(partial(_probing_error, model)), quiet_libraries():
         parts, lengths, context, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
     return LoadedModel(
         spec=spec,
@@ -164,53 +171,36 @@ def ready_model(
     )
 
 
-@contextmanager
-def _loading_errors(spec: ModelSpec) -> Iterator[None]:
-    """Turn what the libraries raise into one sentence."""
-    try:
-        yield
-    except LayerscopeError:
-        raise
-    except ImportError as error:
-        raise lacking(error, f"model {spec.name!r}") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        if "Padding_idx" in text:
-            raise UserError(
-                f"cannot load model {spec.name!r}: the pad_token_id of its config has no embedding: set it to null in "
-                "config.json"
-            ) from error
-        if "trust_remote_code" in text or "custom code" in text:
-            raise UserError(
-                f"model {spec.name!r} comes with its own code, which layerscope does not run unasked: read the code, "
-                "then pass trust_remote_code if you trust it"
-            ) from error
-        if "safetensors" in text and ("no file named" in text or "not appear to have" in text):
-            raise UserError(
-                f"model {spec.name!r} has no safetensors weights (only pickled ones, perhaps): use a revision that "
-                "has them, or pass allow_pickle if you trust where they came from"
-            ) from error
-        raise UserError(f"cannot load model {spec.name!r}: {text[:300]}") from error
+def _loading_error(spec: ModelSpec, text: str, error: BaseException) -> UserError:
+    name = f"model {spec.name!r}"
+    if isinstance(error, ImportError):
+        return lacking(error, name)
+    if "Padding_idx" in text:
+        return UserError(
+            f"cannot load {name}: the pad_token_id of its config has no embedding: set it to null in config.json"
+        )
+    if "trust_remote_code" in text or "custom code" in text:
+        return UserError(
+            f"{name} comes with its own code, which layerscope does not run unasked: read the code, then pass "
+            "trust_remote_code if you trust it"
+        )
+    if "safetensors" in text and ("no file named" in text or "not appear to have" in text):
+        return UserError(
+            f"{name} has no safetensors weights (only pickled ones, perhaps): use a revision that has them, or pass "
+            "allow_pickle if you trust where they came from"
+        )
+    return UserError(f"cannot load {name}: {text[:300]}")
 
 
-@contextmanager
-def _probing_errors(model: PreTrainedModel) -> Iterator[None]:
+def _probing_error(model: PreTrainedModel, text: str, error: BaseException) -> UnsupportedModelError:
     """A model that cannot even read a few tokens does not fit, whatever its code raises then."""
-    try:
-        yield
-    except LayerscopeError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        if isinstance(error, RuntimeError) and model.dtype in HALF and _OTHER_PRECISION.search(text):
-            raise PrecisionError(
-                f"{type(model).__name__} does not compute in {str(model.dtype).removeprefix('torch.')} ({text}): use dtype "
-                "float32"
-            ) from error
-        raise UnsupportedModelError(
-            f"{type(model).__name__} is not supported: it does not run on {PROBE_TOKENS} token ids and a mask alone "
-            f"(its own code says: {text})"
-        ) from error
+    name, text = type(model).__name__, text[:200]
+    if isinstance(error, RuntimeError) and model.dtype in HALF and _OTHER_PRECISION.search(text):
+        dtype = str(model.dtype).removeprefix("torch.")
+        return PrecisionError(f"{name} does not compute in {dtype} ({text}): use dtype float32")
+    return UnsupportedModelError(
+        f"{name} is not supported: it does not run on {PROBE_TOKENS} token ids and a mask alone (its own code says: {text})"
+    )
 
 
 def _from_pretrained(
@@ -224,6 +214,9 @@ def _from_pretrained(
         config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
     if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
         require_text_class(config, spec.name)
+        if not checkpoint.hub:
+            files = listed_weights(Path(checkpoint.source), allow_pickle=spec.allow_pickle)
+            check_room(config, sum(file.stat().st_size for file in files), spec.name)
     options: dict[str, object] = {
         "dtype": dtype,
         "trust_remote_code": spec.trust_remote_code,
@@ -264,18 +257,26 @@ def _from_pretrained(
 
 def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
+    from transformers.utils import cached_file
 
-    try:
+    def say(text: str, error: BaseException) -> LayerscopeError:
+        if "trust_remote_code" in text:
+            return _loading_error(spec, text, error)
+        return UserError(
+            f"model {spec.name!r} has no tokenizer that loads ({text[:160]}): save its tokenizer beside the weights"
+        )
+
+    with said_as(say):
+        file = cached_file(
+            checkpoint.source, "tokenizer.json", **checkpoint.options, _raise_exceptions_for_missing_entries=False
+        )
+        if file is not None:
+            check_normaliser(Path(file), spec.name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             checkpoint.source, **checkpoint.options, padding_side="right", trust_remote_code=spec.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = " ".join(str(error).split())
-        if "trust_remote_code" in text:
-            raise
-        raise UserError(
-            f"model {spec.name!r} has no tokenizer that loads ({text[:160]}): save its tokenizer beside the weights"
-        ) from error
+        # One of an odd config loads, and looks for its special tokens for ever when it is asked for them.
+        special_ids(tokenizer)
     return tokenizer
 
 

@@ -15,7 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from layerscope.errors import UnsupportedModelError
+from layerscope.errors import UnsupportedModelError, UserError
+from layerscope.inputs.embeddings import table_rows
 from layerscope.inputs.standing import Standing
 
 PROBE_TOKENS = 6
@@ -47,14 +48,27 @@ def block_output(output: object) -> object:
 
 
 def run_model(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> object:
-    """Call the model on a right-padded batch. Position ids are left to the model: padding on the right moves none."""
+    """Call the model on a right-padded batch. Position ids are left to the model: padding on the right moves none.
+
+    Raises:
+        UserError: an id has no embedding.
+    """
     inputs: dict[str, Tensor | bool] = {"input_ids": input_ids, "attention_mask": attention_mask}
     if parts.beside_encoder:
         inputs |= {"decoder_input_ids": input_ids, "decoder_attention_mask": attention_mask}
     if parts.ask_attentions:
         inputs["output_attentions"] = True
-    with nullcontext() if parts.standing is None else parts.standing.one_pass():
-        return model(**inputs)
+    try:
+        with nullcontext() if parts.standing is None else parts.standing.one_pass():
+            return model(**inputs)
+    except IndexError as error:
+        # Not asked beforehand: some models hash their ids into a shorter table.
+        if (largest := int(input_ids.max())) < (rows := table_rows(model)):
+            raise
+        raise UserError(
+            f"the tokenizer gave the token id {largest} and {type(model).__name__} has {rows} embeddings: the two do not "
+            "belong together, so give the tokenizer that the model was trained with"
+        ) from error
 
 
 def probe_ids(

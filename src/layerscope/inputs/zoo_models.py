@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from layerscope.errors import UserError
+from layerscope.files.reading import check_sum, read_sealed
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.revisions import find_revision, revisions
+
+RECORD = "zoo.json"
+SEALED_SINCE = 2
+"""The schema version of zoo.json from which on it is sealed and holds the sums of the checkpoints' files."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +31,14 @@ class ZooModel:
 
         Raises:
             UserError: it is not trained yet (the message holds the command), or has no such checkpoint.
+            DamagedError: a file of the checkpoint is not what training wrote.
         """
         folder = zoo_folder(name)
         if not revisions(folder):
             raise UserError(f"model {name!r} is not trained on this machine yet: run `{self.command}` first")
-        return find_revision(folder, name, revision)
+        found = find_revision(folder, name, revision)
+        _check_files(folder, found, f"delete {folder} and run `{self.command}` again")
+        return found
 
 
 _PYTHIA = "GPT-NeoX by Pythia's recipe, trained here on the wiki leads"
@@ -41,6 +51,21 @@ ZOO_MODELS: dict[str, ZooModel] = {
     "zoo-neox-tiny": ZooModel(f"{_PYTHIA}; for tests only", layers=3, dim=32, command=_TINY),
     "zoo-mamba2-tiny": ZooModel(f"{_MAMBA2}; for tests only", layers=3, dim=32, command=_TINY),
 }
+
+
+class _Record(BaseModel):
+    """What is asked of zoo.json: the sha256 of the checkpoints' files by their path in the folder; 0.1.0 kept none."""
+
+    files: dict[str, str] = {}
+
+
+def _check_files(folder: Path, checkpoint: Path, advice: str) -> None:
+    if not (folder / RECORD).exists():
+        return  # checkpoints that were put there by hand
+    sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
+    for name in sums:
+        if name.startswith(f"{checkpoint.name}/"):
+            check_sum(folder / name, sums, name, advice)
 
 
 def zoo_folder(name: str, cache: Path | None = None) -> Path:

@@ -13,15 +13,14 @@ from layerscope.inputs.augmentations import count_unchanged, make_views
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import Prompt, tokenize
 from layerscope.measuring.blocks import Block
-from layerscope.measuring.plan import Plan, State
+from layerscope.measuring.plan import Plan
 from layerscope.metrics.metric import Metric
 from layerscope.metrics.sources import TokenStates
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import Work, run_passes, shares_cores
 from layerscope.states.pooling import pool
-from layerscope.states.positions import select_positions
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_states
 
 # On a CPU the budget of tokens is cut into this many batches, which cores share evenly and their caches hold better
 # (SmolLM2: 14 % faster at 1,024 tokens than at 4,096). Fixed, so that numbers do not depend on how many cores there are.
@@ -130,21 +129,16 @@ def _measure_batch(
             return
         position = index[layer]
         seen = attentions.pop() if attentions else None
-        for group, states in _readouts(plan, model, layer, raw):
-            for positions in dict.fromkeys(state.positions for state in group):
-                kept, lengths = select_positions(states, batch.lengths, positions)
-                same = [
-                    place for place, state in enumerate(plan.states) if state in group and state.positions == positions
-                ]
-                tokens = lengths.cpu().numpy()
-                for place in same:
-                    block.tokens[place, position, list(batch.rows)] = tokens
-                if plan.pools:
-                    vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
-                    for place in same:
-                        block.pooled[place, position, list(batch.rows)] = vectors
-                source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
-                _take_values(plan, source, block, (same, position, batch.rows))
+        for states, kept, lengths in read_states(model, layer, raw, batch.lengths, plan.states):
+            places = [plan.states.index(state) for state in states]
+            for place in places:
+                block.tokens[place, position, list(batch.rows)] = lengths.cpu().numpy()
+            if plan.pools:
+                vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
+                for place in places:
+                    block.pooled[place, position, list(batch.rows)] = vectors
+            source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
+            _take_values(plan, source, block, (places, position, batch.rows))
 
     layers = plan.layers if read_top is None else {*plan.layers, model.n_layers}
     capture(model, batch, read, layers=layers, read_attentions=keep if plan.attentions else None)
@@ -184,31 +178,9 @@ def _pool_views(plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> N
     prompts, views = np.divmod(np.asarray(batch.rows), plan.n_views)
 
     def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
-        for group, states in _readouts(plan, model, layer, raw):
-            for positions in dict.fromkeys(state.positions for state in group):
-                kept, lengths = select_positions(states, batch.lengths, positions)
-                vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
-                for place, state in enumerate(plan.states):
-                    if state in group and state.positions == positions:
-                        block.views[place, index[layer], prompts, views] = vectors
+        for states, kept, lengths in read_states(model, layer, raw, batch.lengths, plan.states):
+            vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
+            for state in states:
+                block.views[plan.states.index(state), index[layer], prompts, views] = vectors
 
     capture(model, batch, read, layers=plan.layers)
-
-
-def _readouts(
-    plan: Plan, model: LoadedModel, layer: int, raw: Float[Tensor, "prompts tokens dim"]
-) -> list[tuple[list[State], Float[Tensor, "prompts tokens dim"]]]:
-    """The states that share the same vectors at this layer, with those vectors, so that none is computed twice."""
-
-    def normed(state: State) -> bool:
-        # `hf` is what output_hidden_states returns: raw below the top, normed at the top.
-        return state.readout == "normed" or (state.readout == "hf" and layer == plan.depth)
-
-    groups = []
-    plain = [state for state in plan.states if not normed(state)]
-    if plain:
-        groups.append((plain, raw))
-    others = [state for state in plan.states if normed(state)]
-    if others:
-        groups.append((others, final_normed(model, raw)))
-    return groups

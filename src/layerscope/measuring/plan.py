@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
-from layerscope.config import Positions, Readout, RunSpec
+from layerscope.config import RunSpec
 from layerscope.errors import UserError
-from layerscope.metrics.catalogue import Metric
-from layerscope.metrics.readings import Setting
+from layerscope.metrics.metric import Metric, Setting, Shape
 from layerscope.metrics.requests import check_variants, resolve_metrics, settings
-
-
-@dataclass(frozen=True)
-class State:
-    """Which vectors of a layer numbers are taken from."""
-
-    readout: Readout
-    positions: Positions
+from layerscope.states.state import State, all_states
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,8 @@ def make_plan(spec: RunSpec) -> Plan:
         for metric in metrics
         for setting in settings(metric, spec.variants, tuple(dict.fromkeys(spec.alphas)), normalizations)
     )
-    view_keys = _of_shape(keys, "prompts views dim")
+    of_shape = {shape: tuple(key for key in keys if key.metric.shape == shape) for shape in get_args(Shape)}
+    view_keys = of_shape["prompts views dim"]
     if view_keys and spec.texts.perturbation:
         if "all" not in spec.metrics:
             raise UserError(
@@ -105,14 +99,8 @@ def make_plan(spec: RunSpec) -> Plan:
         view_keys = ()
     return Plan(
         spec=spec,
-        states=tuple(
-            dict.fromkeys(State(readout, positions) for readout in spec.readouts for positions in spec.positions)
-        ),
-        token_keys=_of_shape(keys, "tokens dim"),
-        pooled_keys=_of_shape(keys, "prompts dim"),
+        states=all_states(spec.readouts, spec.positions),
+        token_keys=of_shape["tokens dim"],
+        pooled_keys=of_shape["prompts dim"],
         view_keys=view_keys,
     )
-
-
-def _of_shape(keys: tuple[Key, ...], shape: str) -> tuple[Key, ...]:
-    return tuple(key for key in keys if key.metric.shape == shape)

@@ -15,11 +15,12 @@ from layerscope.files.writing import inside, make_folder, whole_file, write_text
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import PromptSet
 from layerscope.measuring.blocks import BlockStore
-from layerscope.measuring.plan import Key, Plan, State
+from layerscope.measuring.plan import Key, Plan
 from layerscope.measuring.progress import Report
-from layerscope.metrics.catalogue import unit_of
+from layerscope.metrics.metric import unit_of
 from layerscope.metrics.sources import PooledVectors, ViewOptions, ViewVectors
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, texts_table, write_table
+from layerscope.states.state import State
 from layerscope.statistics.intervals import bootstrap_means, jackknife_interval, leave_group_out
 
 Row = dict[str, object]
@@ -49,7 +50,7 @@ def write_tables(
         for place, state in enumerate(plan.states):
             rows.extend(summary.layer_rows(position, layer, place, state))
             if plan.spec.keep_pooled:
-                of_state = "" if len(plan.states) == 1 else f"_{state.readout}_{state.positions}"
+                of_state = "" if len(plan.states) == 1 else f"_{state.slug}"
                 files.append(f"pooled/layer_{layer:03d}{of_state}.npy")
                 make_folder(inside(out, "pooled"))
                 with whole_file(out / files[-1]) as temporary, temporary.open("wb") as file:

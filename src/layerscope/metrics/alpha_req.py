@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from layerscope.metrics.spectrum import spectrum_values
-from layerscope.metrics.subsets import everything, subset_sizes, subset_spectra
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
+from layerscope.metrics.sources import PooledVectors
+from layerscope.metrics.spectrum import degenerate_reason, spectrum_values
 
 # Ranks (from 1) that the line is fitted to: past the few leading eigenvalues, before the noise of a finite sample.
 FIT_RANGE = (11, 100)
@@ -19,18 +19,18 @@ _LEAST_POINTS = 5
 _ZERO = 1e-24
 
 
-def alpha_req(pooled: Float[Tensor, "prompts dim"], *, fit_range: tuple[int, int] = FIT_RANGE) -> Float64[Tensor, ""]:
+def alpha_req(source: PooledVectors, _: Setting = PAPER, *, fit_range: tuple[int, int] = FIT_RANGE) -> Values:
     """Decay exponent of the eigenvalues of the pooled vectors' covariance, lambda_i ~ i^(-alpha).
 
     Minus the slope of log lambda_i against log i, least squares with weights 1 / i, over the ranks i of `fit_range`.
 
     Args:
-        pooled: `prompts dim`, one vector a prompt; the mean over prompts is removed, as a covariance asks.
+        source: one vector a prompt; the mean over prompts is removed, as a covariance asks.
         fit_range: first and last rank fitted, counted from 1; the last is cut to min(N - 1, D).
 
     Returns:
-        Scalar float64, a real number, usually in [0, 3]: near 0 a flat spectrum, large one of few directions, around 1
-        what the paper found to go with good features. NaN with fewer than 5 positive eigenvalues in the range, or
+        `subsets` float64, a real number, usually in [0, 3]: near 0 a flat spectrum, large one of few directions, around
+        1 what the paper found to go with good features. NaN with fewer than 5 positive eigenvalues in the range, or
         where a vector is not finite.
 
     Raises:
@@ -39,31 +39,15 @@ def alpha_req(pooled: Float[Tensor, "prompts dim"], *, fit_range: tuple[int, int
     Paper: Agrawal et al. 2022, eq. 1. The weights are those of the authors' code (from Stringer et al. 2019), whose
     range changes from script to script: state it with the value.
     """
-    return alpha_req_of_subsets(pooled, everything(pooled), fit_range=fit_range)[0]
-
-
-def alpha_req_of_subsets(
-    pooled: Float[Tensor, "prompts dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    fit_range: tuple[int, int] = FIT_RANGE,
-) -> Float64[Tensor, " subsets"]:
-    """`alpha_req` of each subset of the prompts, from one Gram matrix."""
     if not 1 <= fit_range[0] < fit_range[1]:
         raise ValueError(f"expected a fit range of ranks 1 <= first < last, got {fit_range}")
-    ranks = (subset_sizes(subsets) - 1).clamp(max=pooled.shape[-1])
-    return decays(subset_spectra(pooled, subsets, variant="centered"), ranks, fit_range)
+    ranks = (source.sizes - 1).clamp(max=source.pooled.shape[-1]).tolist()
+    fitted = [own[:rank] for own, rank in zip(source.spectra("centered"), ranks, strict=True)]
+    return spectrum_values(fitted, lambda own: decay(own, fit_range))
 
 
-def decays(
-    spectra: Sequence[Float64[Tensor, " _"]], ranks: Int64[Tensor, " spectra"], fit_range: tuple[int, int] = FIT_RANGE
-) -> Float64[Tensor, " spectra"]:
-    """Decay exponent of each spectrum's descending eigenvalues, of which the first `ranks` can be non-zero."""
-    fitted = [own[: int(rank)] for own, rank in zip(spectra, ranks, strict=True)]
-    return spectrum_values(fitted, lambda own: _slope(own, fit_range))
-
-
-def _slope(values: Float64[Tensor, " k"], fit_range: tuple[int, int]) -> Float64[Tensor, ""]:
+def decay(values: Float64[Tensor, " k"], fit_range: tuple[int, int] = FIT_RANGE) -> Float64[Tensor, ""]:
+    """The exponent of descending eigenvalues."""
     first, last = fit_range
     fitted = values[first - 1 : last]
     if fitted.shape[0] < _LEAST_POINTS or not bool((fitted > _ZERO * values[0]).all()):
@@ -72,3 +56,23 @@ def _slope(values: Float64[Tensor, " k"], fit_range: tuple[int, int]) -> Float64
     weight = (1 / rank) / (1 / rank).sum()
     x = rank.log() - (weight * rank.log()).sum()
     return -(weight * x * fitted.log()).sum() / (weight * x * x).sum()
+
+
+def decay_reason(pooled: Float[Tensor, "prompts dim"], _: Setting = PAPER) -> str:
+    """Why an alpha-ReQ is NaN."""
+    return degenerate_reason(pooled, Setting("centered")) or "fewer than 5 positive eigenvalues in the fit range"
+
+
+METRIC = Metric(
+    name="alpha_req",
+    family="alpha_req",
+    shape="prompts dim",
+    values=alpha_req,
+    reason=decay_reason,
+    summary="decay exponent of the eigenvalues of the pooled covariance, fitted over ranks 11 to 100",
+    unit="exponent",
+    range="any real number, usually [0, 3]",
+    direction="higher: eigenvalues fall faster, fewer directions; near 1 went with good features in the paper",
+    reads="float64 eigenvalues",
+    paper="Agrawal et al. 2022",
+)

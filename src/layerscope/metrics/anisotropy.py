@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
 from layerscope.metrics.products import aligned
-from layerscope.metrics.spectrum import Variant, unit, vary
-from layerscope.metrics.subsets import everything
+from layerscope.metrics.sources import PooledVectors
+from layerscope.metrics.spectrum import Variant, degenerate_reason, unit, variant_of, vary
 from layerscope.metrics.workers import parallel_map
 
+_VARIANTS: tuple[Variant, ...] = ("paper", "centered")
 
-def anisotropy(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") -> Float64[Tensor, ""]:
+
+def anisotropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     """Mean cosine between the vectors of two distinct prompts.
 
     (|sum_i u_i|^2 - N) / (N (N - 1)), u_i the unit vectors.
 
     Args:
-        pooled: `prompts dim`, one vector a prompt.
-        variant: paper, or centered (the mean over prompts removed first).
+        source: one vector a prompt.
+        setting: the variant: paper, or centered (the mean over prompts removed first).
 
     Returns:
-        Scalar float64, a cosine in [-1 / (N - 1), 1]: 0 where directions are even, 1 where all are the same. NaN with
-        fewer than 2 prompts, where a vector is zero (it has no direction) or not finite.
+        `subsets` float64, a cosine in [-1 / (N - 1), 1]: 0 where directions are even, 1 where all are the same. NaN
+        with fewer than 2 prompts, where a vector is zero (it has no direction) or not finite.
 
     Paper: Ethayarajh 2019, section 3 (there over random words; here over all pairs of prompts).
     """
-    return anisotropy_of_subsets(pooled, everything(pooled), variant=variant)[0]
-
-
-def anisotropy_of_subsets(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
-) -> Float64[Tensor, " subsets"]:
-    """`anisotropy` of each subset of the prompts."""
-    vectors = aligned(pooled.cpu(), torch.float64)
-    found = parallel_map(lambda kept: _mean_cosine(vectors[kept], variant), list(subsets))
+    vectors, variant = aligned(source.pooled.cpu(), torch.float64), variant_of(setting, _VARIANTS)
+    found = parallel_map(lambda kept: _mean_cosine(vectors[kept], variant), list(source.subsets))
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -50,3 +45,28 @@ def _mean_cosine(vectors: Float64[Tensor, "prompts dim"], variant: Variant) -> f
     if not bool(rows.any(-1).all()):
         return math.nan
     return (float(unit(rows).sum(0).square().sum()) - count) / (count * (count - 1))
+
+
+def anisotropy_reason(pooled: Float[Tensor, "prompts dim"], setting: Setting = PAPER) -> str:
+    """Why an anisotropy is NaN."""
+    if pooled.shape[0] < 2:
+        return f"{pooled.shape[0]} prompts: a cosine needs 2"
+    return degenerate_reason(pooled, setting) or "a zero vector has no direction"
+
+
+METRIC = Metric(
+    name="anisotropy",
+    family="anisotropy",
+    shape="prompts dim",
+    values=anisotropy,
+    reason=anisotropy_reason,
+    summary="mean cosine between the pooled vectors of distinct prompts",
+    unit="cosine",
+    range="[-1 / (N - 1), 1]",
+    low=-1.0,
+    high=1.0,
+    direction="higher: all vectors point the same way",
+    variants=_VARIANTS,
+    reads="vectors",
+    paper="Ethayarajh 2019, section 3",
+)

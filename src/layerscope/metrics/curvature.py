@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from layerscope.metrics.metric import K_STEP, PAPER, Metric, Setting, Values, steps_of
 from layerscope.metrics.products import aligned
-from layerscope.metrics.prompts import split_prompts
+from layerscope.metrics.sources import TokenStates
+from layerscope.metrics.spectrum import Prepared
 from layerscope.metrics.workers import on_one_thread, parallel_map
 
 # Per point of a path: its squared norm, its inner product with the next point, and with the one after that.
@@ -25,81 +28,100 @@ _STRAIGHT = 0.99
 _PIECE = 128
 
 
-def curvature(
-    states: Float[Tensor, "*prompts tokens dim"], lengths: Int[Tensor, "*prompts"] | None = None, *, steps: int = 1
-) -> Float64[Tensor, "*prompts"]:
+def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Mean turning angle of the path through a prompt's token states.
 
-    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j, k = `steps`.
+    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j.
 
     Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        steps: k, every how many tokens a point of the path is taken (the `k-step` variant).
+        source: token states; single steps of float64 states are as exact as the source's precision.
+        setting: the variant: paper, or `k-step` ("2-step", "3-step", ...): every how many tokens a point of the path is
+            taken.
 
     Returns:
-        `*prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no angle:
+        `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no angle:
         the two angles at it are left out of the mean (`skipped_steps` counts them). NaN with fewer than 3 points, with
         no angle left, or where a state is not finite.
-
-    Raises:
-        ValueError: steps is below 1, or a length is out of range.
 
     Paper: arXiv 2412.09563, eq. 2. The authors' released code takes the absolute value of the cosine, so that going
     back counts as going on, gives a zero-length step the angle 0, and ignores k.
     """
-    return _column(curvature_and_skipped(states, lengths, steps=steps), 0)
+    return _curvature_and_skipped(source, setting)[:, 0]
 
 
-def skipped_steps(
-    states: Float[Tensor, "*prompts tokens dim"], lengths: Int[Tensor, "*prompts"] | None = None, *, steps: int = 1
-) -> Float64[Tensor, "*prompts"]:
+def skipped_steps(source: TokenStates, setting: Setting = PAPER) -> Values:
     """How many steps of a prompt's path have length zero, and so no angle in `curvature`.
 
     The number of j with z_{k(j+1)} = z_{kj}.
 
     Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        steps: k, as in `curvature`.
+        source: token states.
+        setting: the variant, as in `curvature`.
 
     Returns:
-        `*prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.
-
-    Raises:
-        ValueError: steps is below 1, or a length is out of range.
+        `prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.
 
     Paper: none; the count that makes a mean over the remaining angles honest.
     """
-    return _column(curvature_and_skipped(states, lengths, steps=steps), 1)
+    return _curvature_and_skipped(source, setting)[:, 1]
 
 
-def curvature_and_skipped(
-    states: Float[Tensor, "*prompts tokens dim"], lengths: Int[Tensor, "*prompts"] | None = None, *, steps: int = 1
-) -> Float64[Tensor, "*prompts two"]:
-    """`curvature` and `skipped_steps` from one pass, in the last dimension."""
-    if steps < 1:
-        raise ValueError(f"expected a curvature over 1 or more steps, got {steps}")
-    paths = [z[::steps] for z in split_prompts(states.detach(), lengths)]
-    return paths_of_bands(paths, parallel_map(path_bands, paths)).reshape(*states.shape[:-2], 2)
+def curvature_reason(states: Float[Tensor, "tokens dim"], setting: Setting = PAPER) -> str:
+    """Why the curvature of one prompt's states is NaN, in words; "" where it is not."""
+    points = states[:: _step(setting)]
+    if not states.shape[0]:
+        return "no tokens"
+    if not bool(points.isfinite().all()):
+        return "non-finite states"
+    if points.shape[0] < 3:
+        return f"{points.shape[0]} points on the path: an angle needs 3"
+    moved = (points[1:] != points[:-1]).any(-1)
+    return "" if bool((moved[1:] & moved[:-1]).any()) else "no two neighbouring steps of non-zero length"
 
 
-def path_bands(path: Float[Tensor, "points dim"]) -> Bands:
+def _step(setting: Setting) -> int:
+    step = 1 if setting.variant == "paper" else steps_of(setting.variant)
+    if step is None:
+        raise ValueError(f"expected the variant paper, 2-step, 3-step, ..., got {setting.variant!r}")
+    return step
+
+
+def _curvature_and_skipped(source: TokenStates, setting: Setting) -> Float64[Tensor, "prompts two"]:
+    """Both from one pass; of single steps from the Gram matrices that the entropies use."""
+    step = _step(setting)
+
+    def compute() -> Tensor:
+        paths = [z[::step] for z in source.split(source.states.detach())]
+        if step > 1:
+            bands = parallel_map(_path_bands, paths)
+        else:
+            bands = parallel_map(_bands, list(zip(paths, source.prepared("paper", source.precision), strict=True)))
+        return on_one_thread(lambda: _paths_of_bands(paths, bands))
+
+    return source.once(("curvature", step), compute)
+
+
+def _bands(prompt: tuple[Float[Tensor, "tokens dim"], Prepared | None]) -> Bands:
+    z, found = prompt
+    return _gram_bands(found.gram) if found and found.scale == 1 and z.shape[0] <= z.shape[1] else _path_bands(z)
+
+
+def _path_bands(path: Float[Tensor, "points dim"]) -> Bands:
     """The main diagonal and the two beside it of a path's Gram matrix."""
     points, dim = path.shape
     path = aligned(path, path.dtype if path.dtype == torch.float64 else torch.float32)
     if points <= dim:
-        return gram_bands(path @ path.mT)
+        return _gram_bands(path @ path.mT)
     bands = np.zeros((3, points))
     for start in range(0, points, _PIECE):
         piece = path[start : start + _PIECE + 2]
-        found = gram_bands(piece @ piece.mT)[:, :_PIECE]
+        found = _gram_bands(piece @ piece.mT)[:, :_PIECE]
         bands[:, start : start + found.shape[1]] = found
     return bands
 
 
-def gram_bands(gram: Float[Tensor, "points points"]) -> Bands:
-    """`path_bands` of a Gram matrix that is there already: G[i, i], G[i, i + 1], G[i, i + 2], the last filled with 0."""
+def _gram_bands(gram: Float[Tensor, "points points"]) -> Bands:
+    """`_path_bands` of a Gram matrix that is there already: G[i, i], G[i, i + 1], G[i, i + 2], the last filled with 0."""
     side = gram.shape[0]
     flat = gram.detach().cpu().reshape(-1).numpy()
     bands = np.zeros((3, side))
@@ -108,16 +130,12 @@ def gram_bands(gram: Float[Tensor, "points points"]) -> Bands:
     return bands
 
 
-def paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Bands]) -> Float64[Tensor, "paths two"]:
+def _paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Bands]) -> Float64[Tensor, "paths two"]:
     """Curvature and zero-length steps of paths whose bands are known; what bands cannot tell is looked up in the paths.
 
     |v_i|^2 = G[i, i] + G[i + 1, i + 1] - 2 G[i, i + 1], and the inner product of two neighbouring steps likewise: the
     Gram matrix that the entropy needs holds the curvature as well.
     """
-    return on_one_thread(lambda: _paths_of_bands(paths, bands))
-
-
-def _paths_of_bands(paths: Sequence[Float[Tensor, "_ dim"]], bands: Sequence[Bands]) -> Float64[Tensor, "paths two"]:
     counts = np.array([path.shape[0] for path in paths])
     stacked = np.zeros((3, len(paths), max(3, int(counts.max(initial=0)))))
     odd = []
@@ -178,18 +196,30 @@ def _exact_path(path: Float64[Tensor, "points dim"]) -> tuple[float, float]:
     return (float(torch.arccos(cosine).mean()) if cosine.shape[0] else math.nan), float((~moved).sum())
 
 
-def _column(pairs: Float64[Tensor, "*prompts two"], index: int) -> Float64[Tensor, "*prompts"]:
-    return pairs[..., index].clone()
-
-
-def curvature_reason(states: Float[Tensor, "tokens dim"], *, steps: int = 1) -> str:
-    """Why the curvature of one prompt's states is NaN, in words; "" where it is not."""
-    points = states[::steps]
-    if not states.shape[0]:
-        return "no tokens"
-    if not bool(points.isfinite().all()):
-        return "non-finite states"
-    if points.shape[0] < 3:
-        return f"{points.shape[0]} points on the path: an angle needs 3"
-    moved = (points[1:] != points[:-1]).any(-1)
-    return "" if bool((moved[1:] & moved[:-1]).any()) else "no two neighbouring steps of non-zero length"
+CURVATURE = Metric(
+    name="curvature",
+    family="curvature",
+    shape="tokens dim",
+    values=curvature,
+    reason=curvature_reason,
+    summary="mean turning angle of the path through a prompt's token states",
+    unit="radians",
+    range="[0, pi]",
+    low=0.0,
+    high=math.pi,
+    direction="lower: straighter path; pi: back and forth",
+    variants=("paper", K_STEP),
+    reads="states",
+    paper="arXiv 2412.09563, eq. 2",
+)
+SKIPPED_STEPS = replace(
+    CURVATURE,
+    name="curvature_skipped_steps",
+    values=skipped_steps,
+    summary="steps of length zero, which have no angle and are left out of curvature",
+    unit="steps",
+    range="[0, T - 1]",
+    high=None,
+    direction="0: no step was left out",
+    paper="none; the count beside arXiv 2412.09563, eq. 2",
+)

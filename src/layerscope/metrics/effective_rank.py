@@ -2,106 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
-from layerscope.metrics.prompts import split_prompts
-from layerscope.metrics.spectrum import Variant, prepare_prompts, prompt_spectra, shares, spectrum_values
-from layerscope.metrics.subsets import everything, subset_spectra
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
+from layerscope.metrics.sources import PooledVectors, TokenStates
+from layerscope.metrics.spectrum import SPECTRAL, degenerate_reason, shares, spectrum_values, variant_of
 
 RANKME_EPSILON = 1e-7
 
 
-def effective_rank(
-    states: Float[Tensor, "*prompts tokens dim"],
-    lengths: Int[Tensor, "*prompts"] | None = None,
-    *,
-    variant: Variant = "paper",
-) -> Float64[Tensor, "*prompts"]:
-    """The number of directions a matrix of states has, each weighted by its singular value.
+def effective_rank(source: TokenStates | PooledVectors, setting: Setting = PAPER) -> Values:
+    """The number of directions that the tokens of a prompt, or the pooled prompts, use, weighted by singular value.
 
-    exp(-sum q log q), q = singular values / their sum.
+    exp(-sum q log q), q = singular values / their sum. Of pooled prompts it depends on their number N: compare equal
+    N only.
 
     Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read. One matrix of pooled
-            vectors is a prompt whose tokens are prompts.
-        lengths: real tokens of each prompt; all rows where it is None.
-        variant: of the states, see `spectrum.eigenvalues`; not `released`, which has no singular values.
+        source: token states, or pooled vectors.
+        setting: the variant (`TokenStates.spectra`; of pooled vectors the mean is over prompts); not `released`, which
+            has no singular values.
 
     Returns:
-        `*prompts` float64, a number of directions in [1, min(T, D)], at least exp(S_1); NaN where nothing is left or a
-        state is not finite. Within 1e-6 (relative) of a float64 singular value decomposition.
-
-    Raises:
-        ValueError: a length is out of range.
+        `prompts` (or `subsets`) float64, a number of directions in [1, min(T, D)], at least exp(S_1); NaN where
+        nothing is left or a number is not finite. Within 1e-6 (relative) of a float64 singular value decomposition.
 
     Paper: Roy & Vetterli 2007, definition 1. It uses singular values, not eigenvalues.
     """
-    prepared = prepare_prompts(split_prompts(states, lengths), variant, "float64")
-    return effective_ranks(prompt_spectra(prepared, variant)).reshape(states.shape[:-2])
+    return spectrum_values(source.spectra(variant_of(setting)), lambda own: _exp_entropy(shares(own.sqrt())))
 
 
-def effective_ranks(spectra: Sequence[Float64[Tensor, " _"]]) -> Float64[Tensor, " spectra"]:
-    """Effective rank from each spectrum of the Gram matrix, the squared singular values; NaN for an empty one."""
-    return spectrum_values(spectra, lambda own: _exp_entropy(shares(own.sqrt())))
+def rankme(source: PooledVectors, setting: Setting = PAPER) -> Values:
+    """Effective rank of the pooled prompt vectors as RankMe defines it.
+
+    exp(-sum p log p), p_k = sigma_k / sum(sigma) + 1e-7, over k = 1 .. min(N, D).
+
+    Args:
+        source: one vector a prompt.
+        setting: the variant, as in `effective_rank`; the paper does not centre.
+
+    Returns:
+        `subsets` float64, a number of directions in [1, min(N, D)] up to the epsilon; NaN where nothing is left or a
+        vector is not finite.
+
+    Paper: Garrido et al. 2023 (arXiv 2210.02885), eq. 1 and 2.
+    """
+    spectra = source.spectra(variant_of(setting))
+    return spectrum_values(spectra, lambda own: _exp_entropy(shares(own.sqrt()) + RANKME_EPSILON))
 
 
 def _exp_entropy(p: Float64[Tensor, " k"]) -> Float64[Tensor, ""]:
     return (-torch.xlogy(p, p).sum()).exp()
 
 
-def dataset_effective_rank(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") -> Float64[Tensor, ""]:
-    """`effective_rank` of the pooled prompt vectors.
-
-    exp(-sum q log q), q = singular values / their sum. It depends on the number of prompts: compare equal N only.
-
-    Args:
-        pooled: `prompts dim`, one vector a prompt.
-        variant: of the vectors, see `spectrum.eigenvalues` (the mean is over prompts).
-
-    Returns:
-        Scalar float64, a number of directions in [1, min(N, D)]; NaN where nothing is left or a vector is not finite.
-
-    Paper: Roy & Vetterli 2007, definition 1.
-    """
-    return dataset_effective_rank_of_subsets(pooled, everything(pooled), variant=variant)[0]
-
-
-def dataset_effective_rank_of_subsets(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
-) -> Float64[Tensor, " subsets"]:
-    """`dataset_effective_rank` of each subset of the prompts, from one Gram matrix."""
-    return effective_ranks(subset_spectra(pooled, subsets, variant=variant))
-
-
-def rankme(pooled: Float[Tensor, "prompts dim"], *, variant: Variant = "paper") -> Float64[Tensor, ""]:
-    """Effective rank of the pooled prompt vectors as RankMe defines it.
-
-    exp(-sum p log p), p_k = sigma_k / sum(sigma) + 1e-7, over k = 1 .. min(N, D).
-
-    Args:
-        pooled: `prompts dim`, one vector a prompt.
-        variant: of the vectors, see `spectrum.eigenvalues`; the paper does not centre.
-
-    Returns:
-        Scalar float64, a number of directions in [1, min(N, D)] up to the epsilon; NaN where nothing is left or a
-        vector is not finite.
-
-    Paper: Garrido et al. 2023 (arXiv 2210.02885), eq. 1 and 2.
-    """
-    return rankme_of_subsets(pooled, everything(pooled), variant=variant)[0]
-
-
-def rankme_of_subsets(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], *, variant: Variant = "paper"
-) -> Float64[Tensor, " subsets"]:
-    """`rankme` of each subset of the prompts, from one Gram matrix."""
-    return rankmes(subset_spectra(pooled, subsets, variant=variant))
-
-
-def rankmes(spectra: Sequence[Float64[Tensor, " _"]]) -> Float64[Tensor, " spectra"]:
-    """RankMe of each spectrum of all k eigenvalues; NaN for an empty one."""
-    return spectrum_values(spectra, lambda own: _exp_entropy(shares(own.sqrt()) + RANKME_EPSILON))
+EFFECTIVE_RANK = Metric(
+    name="effective_rank",
+    family="rank",
+    shape="tokens dim",
+    values=effective_rank,
+    reason=degenerate_reason,
+    summary="number of directions that the tokens of a prompt really use",
+    unit="directions",
+    range="[1, min(T, D)]",
+    low=1.0,
+    direction="higher: more directions",
+    variants=SPECTRAL,
+    reads="float64 eigenvalues",
+    paper="Roy & Vetterli 2007, definition 1",
+)
+DATASET_EFFECTIVE_RANK = replace(
+    EFFECTIVE_RANK,
+    name="dataset_effective_rank",
+    shape="prompts dim",
+    summary="number of directions that the pooled prompt vectors really use",
+    range="[1, min(N, D)]",
+)
+RANKME = replace(
+    DATASET_EFFECTIVE_RANK,
+    name="rankme",
+    values=rankme,
+    summary="effective rank of the pooled prompt vectors with RankMe's epsilon",
+    paper="Garrido et al. 2023, eq. 1 and 2",
+)

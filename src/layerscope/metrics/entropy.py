@@ -3,73 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from layerscope.config import Normalization, Precision
-from layerscope.metrics.prompts import split_prompts
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
+from layerscope.metrics.sources import PooledVectors, TokenStates
 from layerscope.metrics.spectrum import (
-    Variant,
-    collision_entropy,
-    prepare_prompts,
-    prompt_spectra,
-    renyi,
-    shares,
+    WITH_RELEASED,
+    collision_entropies,
+    degenerate_reason,
+    entropies,
     spectrum_values,
+    variant_of,
 )
-from layerscope.metrics.subsets import everything, subset_sizes, subset_spectra
 
 LOGDET_RIDGE = 1e-8
 
 
-def prompt_entropy(
-    states: Float[Tensor, "*prompts tokens dim"],
-    lengths: Int[Tensor, "*prompts"] | None = None,
-    *,
-    alpha: float = 1.0,
-    variant: Variant = "paper",
-    normalization: Normalization = "none",
-    precision: Precision = "float32",
-) -> Float64[Tensor, "*prompts"]:
+def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
     """How many directions the tokens of a prompt spread over, as an entropy.
 
     S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the prompt's token states.
 
     Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        alpha: order, in (0, inf].
-        variant: of the states, see `spectrum.eigenvalues`.
-        normalization: none, max, logN, logD, logNlogD, see `normalizer`.
-        precision: of the eigenvalues: float32 is within 1e-4 nats of the exact value, float64 within 1e-10. Orders
-            below 1 always use float64, see `precision_for`.
+        source: token states. Eigenvalues of the precision float32 are within 1e-4 nats of the exact value, float64
+            within 1e-10. Orders below 1 always use float64, see `precision_for`.
+        setting: the variant (`TokenStates.spectra`), the order alpha in (0, inf], and the normalization: none, max,
+            logN, logD, logNlogD, see `normalizer`.
 
     Returns:
-        `*prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
+        `prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
         left or a state is not finite, and for every normalised form of a single token.
 
     Raises:
-        ValueError: a length or alpha is out of range.
+        ValueError: alpha is out of range.
 
     Paper: arXiv 2412.09563, eq. 1 and appendix B. The authors' code measures `released` and divides by the trace,
     which their clamped matrix's negative eigenvalues make too small; here p always sums to 1.
     """
+    alpha, variant, precision = setting.order, variant_of(setting, WITH_RELEASED), source.precision
     if alpha == 2 and variant != "released":
-        entropy = collision_entropy(states, lengths, variant=variant, precision=precision)
+        key = ("collision entropy", variant)
+        entropy = source.once(key, lambda: collision_entropies(source.prepared(variant, precision)))
     else:
-        prepared = prepare_prompts(split_prompts(states, lengths), variant, precision_for(alpha, precision))
-        entropy = entropies(prompt_spectra(prepared, variant), alpha).reshape(states.shape[:-2])
-    tokens, dim = states.shape[-2:]
-    rows = torch.full(states.shape[:-2], tokens) if lengths is None else lengths
-    return entropy / normalizer(rows, dim, normalization)
-
-
-def entropies(spectra: Sequence[Float64[Tensor, " _"]], alpha: float) -> Float64[Tensor, " spectra"]:
-    """S_alpha of each spectrum from its own eigenvalues; NaN for an empty one."""
-    return spectrum_values(spectra, lambda own: renyi(shares(own), alpha))
+        entropy = entropies(source.spectra(variant, precision_for(alpha, precision)), alpha)
+    return entropy / normalizer(source.lengths, source.states.shape[-1], setting.normalization)
 
 
 def precision_for(alpha: float, precision: Precision) -> Precision:
@@ -81,26 +63,19 @@ def precision_for(alpha: float, precision: Precision) -> Precision:
     return "float64" if alpha < 1 else precision
 
 
-def dataset_entropy(
-    pooled: Float[Tensor, "prompts dim"],
-    *,
-    alpha: float = 1.0,
-    variant: Variant = "paper",
-    normalization: Normalization = "none",
-) -> Float64[Tensor, ""]:
+def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     """How many directions the prompts of a data set spread over, as an entropy.
 
     S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the pooled prompt vectors. It depends on the number
     of prompts: compare only values of the same N.
 
     Args:
-        pooled: `prompts dim`, one vector a prompt.
-        alpha: order, in (0, inf].
-        variant: of the vectors, see `spectrum.eigenvalues` (the mean is over prompts).
-        normalization: none, max, logN, logD, logNlogD, with N the number of prompts.
+        source: one vector a prompt.
+        setting: the variant (`TokenStates.spectra`; the mean is over prompts), the order alpha in (0, inf], and the
+            normalization, with N the number of prompts.
 
     Returns:
-        Scalar float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
+        `subsets` float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
         or a vector is not finite.
 
     Raises:
@@ -108,44 +83,33 @@ def dataset_entropy(
 
     Paper: arXiv 2412.09563, appendix B. The authors' released files hold `max`-normalised values up to 1.93.
     """
-    whole = everything(pooled)
-    return dataset_entropy_of_subsets(pooled, whole, alpha=alpha, variant=variant, normalization=normalization)[0]
+    entropy = entropies(source.spectra(variant_of(setting, WITH_RELEASED)), setting.order)
+    return entropy / normalizer(source.sizes, source.pooled.shape[-1], setting.normalization)
 
 
-def dataset_entropy_of_subsets(
-    pooled: Float[Tensor, "prompts dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    alpha: float = 1.0,
-    variant: Variant = "paper",
-    normalization: Normalization = "none",
-) -> Float64[Tensor, " subsets"]:
-    """`dataset_entropy` of each subset of the prompts, from one Gram matrix."""
-    entropy = entropies(subset_spectra(pooled, subsets, variant=variant), alpha)
-    return entropy / normalizer(subset_sizes(subsets), pooled.shape[-1], normalization)
-
-
-def normalizer(rows: Int[Tensor, "*prompts"], dim: int, normalization: Normalization) -> Float64[Tensor, "*prompts"]:
+def normalizer(
+    rows: Int[Tensor, " values"], dim: int, normalization: Normalization | None
+) -> Float64[Tensor, " values"]:
     """What an entropy of `rows` vectors of `dim` numbers is divided by.
 
     none: 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D.
 
     Args:
-        rows: `*prompts`, the number T of tokens (or N of prompts).
+        rows: `values`, the number T of tokens (or N of prompts).
         dim: D.
-        normalization: its name.
+        normalization: its name; none where it is None.
 
     Returns:
-        `*prompts` float64; NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share,
+        `values` float64; NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share,
         and where the divisor is below the entropy's largest value (logNlogD at T = D = 2), since it would exceed 1.
 
     Paper: arXiv 2412.09563, appendix B; the names are those of the authors' code (max is their maxEntropy).
     """
     counts = rows.cpu().to(torch.float64)
-    if normalization == "none":
+    if normalization in (None, "none"):
         return torch.ones_like(counts)
-    logs = [math.log(count) if count else -math.inf for count in counts.flatten().tolist()]
-    log_rows = torch.tensor(logs, dtype=torch.float64).reshape(counts.shape)
+    logs = [math.log(count) if count else -math.inf for count in counts.tolist()]
+    log_rows = torch.tensor(logs, dtype=torch.float64)
     log_dim = torch.full_like(counts, math.log(dim) if dim else -math.inf)
     largest = torch.minimum(log_rows, log_dim)
     divisors = {"max": largest, "logN": log_rows, "logD": log_dim, "logNlogD": log_rows * log_dim}
@@ -153,43 +117,82 @@ def normalizer(rows: Int[Tensor, "*prompts"], dim: int, normalization: Normaliza
     return divisor.where((largest > 0) & (divisor >= largest), math.nan)
 
 
-def logdet_entropy(
-    states: Float[Tensor, "*prompts tokens dim"],
-    lengths: Int[Tensor, "*prompts"] | None = None,
-    *,
-    variant: Variant = "paper",
-    ridge: float = LOGDET_RIDGE,
-) -> Float64[Tensor, "*prompts"]:
+def entropy_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) -> str:
+    """Why an entropy is NaN: of one prompt's states, or of pooled vectors."""
+    reason = degenerate_reason(data, setting)
+    if reason or setting.normalization in (None, "none"):
+        return reason
+    rows, dim = data.shape
+    if min(rows, dim) < 2:
+        return f"one {'token' if rows < 2 else 'dimension'}: entropy is 0 and has no normalised form"
+    divisor = normalizer(torch.tensor([rows]), dim, setting.normalization)
+    return f"{setting.normalization} is no bound of the entropy at {rows} x {dim}" if bool(divisor.isnan()) else ""
+
+
+def logdet_entropy(source: TokenStates, setting: Setting = PAPER, *, ridge: float = LOGDET_RIDGE) -> Values:
     """The log-volume that the tokens of a prompt span.
 
     log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k.
 
     Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        variant: of the states, see `spectrum.eigenvalues`.
+        source: token states.
+        setting: the variant, paper or unit (`TokenStates.spectra`).
         ridge: share of the mean eigenvalue added to every eigenvalue, so that repeated tokens give no -inf.
 
     Returns:
-        `*prompts` float64, nats, any real number: scaling the states by c adds 2 k log c, so compare it only between
+        `prompts` float64, nats, any real number: scaling the states by c adds 2 k log c, so compare it only between
         prompts of equal length in one model; NaN where nothing is left or a state is not finite.
-
-    Raises:
-        ValueError: a length is out of range.
 
     Paper: arXiv 2412.09563, appendix D, which writes K = Z Z^T without a ridge: that determinant is 0 whenever T > D
     or a token repeats.
     """
-    prepared = prepare_prompts(split_prompts(states, lengths), variant, "float64")
-    return logdets(prompt_spectra(prepared, variant), ridge).reshape(states.shape[:-2])
-
-
-def logdets(spectra: Sequence[Float64[Tensor, " _"]], ridge: float = LOGDET_RIDGE) -> Float64[Tensor, " spectra"]:
-    """LogDet entropy of each spectrum of all k eigenvalues; NaN for an empty one."""
 
     def logdet(own: Tensor) -> Tensor:
         trace = own.sum()
         value = (own + ridge * trace / own.shape[0]).log().sum() - math.log(2)
         return value.where(trace > 0, math.nan)
 
-    return spectrum_values(spectra, logdet)
+    return spectrum_values(source.spectra(variant_of(setting, ("paper", "unit"))), logdet)
+
+
+PROMPT_ENTROPY = Metric(
+    name="prompt_entropy",
+    family="entropy",
+    shape="tokens dim",
+    values=prompt_entropy,
+    reason=entropy_reason,
+    summary="how many directions the tokens of a prompt spread over, as an entropy",
+    unit="nats",
+    range="[0, log min(T, D)]; [0, 1] normalised",
+    low=0.0,
+    direction="higher: tokens more spread out; lower: more compressed",
+    variants=WITH_RELEASED,
+    has_alpha=True,
+    has_normalization=True,
+    reads="eigenvalues in the run's precision; the Gram matrix at alpha 2",
+    paper="arXiv 2412.09563, eq. 1, appendix B",
+)
+DATASET_ENTROPY = replace(
+    PROMPT_ENTROPY,
+    name="dataset_entropy",
+    shape="prompts dim",
+    values=dataset_entropy,
+    summary="how many directions the prompts spread over, as an entropy",
+    range="[0, log min(N, D)]; [0, 1] normalised",
+    direction="higher: prompts more spread out",
+    reads="float64 eigenvalues",
+)
+LOGDET_ENTROPY = Metric(
+    name="logdet_entropy",
+    family="logdet",
+    shape="tokens dim",
+    values=logdet_entropy,
+    reason=degenerate_reason,
+    summary="log-volume that the tokens of a prompt span",
+    unit="nats",
+    range="any real number; depends on scale and length",
+    direction="higher: larger volume",
+    variants=("paper", "unit"),
+    reads="float64 eigenvalues",
+    paper="arXiv 2412.09563, appendix D",
+)

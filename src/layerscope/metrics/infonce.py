@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
-from layerscope.metrics.subsets import everything
-from layerscope.metrics.views import ViewVariant, pair_gram, subset_cosines
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
+from layerscope.metrics.sources import ViewVectors
+from layerscope.metrics.spectrum import SPECTRAL, variant_of
+from layerscope.metrics.views import subset_cosines, view_reason
 from layerscope.metrics.workers import on_one_thread
 
-TEMPERATURE = 0.1
 _ROWS = 256
 
 
-def infonce(
-    views: Float[Tensor, "prompts views dim"], *, temperature: float = TEMPERATURE, variant: ViewVariant = "paper"
-) -> Float64[Tensor, ""]:
+def infonce(source: ViewVectors, setting: Setting = PAPER) -> Values:
     """How hard it is to tell which vector is the other view of the same prompt.
 
     NT-Xent: mean over all 2N views i of -log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t)), s cosines, j the other view.
 
     Args:
-        views: `prompts views dim`; the first two views are used.
-        temperature: t.
-        variant: paper, or centered (each view's mean over prompts removed); unit and centered-unit equal these two,
-            since the cosine scales its vectors to norm 1 anyway.
+        source: the views, of which the first two are used, and in its options the temperature t.
+        setting: the variant: paper, or centered (each view's mean over prompts removed); unit and centered-unit equal
+            these two, since the cosine scales its vectors to norm 1 anyway.
 
     Returns:
-        Scalar float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN with
-        fewer than 2 prompts, or where a vector is not finite or has no direction.
+        `subsets` float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN
+        with fewer than 2 prompts, or where a vector is not finite or has no direction.
 
     Raises:
         ValueError: fewer than 2 views, or a temperature that is not above 0.
@@ -40,32 +38,17 @@ def infonce(
     Paper: van den Oord et al. 2018; NT-Xent is eq. 1 of Chen et al. 2020; arXiv 2412.09563, appendix F. The authors'
     code contrasts view 1 with the N second views only (chance log N), on products that need not be cosines.
     """
-    return infonce_of_subsets(views, everything(views), temperature=temperature, variant=variant)[0]
-
-
-def infonce_of_subsets(
-    views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    temperature: float = TEMPERATURE,
-    variant: ViewVariant = "paper",
-) -> Float64[Tensor, " subsets"]:
-    """`infonce` of each subset of the prompts, from one matrix of inner products."""
-    return infonce_of_gram(pair_gram(views), subsets, temperature, variant)
-
-
-def infonce_of_gram(
-    gram: Float64[Tensor, "two prompts two prompts"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    temperature: float,
-    variant: ViewVariant,
-) -> Float64[Tensor, " subsets"]:
-    """`infonce_of_subsets` from the inner products of `views.pair_gram`."""
+    variant, temperature = variant_of(setting), source.options.temperature
     if not temperature > 0:
         raise ValueError(f"expected a temperature above 0, got {temperature}")
-    # One subset after the other: each needs a matrix as large as the Gram matrix itself.
-    losses = on_one_thread(lambda: [_nt_xent(subset_cosines(gram, kept, variant), temperature) for kept in subsets])
-    return torch.tensor(losses, dtype=torch.float64)
+
+    def compute() -> Tensor:
+        gram, kepts = source.gram(), source.subsets
+        # One subset after the other: each needs a matrix as large as the Gram matrix itself.
+        losses = on_one_thread(lambda: [_nt_xent(subset_cosines(gram, kept, variant), temperature) for kept in kepts])
+        return torch.tensor(losses, dtype=torch.float64)
+
+    return source.once(("infonce", variant), compute)
 
 
 def _nt_xent(cosines: Float64[Tensor, "two kept two kept"] | None, temperature: float) -> float:
@@ -80,54 +63,64 @@ def _nt_xent(cosines: Float64[Tensor, "two kept two kept"] | None, temperature: 
     return float(largest.mean() - positives)
 
 
-def infonce_chance(prompts: Int[Tensor, "*some"]) -> Float64[Tensor, "*some"]:
+def infonce_chance(source: ViewVectors, _: Setting = PAPER) -> Values:
     """Loss of InfoNCE where all views look alike.
 
     log(2N - 1).
 
-    Args:
-        prompts: `*some`, the number N of prompts.
-
     Returns:
-        `*some` float64, nats, in [0, inf); NaN with fewer than 2 prompts, where there is nothing to choose from.
+        `subsets` float64, nats, in [log 3, inf); NaN with fewer than 2 prompts, where there is nothing to choose from.
 
     Paper: Chen et al. 2020, eq. 1 with equal similarities.
     """
-    count = prompts.to(torch.float64)
+    count = source.sizes.to(torch.float64)
     return (2 * count - 1).log().where(count >= 2, math.nan)
 
 
-def infonce_bound(
-    views: Float[Tensor, "prompts views dim"], *, temperature: float = TEMPERATURE, variant: ViewVariant = "paper"
-) -> Float64[Tensor, ""]:
-    """How much the views of a prompt tell about each other, at least.
+def infonce_bound(source: ViewVectors, setting: Setting = PAPER) -> Values:
+    """How much the views of a prompt tell about each other, at least: log(2N - 1) - InfoNCE loss.
 
-    log(2N - 1) - InfoNCE loss.
-
-    Args:
-        views: `prompts views dim`; the first two views are used.
-        temperature: of the loss.
-        variant: as in `infonce`.
-
-    Returns:
-        Scalar float64, nats, at most log(2N - 1); 0 at chance, negative where the other view is further than most.
-        NaN where the loss is.
-
-    Raises:
-        ValueError: fewer than 2 views, or a temperature that is not above 0.
-
-    Paper: van den Oord et al. 2018, appendix A.1 (the bound on mutual information).
+    `subsets` float64, nats, at most log(2N - 1); 0 at chance, negative where the other view is further than most.
+    Arguments, NaN and errors as in `infonce`. Paper: van den Oord et al. 2018, appendix A.1 (mutual information).
     """
-    return infonce_bound_of_subsets(views, everything(views), temperature=temperature, variant=variant)[0]
+    return infonce_chance(source) - infonce(source, setting)
 
 
-def infonce_bound_of_subsets(
-    views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    temperature: float = TEMPERATURE,
-    variant: ViewVariant = "paper",
-) -> Float64[Tensor, " subsets"]:
-    """`infonce_bound` of each subset of the prompts, from one matrix of inner products."""
-    chance = infonce_chance(torch.tensor([kept.shape[0] for kept in subsets]))
-    return chance - infonce_of_subsets(views, subsets, temperature=temperature, variant=variant)
+INFONCE = Metric(
+    name="infonce",
+    family="infonce",
+    shape="prompts views dim",
+    values=infonce,
+    reason=view_reason,
+    summary="loss of telling a prompt's other view among all views",
+    unit="nats",
+    range="(0, inf); chance level infonce_chance",
+    low=0.0,
+    direction="lower: more invariant to the augmentation",
+    variants=SPECTRAL,
+    reads="inner products of two views",
+    paper="van den Oord et al. 2018; arXiv 2412.09563, appendix F",
+)
+BOUND = replace(
+    INFONCE,
+    name="infonce_bound",
+    values=infonce_bound,
+    summary="log(2N - 1) minus the InfoNCE loss: what a view at least tells about the other",
+    range="(-inf, log(2N - 1)]; 0 at chance",
+    low=None,
+    direction="higher: more invariant to the augmentation",
+    paper="van den Oord et al. 2018, appendix A.1",
+)
+CHANCE = replace(
+    INFONCE,
+    name="infonce_chance",
+    values=infonce_chance,
+    summary="log(2N - 1): the InfoNCE loss where all views look alike",
+    range="[log 3, inf)",
+    low=math.log(3),
+    direction="depends on the number of prompts only",
+    variants=("paper",),
+    reads="the number of prompts",
+    paper="Chen et al. 2020, eq. 1",
+    has_interval=False,
+)

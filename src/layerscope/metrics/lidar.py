@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from layerscope.metrics.entropy import entropies
-from layerscope.metrics.spectrum import unit
-from layerscope.metrics.subsets import everything
-from layerscope.metrics.views import ViewVariant
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
+from layerscope.metrics.sources import ViewVectors
+from layerscope.metrics.spectrum import SPECTRAL, Variant, entropies, unit, variant_of
 from layerscope.metrics.workers import parallel_map
 
-DELTA = 1e-4
 # Of trace(W) to delta: above it rounding of the squares (1e-16 of the trace) comes near delta itself, and W is
 # factored from its rows, without squaring them: 10 times slower.
 _CHOLESKY_LIMIT = 1e11
@@ -24,90 +22,53 @@ _TOGETHER = 16
 _COLUMNS = 512
 
 
-def lidar(
-    views: Float[Tensor, "prompts views dim"], *, variant: ViewVariant = "paper", delta: float = DELTA
-) -> Float64[Tensor, ""]:
+def lidar(source: ViewVectors, setting: Setting = PAPER) -> Values:
     """Over how many directions prompts differ, each direction weighed by how little its views vary, as an entropy.
 
     S_1 of the eigenvalues of W^(-1/2) B W^(-1/2), with B the covariance of the prompts' mean vectors and W the mean
     covariance of the views around them plus delta I.
 
     Args:
-        views: `prompts views dim`; all views are used (J = 16 in the paper's comparisons).
-        variant: paper, centered (each view's mean over prompts removed), unit (rows of norm 1), centered-unit.
-        delta: ridge of W, absolute, in the squared units of the states.
+        source: the views, all of which are used (J = 16 in the paper's comparisons), and in its options delta. The
+            scatter of the prompts that a subset leaves out is subtracted from the whole.
+        setting: the variant: paper, centered (each view's mean over prompts removed), unit (rows of norm 1),
+            centered-unit.
 
     Returns:
-        Scalar float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not finite
-        or all prompts' means are the same.
+        `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
+        finite or all prompts' means are the same.
 
     Raises:
         ValueError: fewer than 2 views, or a delta that is not above 0.
 
     Paper: Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4, without their epsilon inside the logarithm.
     """
-    return lidar_of_subsets(views, everything(views), variant=variant, delta=delta)[0]
+    variant = variant_of(setting)
+    return source.once(("lidar", variant), lambda: entropies(_spectra(source, variant), 1.0))
 
 
-def lidar_of_subsets(
-    views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    variant: ViewVariant = "paper",
-    delta: float = DELTA,
-) -> Float64[Tensor, " subsets"]:
-    """`lidar` of each subset of the prompts; the scatter of the prompts left out is subtracted from the whole."""
-    return entropies(lidar_spectra(views, subsets, variant=variant, delta=delta), 1.0)
+def lidar_rank(source: ViewVectors, setting: Setting = PAPER) -> Values:
+    """LiDAR as a number of directions, exp(S_1): `subsets` float64, in [1, min(N - 1, D)].
 
-
-def lidar_rank(
-    views: Float[Tensor, "prompts views dim"], *, variant: ViewVariant = "paper", delta: float = DELTA
-) -> Float64[Tensor, ""]:
-    """LiDAR as a number of directions.
-
-    exp(S_1), S_1 as in `lidar`.
-
-    Args:
-        views: `prompts views dim`; all views are used.
-        variant: as in `lidar`.
-        delta: as in `lidar`.
-
-    Returns:
-        Scalar float64, a number of directions in [1, min(N - 1, D)]; NaN where `lidar` is.
-
-    Raises:
-        ValueError: fewer than 2 views, or a delta that is not above 0.
-
-    Paper: Thilak et al. 2023 (arXiv 2312.04000), eq. 4.
+    Arguments, NaN and errors as in `lidar`. Paper: Thilak et al. 2023 (arXiv 2312.04000), eq. 4.
     """
-    return lidar(views, variant=variant, delta=delta).exp()
+    return lidar(source, setting).exp()
 
 
-def lidar_rank_of_subsets(
-    views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    variant: ViewVariant = "paper",
-    delta: float = DELTA,
-) -> Float64[Tensor, " subsets"]:
-    """`lidar_rank` of each subset of the prompts."""
-    return lidar_of_subsets(views, subsets, variant=variant, delta=delta).exp()
+def lidar_reason(views: Float[Tensor, "prompts views dim"], _: Setting = PAPER) -> str:
+    """Why a LiDAR is NaN."""
+    if views.shape[0] < 2:
+        return f"{views.shape[0]} prompts: a covariance between prompts needs 2"
+    return "non-finite vectors" if not bool(views.isfinite().all()) else "the mean vectors of all prompts are the same"
 
 
-def lidar_spectra(
-    views: Float[Tensor, "prompts views dim"],
-    subsets: Sequence[Int64[Tensor, " _"]],
-    *,
-    variant: ViewVariant = "paper",
-    delta: float = DELTA,
-) -> list[Float64[Tensor, " _"]]:
+def _spectra(source: ViewVectors, variant: Variant) -> list[Float64[Tensor, " _"]]:
     """Non-zero eigenvalues of W^(-1/2) B W^(-1/2) for each subset, min(n, dim) each; empty where undefined."""
-    count = views.shape[1]
-    if count < 2:
-        raise ValueError(f"expected 2 or more views a prompt, got {count}")
+    views, delta = source.views.cpu(), source.options.delta
+    if views.shape[1] < 2:
+        raise ValueError(f"expected 2 or more views a prompt, got {views.shape[1]}")
     if not delta > 0:
         raise ValueError(f"expected a delta above 0, got {delta}")
-    views = views.cpu()
     usable = views.amax((1, 2)).isfinite() & views.amin((1, 2)).isfinite()
     # Centred rows change with the subset, and their unit vectors with them: nothing can be shared there.
     shared = None if variant == "centered-unit" else _Scatter(views, usable, scaled=variant == "unit")
@@ -122,7 +83,7 @@ def lidar_spectra(
         whole = torch.arange(kept.shape[0])
         return _eigenvalues(_Scatter(rows, usable[kept], scaled=False), whole, delta, centered=False)
 
-    return parallel_map(spectrum, list(subsets))
+    return parallel_map(spectrum, list(source.subsets))
 
 
 class _Scatter:
@@ -207,3 +168,30 @@ def _eigenvalues(
     small = whitened.mT @ whitened if prompts <= dim else whitened @ whitened.mT
     values: Tensor = torch.linalg.eigvalsh(small / prompts).flip(0).clamp(min=0)
     return values
+
+
+LIDAR = Metric(
+    name="lidar",
+    family="lidar",
+    shape="prompts views dim",
+    values=lidar,
+    reason=lidar_reason,
+    summary="entropy of the directions that tell prompts apart, relative to how views of one prompt vary",
+    unit="nats",
+    range="[0, log min(N - 1, D)]",
+    low=0.0,
+    direction="higher: more directions tell prompts apart",
+    variants=SPECTRAL,
+    reads="vectors of all views",
+    paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4",
+)
+RANK = replace(
+    LIDAR,
+    name="lidar_rank",
+    values=lidar_rank,
+    summary="exp of lidar: the number of directions that tell prompts apart",
+    unit="directions",
+    range="[1, min(N - 1, D)]",
+    low=1.0,
+    paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 4",
+)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from layerscope.config import Normalization
 from layerscope.errors import UserError, unknown
-from layerscope.metrics.catalogue import K_STEP, METRICS, Metric
-from layerscope.metrics.readings import Setting, steps_of
+from layerscope.metrics.catalogue import METRICS
+from layerscope.metrics.metric import K_STEP, Metric, Setting, steps_of
 
 
 def resolve_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
@@ -32,9 +32,7 @@ def resolve_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
 
 def has_variant(metric: Metric, name: str) -> bool:
     """Whether a metric has the variant; "2-step", "3-step", ... are variants of a metric that lists "k-step"."""
-    if name == K_STEP:
-        return False
-    return name in metric.variants or (K_STEP in metric.variants and steps_of(name) >= 2)
+    return name != K_STEP and (name in metric.variants or (K_STEP in metric.variants and steps_of(name) is not None))
 
 
 def resolve_variants(metric: Metric, names: Sequence[str]) -> tuple[str, ...]:

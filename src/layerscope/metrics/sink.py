@@ -3,70 +3,58 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from layerscope.metrics.metric import PAPER, Metric, Setting, Values
 from layerscope.metrics.products import aligned
-from layerscope.metrics.prompts import split_prompts
-from layerscope.metrics.spectrum import Variant, prepare_prompts, prompt_spectra, shares, spectrum_values
+from layerscope.metrics.sources import TokenStates
+from layerscope.metrics.spectrum import SPECTRAL, degenerate_reason, shares, spectrum_values, variant_of
 from layerscope.metrics.workers import parallel_map
 
 _SAFE = (1e-15, 1e15)
 
 
-def norm_ratio(
-    states: Float[Tensor, "*prompts tokens dim"], lengths: Int[Tensor, "*prompts"] | None = None
-) -> Float64[Tensor, "*prompts"]:
+def norm_ratio(source: TokenStates, _: Setting = PAPER) -> Values:
     """How far the largest token stands out of a prompt.
 
     max_i |z_i| / median_i |z_i|.
 
-    Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-
     Returns:
-        `*prompts` float64, ratio in [1, inf); NaN without tokens, where the median norm is 0 or a state is not finite.
-
-    Raises:
-        ValueError: a length is out of range.
+        `prompts` float64, ratio in [1, inf); NaN without tokens, where the median norm is 0 or a state is not finite.
 
     Paper: massive activations, arXiv 2402.17762.
     """
-    return norm_ratio_and_first(states, lengths)[..., 0].clone()
+    return _ratio_and_first(source)[:, 0]
 
 
-def first_token_norm(
-    states: Float[Tensor, "*prompts tokens dim"], lengths: Int[Tensor, "*prompts"] | None = None
-) -> Float64[Tensor, "*prompts"]:
+def first_token_norm(source: TokenStates, _: Setting = PAPER) -> Values:
     """Norm of a prompt's first token, where decoders keep their massive activation.
 
     |z_0|.
 
-    Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-
     Returns:
-        `*prompts` float64, in the units of the states, [0, inf); NaN without tokens or where a state is not finite.
-
-    Raises:
-        ValueError: a length is out of range.
+        `prompts` float64, in the units of the states, [0, inf); NaN without tokens or where a state is not finite.
 
     Paper: arXiv 2402.17762.
     """
-    return norm_ratio_and_first(states, lengths)[..., 1].clone()
+    return _ratio_and_first(source)[:, 1]
 
 
-def norm_ratio_and_first(
-    states: Float[Tensor, "*prompts tokens dim"], lengths: Int[Tensor, "*prompts"] | None = None
-) -> Float64[Tensor, "*prompts two"]:
-    """`norm_ratio` and `first_token_norm` from one pass, in the last dimension."""
-    pairs = parallel_map(_norms, split_prompts(states, lengths))
-    return torch.tensor(pairs, dtype=torch.float64).reshape(*states.shape[:-2], 2)
+def norm_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
+    """Why a norm ratio is NaN."""
+    reason = degenerate_reason(states)
+    return reason or ("" if bool(states.any(-1).float().quantile(0.5) > 0) else "the median token norm is 0")
+
+
+def _ratio_and_first(source: TokenStates) -> Float64[Tensor, "prompts two"]:
+    def compute() -> Tensor:
+        return torch.tensor(parallel_map(_norms, source.split(source.states)), dtype=torch.float64).reshape(-1, 2)
+
+    return source.once("norms", compute)
 
 
 def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
@@ -85,65 +73,113 @@ def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
     return (float(ordered[-1]) / median if median > 0 else math.nan), float(norms[0])
 
 
-def top_share(
-    states: Float[Tensor, "*prompts tokens dim"],
-    lengths: Int[Tensor, "*prompts"] | None = None,
-    *,
-    variant: Variant = "paper",
-) -> Float64[Tensor, "*prompts"]:
+def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Share of the largest eigenvalue: near 1, one direction drowns every entropy.
 
     p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix.
 
     Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        variant: of the states, see `spectrum.eigenvalues`.
+        source: token states; its precision is that of the eigenvalues.
+        setting: the variant (`TokenStates.spectra`), not `released`.
 
     Returns:
-        `*prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. With
+        `prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. With
         M = |z_0|^2, R the other tokens' energy, c = M / R and a their R-weighted mean cos^2 to z_0, it is at least
         (c + a) / (c + 1).
 
-    Raises:
-        ValueError: a length is out of range.
-
     Paper: arXiv 2510.06477.
     """
-    prepared = prepare_prompts(split_prompts(states, lengths), variant, "float32")
-    return top_shares(prompt_spectra(prepared, variant)).reshape(states.shape[:-2])
+    return spectrum_values(source.spectra(variant_of(setting), source.precision), lambda own: shares(own).amax())
 
 
-def top_shares(spectra: Sequence[Float64[Tensor, " _"]]) -> Float64[Tensor, " spectra"]:
-    """Share of the largest eigenvalue of each spectrum; NaN for an empty one."""
-    return spectrum_values(spectra, lambda own: shares(own).amax())
-
-
-def sink_rate(
-    attentions: Float[Tensor, "*prompts heads tokens tokens"], lengths: Int[Tensor, "*prompts"] | None = None
-) -> Float64[Tensor, "*prompts"]:
+def sink_rate(source: TokenStates, _: Setting = PAPER) -> Values:
     """Share of the attention that goes to the first token.
 
     The mean over heads and queries i of A[head, i, 0].
 
     Args:
-        attentions: `*prompts heads tokens tokens`, rows of attention weights; padding queries are never read.
-        lengths: real tokens of each prompt; all where it is None.
+        source: token states with their attentions, rows of attention weights; padding queries are never read.
 
     Returns:
-        `*prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a
+        `prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a
         causal model attends to nothing else and counts as 1, so a prompt of T tokens has at least 1 / T.
 
     Raises:
-        ValueError: a length is out of range.
+        ValueError: the source holds no attentions.
 
     Paper: arXiv 2410.10781 (the importance of the first key), arXiv 2309.17453.
     """
-    to_first = attentions[..., :1].flatten(-2).mT  # a slice, since there may be no first token
-    rates = parallel_map(_mean_rate, split_prompts(to_first, lengths))
-    return torch.tensor(rates, dtype=torch.float64).reshape(attentions.shape[:-3])
+    if source.attentions is None:
+        raise ValueError("expected attentions for sink_rate, got states only: capture the attentions too")
+    to_first = source.attentions[..., :1].flatten(-2).mT  # a slice, since there may be no first token
+    return torch.tensor(parallel_map(_mean_rate, source.split(to_first)), dtype=torch.float64)
+
+
+def sink_rate_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
+    """Why a sink rate is NaN."""
+    return "no tokens" if not states.shape[0] else "non-finite attentions"
 
 
 def _mean_rate(weights: Float[Tensor, "tokens heads"]) -> float:
     rate = aligned(weights, torch.float64).mean()
     return float(rate) if math.isfinite(rate) else math.nan
+
+
+NORM_RATIO = Metric(
+    name="norm_ratio",
+    family="sink",
+    shape="tokens dim",
+    values=norm_ratio,
+    reason=norm_reason,
+    summary="largest token norm over the median token norm of a prompt",
+    unit="ratio",
+    range="[1, inf)",
+    low=1.0,
+    direction="higher: one token carries a massive activation",
+    reads="states",
+    paper="arXiv 2402.17762",
+)
+FIRST_TOKEN_NORM = replace(
+    NORM_RATIO,
+    name="first_token_norm",
+    values=first_token_norm,
+    summary="norm of a prompt's first token",
+    unit="state units",
+    range="[0, inf)",
+    low=0.0,
+    direction="higher: larger first token",
+    needs_first_token=True,
+)
+TOP_SHARE = Metric(
+    name="top_share",
+    family="sink",
+    shape="tokens dim",
+    values=top_share,
+    reason=degenerate_reason,
+    summary="share p_1 of the largest eigenvalue of a prompt's Gram matrix",
+    unit="share",
+    range="[1 / min(T, D), 1]",
+    low=0.0,
+    high=1.0,
+    direction="higher: one direction drowns the others",
+    variants=SPECTRAL,
+    reads="eigenvalues in the run's precision",
+    paper="arXiv 2510.06477",
+)
+SINK_RATE = Metric(
+    name="sink_rate",
+    family="sink",
+    shape="tokens dim",
+    values=sink_rate,
+    reason=sink_rate_reason,
+    summary="mean share of the attention that goes to the first token",
+    unit="share",
+    range="[0, 1]",
+    low=0.0,
+    high=1.0,
+    direction="higher: the first token is more of an attention sink",
+    reads="attentions",
+    paper="arXiv 2410.10781",
+    in_all=False,
+    needs_first_token=True,
+)

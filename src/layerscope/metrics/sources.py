@@ -1,4 +1,4 @@
-"""What metrics are read from: states of one layer, with each shared product computed once, when first asked for."""
+"""What metrics are read from: vectors of one layer, with each shared product computed once, when first asked for."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.curvature import Bands, curvature_and_skipped, gram_bands, path_bands, paths_of_bands
-from layerscope.metrics.dime import Dime, dime_of_spectra, dime_spectra, draw_permutations
-from layerscope.metrics.infonce import infonce_of_gram
-from layerscope.metrics.lidar import lidar_of_subsets
-from layerscope.metrics.prompts import split_prompts
-from layerscope.metrics.sink import norm_ratio_and_first
-from layerscope.metrics.spectrum import Prepared, Variant, prepare_prompts, prepared_collisions, prompt_spectra
-from layerscope.metrics.subsets import everything, subset_sizes, subset_spectra
-from layerscope.metrics.views import ViewVariant, pair_gram
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.spectrum import Prepared, Variant, prepare_prompts, prompt_spectra
+from layerscope.metrics.subsets import subset_spectra
+from layerscope.metrics.views import pair_gram
 
-Value = TypeVar("Value")
+Kept = TypeVar("Kept")
 
 
 class _Once:
@@ -31,80 +24,88 @@ class _Once:
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
 
-    def once(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+    def once(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+        """What `compute` gives, computed when the key is first asked for."""
         if key not in self._kept:
             self._kept[key] = compute()
-        value: Value = self._kept[key]
-        return value
+        kept: Kept = self._kept[key]
+        return kept
 
 
 class TokenStates(_Once):
-    """Token states of a batch at one layer; metrics of it have one value a prompt.
+    """Token states of prompts at one layer; metrics of it have one value a prompt.
 
     Args:
-        states: `prompts tokens dim`, right-padded; what the padding holds does not matter.
-        lengths: `prompts`, real tokens of each prompt; all rows where it is None.
+        states: `*prompts tokens dim`, one prompt or a right-padded batch; what the padding holds does not matter.
+        lengths: `*prompts`, real tokens of each prompt; all rows where it is None.
         precision: of the eigenvalues that entropies are read from; ranks and LogDet always use float64.
-        attentions: `prompts heads tokens tokens`, only for `sink_rate`.
+        attentions: `*prompts heads tokens tokens`, only for `sink_rate`.
+
+    Raises:
+        ValueError: a length is negative or larger than the number of rows.
     """
 
     def __init__(
         self,
-        states: Float[Tensor, "prompts tokens dim"],
-        lengths: Int[Tensor, " prompts"] | None = None,
+        states: Float[Tensor, "*prompts tokens dim"],
+        lengths: Int[Tensor, "*prompts"] | None = None,
         *,
         precision: Precision = "float32",
-        attentions: Float[Tensor, "prompts heads tokens tokens"] | None = None,
+        attentions: Float[Tensor, "*prompts heads tokens tokens"] | None = None,
     ) -> None:
         super().__init__()
-        self.states = states
-        self.lengths = torch.full(states.shape[:1], states.shape[1]) if lengths is None else lengths
+        self.states = states[None].flatten(0, -3)
+        self.lengths = torch.full(self.states.shape[:1], states.shape[-2]) if lengths is None else lengths.reshape(-1)
         self.precision: Precision = precision
-        self.attentions = attentions
+        self.attentions = None if attentions is None else attentions[None].flatten(0, -4)
+        self._counts: list[int] = self.lengths.tolist()
+        for count in self._counts:
+            if not 0 <= count <= states.shape[-2]:
+                rows = states.shape[-2]
+                raise ValueError(f"expected prompt lengths between 0 and the {rows} rows of the states, got {count}")
 
-    def spectra(self, variant: Variant, precision: Precision) -> list[Float64[Tensor, " _"]]:
-        """Eigenvalues of each prompt's Gram matrix, as `spectrum.prompt_spectra`."""
-        return self.once(
-            ("spectra", variant, precision), lambda: prompt_spectra(self._prepared(variant, precision), variant)
-        )
+    def split(self, rows: Float[Tensor, "prompts tokens width"]) -> list[Float[Tensor, "_ width"]]:
+        """The rows of each prompt as views without padding, so that what the padding holds cannot matter."""
+        return [own[:count] for own, count in zip(rows, self._counts, strict=True)]
 
-    def collision_entropy(self, variant: Variant) -> Float64[Tensor, " prompts"]:
-        """S_2 without eigenvalues, as `spectrum.collision_entropy`."""
-        values = self.once(
-            ("collision entropy", variant), lambda: prepared_collisions(self._prepared(variant, self.precision))
-        )
-        return torch.tensor(values, dtype=torch.float64)
+    def spectra(self, variant: Variant, precision: Precision = "float64") -> list[Float64[Tensor, " _"]]:
+        """Eigenvalues of each prompt's Gram matrix, the spectrum that every entropy and rank here is read from.
 
-    def curvature_and_skipped(self, steps: int) -> Float64[Tensor, "prompts two"]:
-        """Curvature and the number of zero-length steps; single steps from the Gram matrices that the entropies use."""
-        if steps > 1:
-            return self.once(
-                ("curvature", steps), lambda: curvature_and_skipped(self.states, self.lengths, steps=steps)
-            )
-        return self.once(("curvature", 1), self._single_steps)
+        K = Z Z^T or Z^T Z, whichever is smaller (same non-zero spectrum), with Z the states in the given variant.
 
-    def _single_steps(self) -> Float64[Tensor, "prompts two"]:
-        prompts = split_prompts(self.states, self.lengths)
-        bands = parallel_map(_bands, list(zip(prompts, self._prepared("paper", self.precision), strict=True)))
-        return paths_of_bands(prompts, bands)
+        Args:
+            variant: paper (Z as it is), centered (token mean removed), unit (rows of norm 1; zero rows stay zero),
+                centered-unit (both, in that order), released (centered-unit, then negative ENTRIES of K set to zero).
+            precision: of the product and the eigenvalues. float64 also repairs what squaring loses in small values.
 
-    def _prepared(self, variant: Variant, precision: Precision) -> list[Prepared | None]:
-        return self.once(
-            ("prepared", variant, precision),
-            lambda: prepare_prompts(split_prompts(self.states, self.lengths), variant, precision),
-        )
+        Returns:
+            For each prompt min(T, D) numbers, float64, on the CPU, descending, negative values clamped to 0: none for a
+            prompt without tokens or with a non-finite state; zeros where nothing is left (all zero, or identical rows
+            after centring).
 
-    def norm_ratio_and_first(self) -> Float64[Tensor, "prompts two"]:
-        """Ratio of the largest to the median token norm, and the norm of the first token."""
-        return self.once("norms", lambda: norm_ratio_and_first(self.states, self.lengths))
+        Paper: arXiv 2412.09563, eq. 1. The authors' code feeds centered-unit and clamps entries; that is `released`.
+        """
+        key = ("spectra", variant, precision)
+        return self.once(key, lambda: prompt_spectra(self.prepared(variant, precision), variant))
+
+    def prepared(self, variant: Variant, precision: Precision) -> list[Prepared | None]:
+        """The Gram matrix of each prompt; None where there are no tokens or a state is not finite."""
+        key = ("prepared", variant, precision)
+        return self.once(key, lambda: prepare_prompts(self.split(self.states), variant, precision))
 
 
-def _bands(prompt: tuple[Float[Tensor, "tokens dim"], Prepared | None]) -> Bands:
-    z, found = prompt
-    return gram_bands(found.gram) if found and found.scale == 1 and z.shape[0] <= z.shape[1] else path_bands(z)
+class _Subsets(_Once):
+    """Data with one row a prompt, of which each evaluation keeps a subset."""
+
+    def __init__(self, data: Tensor, axes: str, subsets: Sequence[Int64[Tensor, " _"]] | None) -> None:
+        super().__init__()
+        if data.ndim != len(axes.split()):  # another number of them would go through, as other numbers
+            raise ValueError(f"expected the axes {axes}, got the shape {tuple(data.shape)}")
+        self.subsets = [torch.arange(data.shape[0])] if subsets is None else subsets
+        self.sizes = torch.tensor([kept.shape[0] for kept in self.subsets], dtype=torch.int64)
 
 
-class PooledVectors(_Once):
+class PooledVectors(_Subsets):
     """One vector a prompt at one layer; metrics of it have one value a subset of the prompts.
 
     Args:
@@ -115,32 +116,35 @@ class PooledVectors(_Once):
     def __init__(
         self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(pooled, "prompts dim", subsets)
         self.pooled = pooled
-        self.subsets = everything(pooled) if subsets is None else subsets
-        self.sizes = subset_sizes(self.subsets)
 
     def spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
         """Eigenvalues of each subset's Gram matrix, as `subsets.subset_spectra`."""
-        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant=variant))
+        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant))
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """Settings of the invariance metrics that are the same for every row of a run."""
+    """Settings of the invariance metrics that are the same for every row of a run.
+
+    temperature: of InfoNCE. permutations, seed: the random pairings of DiME, 10 or more. delta: the ridge of LiDAR,
+    absolute, in the squared units of the states.
+    """
 
     temperature: float = 0.1
     permutations: int = 10
     seed: int = 0
+    delta: float = 1e-4
 
 
-class ViewVectors(_Once):
+class ViewVectors(_Subsets):
     """One vector for each augmented view of a prompt at one layer; metrics have one value a subset of the prompts.
 
     Args:
         views: `prompts views dim`.
         subsets: the prompts that each evaluation keeps, as indices; by default one evaluation with all of them.
-        options: temperature of InfoNCE, permutations and seed of DiME.
+        options: temperature of InfoNCE, permutations and seed of DiME, delta of LiDAR.
     """
 
     def __init__(
@@ -149,31 +153,10 @@ class ViewVectors(_Once):
         subsets: Sequence[Int64[Tensor, " _"]] | None = None,
         options: ViewOptions | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(views, "prompts views dim", subsets)
         self.views = views
-        self.subsets = everything(views) if subsets is None else subsets
-        self.sizes = subset_sizes(self.subsets)
         self.options = options or ViewOptions()
 
-    def infonce(self, variant: ViewVariant) -> Float64[Tensor, " subsets"]:
-        """InfoNCE loss of each subset."""
-        return self.once(
-            ("infonce", variant),
-            lambda: infonce_of_gram(self._gram(), self.subsets, self.options.temperature, variant),
-        )
-
-    def dime(self, variant: ViewVariant, alpha: float) -> Dime:
-        """DiME of each subset and its standard error; the eigenvalues are shared by all orders."""
-
-        def spectra() -> list[Tensor]:
-            drawn = draw_permutations(self.views.shape[0], self.options.permutations, self.options.seed)
-            return dime_spectra(self._gram(), self.subsets, drawn, variant)
-
-        return dime_of_spectra(self.once(("dime", variant), spectra), alpha)
-
-    def lidar(self, variant: ViewVariant) -> Float64[Tensor, " subsets"]:
-        """LiDAR of each subset."""
-        return self.once(("lidar", variant), lambda: lidar_of_subsets(self.views, self.subsets, variant=variant))
-
-    def _gram(self) -> Float64[Tensor, "two prompts two prompts"]:
+    def gram(self) -> Float64[Tensor, "two prompts two prompts"]:
+        """Inner products between all first two views, as `views.pair_gram`."""
         return self.once("gram", lambda: pair_gram(self.views))

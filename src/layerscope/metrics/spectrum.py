@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.config import Precision
+from layerscope.metrics.metric import PAPER, Setting
 from layerscope.metrics.products import aligned
-from layerscope.metrics.prompts import split_prompts, stack_rows
 from layerscope.metrics.workers import parallel_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
+SPECTRAL: tuple[Variant, ...] = ("paper", "centered", "unit", "centered-unit")
+WITH_RELEASED: tuple[Variant, ...] = (*SPECTRAL, "released")
 
 
 class Prepared(NamedTuple):
@@ -37,49 +39,25 @@ _PLAIN_ENERGY = (1e-18, 1e30)
 _GPU_SIDE = 512
 
 
-def eigenvalues(
-    states: Float[Tensor, "*prompts tokens dim"],
-    lengths: Int[Tensor, "*prompts"] | None = None,
-    *,
-    variant: Variant = "paper",
-    precision: Precision = "float32",
-) -> Float64[Tensor, "*prompts k"]:
-    """Eigenvalues of each prompt's Gram matrix, the spectrum that every entropy and rank here is read from.
-
-    K = Z Z^T or Z^T Z, whichever is smaller (same non-zero spectrum), with Z the states in the given variant.
-
-    Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        variant: paper (Z as it is), centered (token mean removed), unit (rows of norm 1; zero rows stay zero),
-            centered-unit (both, in that order), released (centered-unit, then negative ENTRIES of K set to zero).
-        precision: of the product and the eigenvalues. float64 also repairs what squaring loses in small values.
-
-    Returns:
-        `*prompts k` with k = min(tokens, dim) (at least 1), float64, on the CPU, descending, negative values clamped to 0; entries
-        past a prompt's own min(T_i, D) are 0. A prompt without tokens or with a non-finite state is a row of NaN;
-        one of which nothing is left (all zero, or identical rows after centring) is a row of 0.
-
-    Raises:
-        ValueError: a length is out of range.
-
-    Paper: arXiv 2412.09563, eq. 1. The authors' code feeds centered-unit and clamps entries; that is `released`.
-    """
-    width = max(1, min(states.shape[-2:]))
-    spectra = prompt_spectra(prepare_prompts(split_prompts(states, lengths), variant, precision), variant)
-    return stack_rows(spectra, width).reshape(*states.shape[:-2], width)
+def variant_of(setting: Setting, known: tuple[Variant, ...] = SPECTRAL) -> Variant:
+    """The variant of a setting. Raises ValueError where it is none of those known."""
+    for variant in known:
+        if variant == setting.variant:
+            return variant
+    raise ValueError(f"expected one of the variants {', '.join(known)}, got {setting.variant!r}")
 
 
 def prepare_prompts(
     prompts: list[Float[Tensor, "_ dim"]], variant: Variant, precision: Precision
 ) -> list[Prepared | None]:
     """`prepare` of prompts of different lengths."""
-    placed = _place(prompts)
+    # Large eigenproblems stay on a CUDA device; everything else goes to the CPU's workers (MPS lacks float64 as well).
+    placed = [z if z.is_cuda and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
     return _map_where_they_lie(lambda z: prepare(z, variant, precision), placed, [z.is_cuda for z in placed])
 
 
 def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Float64[Tensor, " _"]]:
-    """`eigenvalues` of prepared prompts, each min(T_i, D) long; empty where `eigenvalues` has NaN."""
+    """Eigenvalues of prepared prompts, as `TokenStates.spectra` says."""
     on_gpu = [found is not None and found.gram.is_cuda for found in prepared]
     return _map_where_they_lie(lambda found: _spectrum(found, variant).cpu(), prepared, on_gpu)
 
@@ -90,6 +68,11 @@ def _map_where_they_lie(
     # The workers' items are computed as they would be without the others, also beside one that a GPU computes.
     others = iter(parallel_map(function, [item for item, gpu in zip(items, on_gpu, strict=True) if not gpu]))
     return [function(item) if gpu else next(others) for item, gpu in zip(items, on_gpu, strict=True)]
+
+
+def entropies(spectra: Sequence[Float64[Tensor, " _"]], alpha: float) -> Float64[Tensor, " spectra"]:
+    """S_alpha of each spectrum from its own eigenvalues; NaN for an empty one."""
+    return spectrum_values(spectra, lambda own: renyi(shares(own), alpha))
 
 
 def spectrum_values(
@@ -104,17 +87,11 @@ def spectrum_values(
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _place(prompts: list[Float[Tensor, "_ dim"]]) -> list[Float[Tensor, "_ dim"]]:
-    # Large eigenproblems stay on a CUDA device; everything else goes to the CPU's workers (MPS lacks float64 as well).
-    return [z if z.is_cuda and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
-
-
 def _spectrum(prepared: Prepared | None, variant: Variant) -> Float64[Tensor, " k"]:
     if prepared is None:
         return torch.empty(0, dtype=torch.float64)
     rows, gram, scale = prepared
-    known_zeros = int(variant.startswith("centered") and rows.shape[0] <= rows.shape[1])
-    values = gram_spectrum(gram, lambda: rows, known_zeros, refine=variant != "released")
+    values = gram_spectrum(gram, rows, variant)
     return values if scale == 1 else values * scale**2
 
 
@@ -126,9 +103,8 @@ def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precisi
     if not z.shape[0]:
         return None
     dtype = torch.float64 if precision == "float64" else torch.float32
-    rows = vary(
-        aligned(z, dtype), variant
-    )  # converted BEFORE the product: a bfloat16 Gram matrix errs by up to 0.09 nats
+    # Converted BEFORE the product: a bfloat16 Gram matrix errs by up to 0.09 nats.
+    rows = vary(aligned(z, dtype), variant)
     gram = small_gram(rows, variant)
     energy = float(gram.trace())  # holds every number's square: no second pass over the states for their checks
     complete = not variant.endswith(("unit", "released")) or energy > z.shape[0] - 0.5
@@ -181,23 +157,19 @@ def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tenso
 
 
 def gram_spectrum(
-    gram: Float[Tensor, "k k"],
-    rows: Callable[[], Float[Tensor, "rows dim"]],
-    known_zeros: int = 0,
-    *,
-    refine: bool = True,
+    gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant
 ) -> Float64[Tensor, " k"]:
-    """Eigenvalues of a Gram matrix, descending, clamped at 0; in float64 as exact as squared singular values.
+    """Eigenvalues of the Gram matrix of rows in a variant, descending, clamped at 0; the one that centring leaves is 0.
 
-    Squaring hides singular values below 1e-8 of the largest: where a float64 Gram has such, the singular values of
-    `rows()` are taken instead. The last `known_zeros` values are set to zero (centring leaves one).
+    In float64 they are as exact as squared singular values: squaring hides singular values below 1e-8 of the largest,
+    so where the Gram matrix has such, the singular values of the rows are taken instead.
     """
     values: Tensor = torch.linalg.eigvalsh(gram).to(torch.float64).flip(0).clamp_(min=0)
-    kept = values.shape[0] - known_zeros
-    if known_zeros:
-        values[kept:] = 0
-    if refine and gram.dtype == torch.float64 and kept > 0 and 0 <= values[kept - 1] <= _SQUARING_LIMIT * values[0]:
-        values[:kept] = torch.linalg.svdvals(rows())[:kept].square()
+    kept = values.shape[0] - int(variant.startswith("centered") and rows.shape[0] <= rows.shape[1])
+    values[kept:] = 0
+    exact = gram.dtype == torch.float64 and variant != "released" and kept > 0
+    if exact and 0 <= values[kept - 1] <= _SQUARING_LIMIT * values[0]:
+        values[:kept] = torch.linalg.svdvals(rows)[:kept].square()
     return values
 
 
@@ -250,42 +222,9 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
     return (alpha / (1 - alpha) * largest.log() + ratios.log() / (1 - alpha)).clamp(min=0)
 
 
-def collision_entropy(
-    states: Float[Tensor, "*prompts tokens dim"],
-    lengths: Int[Tensor, "*prompts"] | None = None,
-    *,
-    variant: Variant = "paper",
-    precision: Precision = "float32",
-) -> Float64[Tensor, "*prompts"]:
-    """S_2 of each prompt's tokens without an eigendecomposition; the same value as `renyi(..., 2)`.
-
-    S_2 = -log(sum K_ij^2 / trace(K)^2).
-
-    Args:
-        states: `*prompts tokens dim`; rows past a prompt's length are padding and never read.
-        lengths: real tokens of each prompt; all rows where it is None.
-        variant: as in `eigenvalues`, except `released`, whose matrix is no Gram matrix of anything.
-        precision: of the product.
-
-    Returns:
-        `*prompts` float64, nats, in [0, log min(T, D)]; NaN where nothing is left or a state is not finite.
-
-    Raises:
-        ValueError: a length is out of range, or the variant is `released`.
-
-    Paper: arXiv 2412.09563, eq. 1 at alpha = 2.
-    """
-    if variant == "released":
-        raise ValueError(
-            "expected a variant whose S_2 follows from its Gram matrix, got 'released': use its eigenvalues"
-        )
-    values = prepared_collisions(prepare_prompts(split_prompts(states, lengths), variant, precision))
-    return torch.tensor(values, dtype=torch.float64).reshape(states.shape[:-2])
-
-
-def prepared_collisions(prepared: list[Prepared | None]) -> list[float]:
-    """`collision_entropy` of prepared prompts."""
-    return parallel_map(_collision, prepared)
+def collision_entropies(prepared: list[Prepared | None]) -> Float64[Tensor, " prompts"]:
+    """S_2 of each prompt without an eigendecomposition, -log(sum K_ij^2 / trace(K)^2); not of `released`."""
+    return torch.tensor(parallel_map(_collision, prepared), dtype=torch.float64)
 
 
 def _collision(prepared: Prepared | None) -> float:
@@ -299,25 +238,18 @@ def _collision(prepared: Prepared | None) -> float:
     return min(max(-math.log(purity), 0.0), math.log(gram.shape[0]))
 
 
-def degenerate_reason(states: Float[Tensor, "tokens dim"], *, variant: Variant = "paper") -> str:
-    """Why the spectrum of one prompt's states gives NaN, in words; "" where it does not.
-
-    Args:
-        states: `tokens dim`, one prompt without padding.
-        variant: as in `eigenvalues`.
-
-    Returns:
-        The reason, or "".
-    """
+def degenerate_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) -> str:
+    """Why the spectrum of one prompt's states, or of pooled vectors, gives NaN, in words; "" where it does not."""
+    centered = setting.variant not in ("paper", "unit")
     reason = ""
-    if states.shape[0] == 0:
+    if data.shape[0] == 0:
         reason = "no tokens"
-    elif not bool(states.isfinite().all()):
+    elif not bool(data.isfinite().all()):
         reason = "non-finite states"
-    elif not bool(states.any()):
+    elif not bool(data.any()):
         reason = "all-zero states"
-    elif variant not in ("paper", "unit") and states.shape[0] == 1:
+    elif centered and data.shape[0] == 1:
         reason = "one token: nothing is left after centring"
-    elif variant not in ("paper", "unit") and bool((states == states[0]).all()):
+    elif centered and bool((data == data[0]).all()):
         reason = "identical rows: nothing is left after centring"
     return reason

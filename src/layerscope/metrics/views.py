@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
+from layerscope.metrics.metric import PAPER, Setting
 from layerscope.metrics.products import aligned, gram_of_many
-
-ViewVariant = Literal["paper", "centered", "unit", "centered-unit"]
+from layerscope.metrics.spectrum import Variant, variant_of
 
 # Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
 _ROUNDING = 1e-13
@@ -31,7 +30,7 @@ def pair_gram(views: Float[Tensor, "prompts views dim"]) -> Float64[Tensor, "two
 
 
 def subset_cosines(
-    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: ViewVariant
+    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: Variant
 ) -> Float64[Tensor, "two kept two kept"] | None:
     """Cosines between the views of the kept prompts; each view's mean over them removed first where centred.
 
@@ -40,30 +39,18 @@ def subset_cosines(
     prompts, count = gram.shape[1], kept.shape[0]
     both = torch.cat((kept, prompts + kept))
     inner = _cut(gram.reshape(2 * prompts, 2 * prompts), both).reshape(2, count, 2, count)
-    energy = _diagonal(inner)
-    _center(inner, variant, axes=(1, 3))
-    norms = _norms(_diagonal(inner), energy)
-    if norms is None or not math.isfinite(float(inner.sum())):
-        return None
-    inner /= norms[:, :, None, None]
-    inner /= norms
-    return inner
+    return inner if _become_cosines(inner, variant) else None
 
 
 def within_cosines(
-    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: ViewVariant
+    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: Variant
 ) -> Float32[Tensor, "two kept kept"] | None:
     """The two blocks of `subset_cosines` inside view 1 and inside view 2, in float32, and None where it is."""
     blocks = torch.empty(2, kept.shape[0], kept.shape[0])
     for view in (0, 1):
         inner = _cut(gram[view, :, view], kept)
-        energy = inner.diagonal().clone()
-        _center(inner, variant, axes=(0, 1))
-        norms = _norms(inner.diagonal(), energy)
-        if norms is None or not math.isfinite(float(inner.sum())):
+        if not _become_cosines(inner[None, :, None], variant):
             return None
-        inner /= norms[:, None]
-        inner /= norms
         blocks[view] = inner
     return blocks
 
@@ -76,24 +63,28 @@ def _cut(matrix: Float64[Tensor, "rows rows"], kept: Int64[Tensor, " kept"]) -> 
     return parts
 
 
-def _center(inner: Tensor, variant: ViewVariant, axes: tuple[int, int]) -> None:
+def _become_cosines(inner: Float64[Tensor, "views kept views kept"], variant: Variant) -> bool:
+    """Turn inner products into cosines, in place; False with fewer than 2 prompts, or where one has no direction."""
+    energy = _diagonal(inner)
     if variant.startswith("centered"):
-        for axis in axes:
+        for axis in (1, 3):
             inner -= inner.mean(axis, keepdim=True)
-
-
-def _norms(left: Float64[Tensor, "*views kept"], energy: Float64[Tensor, "*views kept"]) -> Tensor | None:
-    """Norms of the vectors; None where there are fewer than 2 a view, or one has no direction or is not finite."""
+    left = _diagonal(inner)
     if left.shape[-1] < 2 or not bool((left > _ROUNDING * energy).all()):  # False for NaN too
-        return None
-    return left.sqrt()
+        return False
+    if not math.isfinite(float(inner.sum())):
+        return False
+    norms = left.sqrt()
+    inner /= norms[:, :, None, None]
+    inner /= norms
+    return True
 
 
-def _diagonal(inner: Float64[Tensor, "two kept two kept"]) -> Float64[Tensor, "two kept"]:
-    return torch.stack([inner[view, :, view].diagonal() for view in (0, 1)])
+def _diagonal(inner: Float64[Tensor, "views kept views kept"]) -> Float64[Tensor, "views kept"]:
+    return torch.stack([inner[view, :, view].diagonal() for view in range(inner.shape[0])])
 
 
-def view_reason(views: Float[Tensor, "prompts views dim"], variant: ViewVariant = "paper") -> str:
+def view_reason(views: Float[Tensor, "prompts views dim"], setting: Setting = PAPER) -> str:
     """Why InfoNCE and DiME of these views are NaN, in words; "" where they are not."""
     if views.shape[0] < 2:
         return f"{views.shape[0]} prompts: views are compared between 2 or more"
@@ -101,7 +92,6 @@ def view_reason(views: Float[Tensor, "prompts views dim"], variant: ViewVariant 
         return "non-finite vectors"
     if not bool(views[:, :2].any(-1).all()):
         return "a zero vector has no direction"
-    everything = torch.arange(views.shape[0])
-    if subset_cosines(pair_gram(views), everything, variant) is None:
+    if subset_cosines(pair_gram(views), torch.arange(views.shape[0]), variant_of(setting)) is None:
         return "a vector equals the mean: no direction is left after centring"
     return ""

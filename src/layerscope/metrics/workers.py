@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-from layerscope.states.threads import use_one_thread
+from layerscope.states.threads import single_threaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@functools.cache
-def _pool(process: int, workers: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork inherits the cache, not the threads)
-    return ThreadPoolExecutor(workers, "layerscope", initializer=use_one_thread)
 
 
 def _run(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -36,7 +28,7 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     if threads == 1 or not items:
         return _run(function, items)
     workers = min(threads, len(items))
-    pool = _pool(os.getpid(), threads)
+    pool = single_threaded("layerscope", threads)
     # Strided, because batches are sorted by length: contiguous shares would give one worker all the long prompts.
     futures = [pool.submit(_run, function, items[start::workers]) for start in range(workers)]
     shares = [future.result() for future in futures]

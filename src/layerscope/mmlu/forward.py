@@ -20,7 +20,7 @@ from layerscope.mmlu.head import Head
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import run_passes
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_out
 
 Letters = Float64[np.ndarray, "questions letters two"]
 """Log-likelihood of each letter, and 1 where greedy decoding gives it, else 0."""
@@ -99,7 +99,7 @@ def _ask_in_full(
 
 
 def _scores(model: LoadedModel, head: Head, raw: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows vocabulary"]:
-    return head.log_probabilities(final_normed(model, raw[:, None])[:, 0])
+    return head.log_probabilities(read_out(model, model.n_layers, raw[:, None], "normed")[:, 0])
 
 
 def _of_tokens(scores: Float[Tensor, "tokens vocabulary"], ids: Ids) -> tuple[float, float]:

@@ -10,9 +10,10 @@ from jaxtyping import Int
 
 from layerscope.errors import UserError
 from layerscope.mmlu.subjects import reliability_of, subject_accuracies
+from layerscope.statistics.association import is_flat
+from layerscope.statistics.intervals import SIGNIFICANCE
 
 CHANCE = 0.25
-ALPHA = 0.05
 HABIT = 0.7
 """Correlation above which half of what tells the subjects apart is how often their keys are the favourite letters."""
 
@@ -46,12 +47,12 @@ class Guessing:
     @property
     def knows(self) -> bool:
         """Whether more answers are right than the letters' frequencies give."""
-        return self.p_letters < ALPHA
+        return self.p_letters < SIGNIFICANCE
 
     @property
     def subjects_differ(self) -> bool:
         """Whether the subjects' accuracies differ more than chance."""
-        return self.p_alike < ALPHA
+        return self.p_alike < SIGNIFICANCE
 
     def _habit(self) -> tuple[str, ...]:
         if not self.r_letters > HABIT:
@@ -168,9 +169,7 @@ def _blind_matches(part: pl.DataFrame, permutations: int, rng: np.random.Generat
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    if len(a) < 2 or np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+    return float("nan") if is_flat(a) or is_flat(b) else float(np.corrcoef(a, b)[0, 1])
 
 
 def _alike(counts: pl.DataFrame, permutations: int, rng: np.random.Generator) -> float:

@@ -6,9 +6,9 @@ import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from layerscope.errors import UserError, nearest, unknown
+from layerscope.files.reading import expanded
 from layerscope.inputs.files import Table, file_revision, read_table
 from layerscope.inputs.hub import MOST_ROWS, HubName, hub_revision, read_hub, stand_in
 from layerscope.mmlu.dev_questions import LETTERS, dev_questions
@@ -118,7 +118,7 @@ class _Found:
 
 
 def _read(spec: MmluSpec) -> _Found:
-    path = Path(spec.questions).expanduser()
+    path = expanded(spec.questions)
     if spec.questions == "mmlu":
         return _from_hub(spec.data_dir)
     if spec.questions == "lm-eval-dev":
@@ -152,7 +152,7 @@ def questions_revision(spec: MmluSpec) -> str:
         return " ".join(dict.fromkeys(hub_revision(name, spec.data_dir) for name in names))
     if spec.questions == "lm-eval-dev":
         return _lm_eval_revision()
-    return file_revision(Path(spec.questions).expanduser())
+    return file_revision(expanded(spec.questions))
 
 
 def _lm_eval_revision() -> str:
@@ -201,11 +201,10 @@ def _of_table(table: Table, fixed: Mapping[str, str] | None = None) -> Iterator[
                 f"{hint}"
             )
     names = [name for name in (*needed, *LETTERS, "split") if name in table.names and name not in given]
-    columns: dict[str, Sequence[object]] = {name: table.cells(name) for name in names}
-    for place, row in enumerate(table.ids):
-        cells: dict[str, object] = {**{name: column[place] for name, column in columns.items()}, **given}
+    for row, found in zip(table.ids, table.cells(names, None), strict=True):
+        cells: dict[str, object] = {**dict(zip(names, found, strict=True)), **given}
         if lettered:
-            cells["choices"] = [columns[letter][place] for letter in LETTERS]
+            cells["choices"] = [cells[letter] for letter in LETTERS]
         split = str(cells.get("split", "test"))
         if split not in (*_DEV, *_TEST):
             raise UserError(

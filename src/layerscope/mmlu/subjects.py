@@ -9,34 +9,19 @@ from scipy import stats
 
 from layerscope.errors import UserError
 from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.association import correlate_rows, is_flat
+from layerscope.statistics.intervals import LEVEL, percentile_interval
 
 MIN_SUBJECTS = 5
 
 ACCURACY = pl.Schema(
-    {
-        "subject": pl.String(),
-        "n_questions": pl.Int32(),
-        "n_correct": pl.Int32(),
-        "accuracy": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-    }
+    {"subject": pl.String(), "n_questions": pl.Int32(), "n_correct": pl.Int32()}
+    | dict.fromkeys(("accuracy", "ci_low", "ci_high"), pl.Float64())
 )
 SUBJECT_RELATIONS = pl.Schema(
-    {
-        "layer": pl.Int32(),
-        "statistic": pl.String(),
-        "value": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "p": pl.Float64(),
-        "p_max": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "reliability": pl.Float64(),
-        "n_subjects": pl.Int32(),
-        "note": pl.String(),
-    }
+    {"layer": pl.Int32(), "statistic": pl.String()}
+    | dict.fromkeys(("value", "ci_low", "ci_high", "p", "p_max", "p_adjusted", "reliability"), pl.Float64())
+    | {"n_subjects": pl.Int32(), "note": pl.String()}
 )
 
 
@@ -197,10 +182,11 @@ def _relate(
         observed[layer] = _statistic(mine[None], theirs[None], held if held is None else held[None], statistic)[0]
         # A subject without an entropy here keeps its place, so that all layers share one permutation.
         free = np.broadcast_to(_permutable(mine, held), (permutations, len(mine)))
-        null[layer] = np.abs(_correlation(free, shuffled[:, ok], "pearson" if statistic == "partial" else statistic))
+        null[layer] = np.abs(correlate_rows(free, shuffled[:, ok], ranks=statistic == "spearman"))
         drawn = rng.integers(0, len(mine), size=(resamples, len(mine)))
         draws = _statistic(mine[drawn], theirs[drawn], held if held is None else held[drawn], statistic)
-        low[layer], high[layer] = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        ends = percentile_interval(draws)
+        low[layer], high[layer] = ends.low, ends.high
         if len(mine) < len(accuracy):
             notes[layer] = f"{len(accuracy) - len(mine)} subjects without an entropy left out"
     largest = np.nan_to_num(null).max(axis=0)
@@ -232,10 +218,10 @@ def _reason(values: np.ndarray, accuracy: np.ndarray, control: np.ndarray | None
         return f"no value: {len(values)} subjects have an entropy, at least {MIN_SUBJECTS} are needed"
     held = () if control is None else (("prompt length", control),)
     for name, numbers in (("entropy", values), ("accuracy", accuracy), *held):
-        if np.ptp(numbers) <= 1e-12 * np.abs(numbers).max():
+        if is_flat(numbers):
             return f"no value: {name} is the same for all subjects"
     for name, numbers in (("entropy", values), ("accuracy", accuracy)) if control is not None else ():
-        if np.abs(_correlation(numbers[None], np.asarray(control)[None], "spearman")[0]) > 1 - 1e-9:
+        if np.abs(correlate_rows(numbers[None], np.asarray(control)[None], ranks=True)[0]) > 1 - 1e-9:
             return f"no value: {name} has the order of prompt length, so nothing is left without it"
     return ""
 
@@ -251,15 +237,7 @@ def _permutable(numbers: np.ndarray, control: np.ndarray | None) -> np.ndarray:
 
 def _statistic(a: np.ndarray, b: np.ndarray, control: np.ndarray | None, statistic: str) -> np.ndarray:
     if control is None:
-        return _correlation(a, b, statistic)
-    ab, ac, bc = (_correlation(x, y, "spearman") for x, y in ((a, b), (a, control), (b, control)))
+        return correlate_rows(a, b, ranks=statistic == "spearman")
+    ab, ac, bc = (correlate_rows(x, y, ranks=True) for x, y in ((a, b), (a, control), (b, control)))
     scale = np.sqrt(np.maximum((1 - ac**2) * (1 - bc**2), 0.0))
     return np.asarray(np.divide(ab - ac * bc, scale, out=np.full(len(ab), np.nan), where=scale > 1e-9))
-
-
-def _correlation(a: np.ndarray, b: np.ndarray, statistic: str) -> np.ndarray:
-    if statistic == "spearman":
-        a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.asarray(np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 1e-300))

@@ -8,18 +8,21 @@ from typing import Any
 import polars as pl
 
 from layerscope.figures.curves import spans
+from layerscope.picking.best import Choice
 from layerscope.picking.rules import BETTER
 from layerscope.picking.scores import TaskScores
-from layerscope.picking.selection import Choice, Selection
 
 
-def answer_by_scores(selection: Selection) -> str:
-    """What the scores say about one setting: the layer, what speaks for it and may be lost, and what it is worth."""
-    choice = selection.choice
-    if choice is None:
-        return f"No layer can be chosen: {selection.notes[-1].removeprefix('nothing can be chosen: ')}."
-    rows = {row["choice"]: row for row in selection.choices.iter_rows(named=True)}
-    parts = (_why(selection.scores, choice), _worth(rows["recommended"], rows), _elsewhere(rows))
+def answer_by_scores(scores: TaskScores, choice: Choice, choices: pl.DataFrame) -> str:
+    """What the scores say about one setting: the layer, what speaks for it and may be lost, and what it is worth.
+
+    Args:
+        scores: of the setting.
+        choice: the layer that was chosen by them.
+        choices: the table of what each way to choose scores (`Selection.choices`).
+    """
+    rows = {row["choice"]: row for row in choices.iter_rows(named=True)}
+    parts = (_why(scores, choice), _worth(rows["recommended"], rows), _elsewhere(rows))
     return " ".join(filter(None, parts))
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import polars as pl
+from pydantic import BaseModel
 
-from layerscope.errors import LayerscopeError, RunFailedError, UserError
-from layerscope.files.writing import whole_file
-from layerscope.picking.choosing import Asked, By, Pick, choose_layer
-from layerscope.picking.evidence import Evidence, RunFolder, read_evidence, run_folder
-from layerscope.picking.last_layer import TABLE1
-from layerscope.picking.rules import RULE_TABLE
-from layerscope.picking.scores import SETTING, TaskScores, read_scores
-from layerscope.picking.selection import CHOICE_TABLE, LAYER_TABLE, MARGIN, Choice, Selection
+from layerscope.errors import LayerscopeError, UserError
+from layerscope.files.reading import read_json, read_sealed, write_sealed
+from layerscope.picking.folder import RunFolder, digests, read_evidence, run_folder
+from layerscope.picking.pick import SCHEMA_VERSION, Pick, choose_layer
+from layerscope.picking.spec import MARGIN, By, PickSpec
 
 PICK_FILE = "pick.json"
-SCHEMA_VERSION = 2
-_STATE = ("readout", "positions", "pooling")
+_WORDS = {"scores": "scores", "layers": "metrics"}
+_ADVICE = "run `layerscope pick` again"
+
+
+class _Head(BaseModel):
+    """What every version of the file holds: of what is asked, version 0.1.0 kept `by` alone."""
+
+    schema_version: int
+    by: By
+    layer: int | None
+    asked: PickSpec | None = None
+    scores_from: Path | None = None
 
 
 def pick(
@@ -39,22 +41,22 @@ def pick(
     Args:
         run: a run's folder, or a run that was opened; with scores (`layerscope tasks`), metrics (`measure`), or both.
         scores: the folder of the scores, where it is another one.
-        by: scores: what `select_layers` recommends; metrics: what rules without labels choose (`apply_rules`); default:
+        by: scores: what `select_layer` recommends; metrics: what rules without labels choose (`apply_rules`); default:
             scores where there are some.
         margin: what the layer may lose against the best one, in the scores' unit: the earliest that is shown to lose no
             more is recommended, else the one with the highest average.
-        resamples: bootstrap samples.
+        resamples: bootstrap samples, at least 100.
         seed: seed of the resampling.
 
     Returns:
         The layer, the reasons in words, and the tables behind them.
 
     Raises:
-        UserError: the folder does not hold what is needed.
+        UserError: the folder does not hold what is needed, or it is asked for what there is not.
         RunFailedError: a file is damaged.
     """
-    evidence = read_evidence(run, scores)
-    return _write(choose_layer(evidence, Asked(by, margin, resamples, seed)))
+    asked = PickSpec.of({"by": by, "margin": margin, "resamples": resamples, "seed": seed})
+    return _write(choose_layer(read_evidence(run, scores), asked))
 
 
 def recall_pick(run: RunFolder) -> Pick:
@@ -72,156 +74,38 @@ def recall_pick(run: RunFolder) -> Pick:
         UserError: the folder does not hold what is needed, or the folder of scores that was named is gone.
         RunFailedError: a file is damaged.
     """
-    path = run_folder(run) / PICK_FILE
+    folder = run_folder(run)
+    path = folder / PICK_FILE
     if not path.exists():
-        return pick(run)
-    content = _read(path)
-    elsewhere = content.get("scores_from")
-    if elsewhere is not None and not Path(elsewhere).is_dir():
-        raise UserError(f"{path} was made from the scores in {elsewhere}, which is gone: run `layerscope pick` again")
-    evidence = read_evidence(run, elsewhere)
-    if content["schema_version"] < SCHEMA_VERSION:
-        known, why = Asked(by=content["by"]), "was written by an earlier version"
-    elif content["made_from"] != evidence.digests():
-        known, why = Asked(**content["asked"]), f"was made before the {_changed(content, evidence)} changed"
+        return pick(folder)
+    head = read_json(path, _Head, advice=_ADVICE, follow=False)
+    if head.scores_from is not None and not head.scores_from.is_dir():
+        raise UserError(f"{path} was made from the scores in {head.scores_from}, which is gone: {_ADVICE}")
+    if head.schema_version < SCHEMA_VERSION:
+        asked, why = head.asked or PickSpec(by=head.by), "was written by an earlier version"
     else:
-        return _restored(content, evidence)
-    again = choose_layer(evidence, known)
-    moved = "" if again.layer == content["layer"] else f" instead of {content['layer']}"
-    return _write(replace(again, news=(f"{path} {why}: chosen again, layer {again.layer}{moved}",)))
+        kept = read_sealed(path, Pick, version=SCHEMA_VERSION, since=SCHEMA_VERSION, advice=_ADVICE).model_copy(
+            update={"path": folder}
+        )
+        now = digests(folder, kept.scores_path)
+        changed = [word for name, word in _WORDS.items() if now[name] != kept.made_from.get(name)]
+        if not changed:
+            return kept
+        asked, why = kept.asked, f"was made before the {' and '.join(changed)} changed"
+    again = choose_layer(read_evidence(folder, head.scores_from), asked)
+    moved = "" if again.layer == head.layer else f" instead of {head.layer}"
+    return _write(again, f"{path} {why}: chosen again, layer {again.layer}{moved}")
 
 
-def to_dict(picked: Pick) -> dict[str, Any]:
-    """Everything as plain values, as in pick.json; NaN is None."""
-    scored = picked.selection.scores if picked.selection else None
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run": str(picked.path),
-        "scores_from": None if picked.scores_path == picked.path else str(picked.scores_path.resolve()),
-        "made_from": dict(picked.made_from),
-        "asked": vars(picked.asked),
-        "by": picked.by,
-        "model": picked.model,
-        "layer": picked.layer,
-        **{name: getattr(scored, name) or None if scored else None for name in _STATE},
-        "answer": picked.answer,
-        "notes": list(picked.notes),
-        "details": list(picked.details),
-        "chosen_setting": None
-        if scored is None
-        else [one is picked.selection for one in picked.selections].index(True),
-        "settings": [_setting(selection) for selection in picked.selections],
-        "rules": _rows(picked.rules),
-        "table1": _rows(picked.table1),
-    }
-
-
-def _write(picked: Pick) -> Pick:
-    """Write pick.json, whole or not at all; a folder of someone else's can be read all the same."""
+def _write(picked: Pick, *news: str) -> Pick:
+    """Write pick.json, whole or not at all; a folder that cannot be written is answered about all the same."""
     try:
-        with whole_file(picked.path / PICK_FILE) as temporary:
-            temporary.write_text(json.dumps(to_dict(picked), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_sealed(picked, picked.path / PICK_FILE)
     except LayerscopeError as error:
-        return replace(picked, news=(*picked.news, f"{PICK_FILE} was not written: {error}"))
-    return picked
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = content["schema_version"]
-        if version > SCHEMA_VERSION:
-            raise RunFailedError(
-                f"{path} has schema version {version}, this layerscope reads up to {SCHEMA_VERSION}: update layerscope"
-            )
-        needed = ("by", "layer") if version < SCHEMA_VERSION else ("asked", "made_from", "settings", "answer")
-        missing = [name for name in needed if name not in content]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunFailedError(
-            f"{path} cannot be read ({type(error).__name__}): the file is damaged, run `layerscope pick` again"
-        ) from error
-    if missing:
-        raise RunFailedError(f"{path} lacks {', '.join(missing)}: the file is damaged, run `layerscope pick` again")
-    return content
-
-
-def _changed(content: dict[str, Any], evidence: Evidence) -> str:
-    words = {"scores": "scores", "layers": "metrics"}
-    now = evidence.digests()
-    return " and ".join(word for name, word in words.items() if content["made_from"].get(name) != now[name])
-
-
-def _restored(content: dict[str, Any], evidence: Evidence) -> Pick:
-    read = () if evidence.scores is None else read_scores(evidence.scores)
-    of_setting = {tuple(one.setting.values()): one for one in read}
-    try:
-        selections = tuple(
-            _selection(one, of_setting[tuple(one[name] for name in SETTING)], content["asked"]["margin"])
-            for one in content["settings"]
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
+        news = (
+            *news,
+            f"{picked.path / PICK_FILE} was not written ({reason}): export and report choose the layer again",
         )
-        chosen = content["chosen_setting"]
-        return Pick(
-            path=evidence.path,
-            scores_path=evidence.scores_path,
-            made_from=content["made_from"],
-            asked=Asked(**content["asked"]),
-            by=content["by"],
-            model=content["model"],
-            layer=content["layer"],
-            answer=content["answer"],
-            selection=None if chosen is None else selections[chosen],
-            selections=selections,
-            rules=_table(content["rules"], RULE_TABLE),
-            table1=_table(content["table1"], TABLE1),
-            notes=tuple(content["notes"]),
-            details=tuple(content["details"]),
-        )
-    except (KeyError, IndexError, TypeError, pl.exceptions.PolarsError) as error:
-        raise RunFailedError(
-            f"{evidence.path / PICK_FILE} is not as it was written ({type(error).__name__}: {error}): run `layerscope "
-            "pick` again"
-        ) from error
-
-
-def _setting(selection: Selection) -> dict[str, Any]:
-    scores, choice = selection.scores, selection.choice
-    return {
-        **scores.setting,
-        "tasks": list(scores.tasks),
-        "best": selection.best,
-        "recommended": selection.recommended,
-        "shown": choice.shown if choice else None,
-        "most_lost": _value(choice.most_lost) if choice else None,
-        "indistinguishable": list(selection.indistinguishable),
-        "layers": _rows(selection.layers),
-        "choices": _rows(selection.choices),
-        "notes": list(selection.notes),
-    }
-
-
-def _selection(one: dict[str, Any], scores: TaskScores, margin: float) -> Selection:
-    choice = None
-    if one["recommended"] is not None:
-        lost = math.nan if one["most_lost"] is None else one["most_lost"]
-        choice = Choice(one["best"], one["recommended"], one["shown"], lost, margin)
-    return Selection(
-        scores=scores,
-        choice=choice,
-        indistinguishable=tuple(one["indistinguishable"]),
-        layers=_table(one["layers"], LAYER_TABLE),
-        choices=_table(one["choices"], CHOICE_TABLE),
-        notes=tuple(one["notes"]),
-    )
-
-
-def _rows(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return [{name: _value(value) for name, value in row.items()} for row in table.iter_rows(named=True)]
-
-
-def _value(value: Any) -> Any:  # noqa: ANN401
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _table(rows: Sequence[dict[str, Any]], schema: pl.Schema) -> pl.DataFrame:
-    """Rows of the file as a table. JSON has no NaN, so a number that could not be had is null here as one that does not apply."""
-    return pl.DataFrame(rows, schema=schema) if rows else pl.DataFrame()
+    return picked.model_copy(update={"news": news})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,45 +12,29 @@ import polars as pl
 from jaxtyping import Float
 
 from layerscope.errors import UserError
-from layerscope.picking.scores import TaskScores, read_scores
+from layerscope.picking.folder import Evidence, RunFolder, read_evidence
+from layerscope.picking.scores import HOW_READ, TaskScores
 from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.association import STATISTICS, ShiftTest, Statistic, embed, is_flat, read_cosine, shift_test
-from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE, bootstrap_weights
 
 MIN_LAYERS = 5
 MIN_TASKS = 5
 AVERAGE = "(average)"
 ENUMERATED = 12
+RELATIONS_FILE = "relations.parquet"
+ABOUT_OTHERS = ("curvature_skipped_steps", "infonce_bound", "infonce_chance", "dime_standard_error", "lidar_rank")
+"""Readings about another metric (a count, an error, a constant minus it): related only where they are named."""
 CURVE = ("metric", "variant", "alpha", "readout", "positions", "normalization", "pooling")
 
 RELATIONS = pl.Schema(
-    {
-        "model": pl.String(),
-        "revision": pl.String(),
-        "metric": pl.String(),
-        "variant": pl.String(),
-        "alpha": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "normalization": pl.String(),
-        "pooling": pl.String(),
-        "score_readout": pl.String(),
-        "score_positions": pl.String(),
-        "score_pooling": pl.String(),
-        "task": pl.String(),
-        "statistic": pl.String(),
-        "value": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "p_shift": pl.Float64(),
-        "p_shift_adjusted": pl.Float64(),
-        "p_task": pl.Float64(),
-        "p_task_adjusted": pl.Float64(),
-        "null_q95": pl.Float64(),
-        "n_layers": pl.Int32(),
-        "n_tasks": pl.Int32(),
-        "note": pl.String(),
-    }
+    dict.fromkeys(
+        ("model", "revision", *CURVE, *(f"score_{name}" for name in HOW_READ), "task", "statistic"), pl.String()
+    )
+    | {"alpha": pl.Float64()}
+    | dict.fromkeys(("value", "ci_low", "ci_high", "p_shift", "p_shift_adjusted"), pl.Float64())
+    | dict.fromkeys(("p_task", "p_task_adjusted", "null_q95"), pl.Float64())
+    | {"n_layers": pl.Int32(), "n_tasks": pl.Int32(), "note": pl.String()}
 )
 
 
@@ -63,7 +48,14 @@ class _Curves:
     note: str
 
 
-def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pl.DataFrame:
+def relate(
+    run: RunFolder,
+    *,
+    scores: RunFolder | None = None,
+    metrics: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pl.DataFrame:
     """Spearman, Kendall and distance correlation of every metric's curve with every task's score and their average.
 
     Two nulls, and no p-value that takes layers for independent: `p_shift` asks whether two unrelated curves this smooth
@@ -73,9 +65,11 @@ def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000,
     both are small.
 
     Args:
-        layers: the layers table of one run; metrics measured with any readout, positions and pooling.
-        scores: the scores table of the same run; every readout, positions and pooling is related to every metric. The
-            average is over the layers that all tasks have, a single task over all that it has itself.
+        run: a run's folder, or a run that was opened, with metrics of any readout, positions and pooling; each is related
+            to the scores of every readout, positions and pooling. The average is over the layers that all tasks have, a
+            single task over all that it has itself.
+        scores: the folder of the scores, where it is another one.
+        metrics: only these metrics, since p-values are adjusted for what is in the table; default: all but ABOUT_OTHERS.
         resamples: bootstrap samples for the intervals: of the tasks for the average, of the experiments for a task.
         seed: seed of the resampling and of the sign flips.
 
@@ -85,40 +79,52 @@ def relate(layers: pl.DataFrame, scores: pl.DataFrame, *, resamples: int = 1000,
         apply (p_task of a single task).
 
     Raises:
-        UserError: no model and revision is in both tables.
+        UserError: metrics or scores are missing, or of different models.
+        RunFailedError: a file is damaged.
     """
-    settings = read_scores(scores)
+    return relate_evidence(read_evidence(run, scores), metrics, resamples=resamples, seed=seed)
+
+
+def relate_evidence(
+    evidence: Evidence, metrics: Sequence[str], *, resamples: int = 1000, seed: int = 0
+) -> pl.DataFrame:
+    """`relate` for a folder that was read. Raises what `relate` raises."""
+    layers, settings = evidence.need_layers(), evidence.need_scores()
+    known = layers["metric"].unique().sort().to_list()
+    absent = [name for name in metrics if name not in known]
+    if absent:
+        raise UserError(f"metric {absent[0]!r} is not in {evidence.path}: it has {', '.join(known)}")
+    wanted = list(metrics) or [name for name in known if name not in ABOUT_OTHERS]
+    return relate_curves(layers.filter(pl.col("metric").is_in(wanted)), settings, resamples=resamples, seed=seed)
+
+
+def relate_curves(
+    layers: pl.DataFrame, settings: Sequence[TaskScores], *, resamples: int = 1000, seed: int = 0
+) -> pl.DataFrame:
+    """`relate` for a layers table and the scores of the same run, in all settings. Raises what `relate` raises."""
     rows: list[dict[str, Any]] = []
     for setting in settings:
         mine = layers.filter(_is_of(layers, setting))
-        if mine.is_empty():
-            continue
         # A task's own rows are about all layers that it has; only the average needs those that every task has.
-        alone = _with_more_layers(scores, setting)
-        for curves, statistic in product(_curves(mine, setting), STATISTICS):
-            found = _relate_group(curves, setting, statistic, (resamples, seed))
-            rows.extend(row for row in found if row["task"] not in alone)
-        for task, own in alone.items():
-            for curves, statistic in product(_curves(mine, own), STATISTICS):
-                found = _relate_group(curves, own, statistic, (resamples, seed))
-                rows.extend(row for row in found if row["task"] == task)
+        wider = [t for t, own in enumerate(setting.own) if len(own.layers) > len(setting.layers)]
+        alone = [setting.alone(t) for t in wider]
+        elsewhere = {task for one in alone for task in one.tasks}
+        for one in (setting, *alone) if len(mine) else ():
+            wanted = {AVERAGE, *setting.tasks} - elsewhere if one is setting else set(one.tasks)
+            for curves, statistic in product(_curves(mine, one), STATISTICS):
+                found = _relate_group(curves, one, statistic, (resamples, seed))
+                rows.extend(row for row in found if row["task"] in wanted)
     if not rows:
+        scored = ((one.model, one.revision) for one in settings)
         raise UserError(
-            f"expected metrics and scores of one model; metrics are of {_names(layers)}, scores of {_names(scores)} "
+            f"expected metrics and scores of one model; metrics are of "
+            f"{_names(layers.select('model', 'revision').iter_rows())}, scores of {_names(scored)} "
             "(imported scores take the model's name from `layerscope tasks NAME --import DIR`)"
         )
     table = pl.DataFrame(rows, schema=RELATIONS)
     return table.with_columns(
         pl.Series(f"{name}_adjusted", _adjusted(table[name]), dtype=pl.Float64) for name in ("p_shift", "p_task")
     )
-
-
-def _with_more_layers(scores: pl.DataFrame, setting: TaskScores) -> dict[str, TaskScores]:
-    """The tasks of a setting with scores at layers that some other task lacks, each alone."""
-    own = (pl.col(name).fill_null("") == wanted for name, wanted in setting.setting.items())
-    mine = scores.filter(*own, pl.col("task").is_in(setting.tasks))
-    alone = {str(part["task"][0]): read_scores(part)[0] for part in mine.partition_by("task", maintain_order=True)}
-    return {task: one for task, one in alone.items() if len(one.layers) > len(setting.layers)}
 
 
 def _is_of(layers: pl.DataFrame, setting: TaskScores) -> pl.Series:
@@ -159,9 +165,7 @@ def _relate_group(
                 "model": setting.model,
                 "revision": setting.revision,
                 **key,
-                "score_readout": setting.readout,
-                "score_positions": setting.positions,
-                "score_pooling": setting.pooling,
+                **{f"score_{name}": getattr(setting, name) for name in HOW_READ},
                 "task": task,
                 "statistic": statistic,
                 "value": float(test.value[c, t]),
@@ -189,14 +193,14 @@ def _refusal(n_layers: int, n_tasks: int) -> str:
 def _caveats(n_layers: int, n_tasks: int | None, no_interval: bool) -> list[str]:
     notes = []
     smallest = 1 / (2 * n_layers)
-    if smallest > 1 - LEVEL:
+    if smallest > SIGNIFICANCE:
         notes.append(f"with {n_layers} layers p_shift cannot be below {smallest:.3f}")
     if n_tasks is None:
         if no_interval:
             notes.append("no interval: the task has no single experiments")
     elif n_tasks < MIN_TASKS:
         notes.append(f"no interval and no p_task: {n_tasks} tasks, at least {MIN_TASKS} are needed")
-    elif 2.0 ** (1 - n_tasks) > 1 - LEVEL:
+    elif 2.0 ** (1 - n_tasks) > SIGNIFICANCE:
         notes.append(f"with {n_tasks} tasks p_task cannot be below {2.0 ** (1 - n_tasks):.4f}")
     return notes
 
@@ -233,9 +237,8 @@ def _intervals(
             resampled = read_cosine(features @ embed(weights @ unit[:, curves.columns], statistic).T, statistic)
             known = ~np.isnan(features[:, 0]) & (np.isfinite(resampled).sum(axis=1) > 1)
             tail = (1 - LEVEL) / 2
-            if not known.any():
-                continue
-            ends[known, t] = np.nanquantile(resampled[known], [tail, 1 - tail], axis=1).T
+            if known.any():
+                ends[known, t] = np.nanquantile(resampled[known], [tail, 1 - tail], axis=1).T
     return ends
 
 
@@ -263,11 +266,12 @@ def all_signs(n: int, seed: int, most: int = 9999) -> Float[np.ndarray, "flips n
     return np.vstack([np.ones(n), rng.choice((1.0, -1.0), size=(most, n))])
 
 
-def _adjusted(p: pl.Series) -> list[float | None]:
-    filled = p.fill_null(float("nan")).to_numpy()
-    return [None if raw is None else float(a) for raw, a in zip(p.to_list(), benjamini_hochberg(filled), strict=True)]
+def _adjusted(p: pl.Series) -> pl.Series:
+    adjusted = pl.Series(benjamini_hochberg(p.fill_null(float("nan")).to_numpy()))
+    return pl.select(pl.when(p.is_not_null()).then(adjusted)).to_series()
 
 
-def _names(table: pl.DataFrame) -> str:
-    pairs = table.select("model", "revision").unique(maintain_order=True).iter_rows()
-    return ", ".join(f"{model} ({revision})" if revision else str(model) for model, revision in pairs) or "none"
+def _names(models: Iterable[tuple[str, str | None]]) -> str:
+    return (
+        ", ".join(f"{model} ({revision})" if revision else model for model, revision in dict.fromkeys(models)) or "none"
+    )

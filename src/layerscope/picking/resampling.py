@@ -19,13 +19,20 @@ Reading = tuple[Float[np.ndarray, " experiments"], ...]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanScore:
     """A mean over tasks with its interval at `LEVEL` and the two-sided p-value of its being zero."""
 
     value: float
     low: float
     high: float
     p: float
+
+    def columns(self, *names: str) -> dict[str, float]:
+        """Value and ends under the names of three columns."""
+        return dict(zip(names, (self.value, self.low, self.high), strict=True))
+
+
+UNKNOWN = MeanScore(np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Resampling:
     scores: TaskScores
     weights: tuple[Float[np.ndarray, "resamples experiments"], ...]
     units: int
+    seed: int
 
     def layer_draws(self) -> Float[np.ndarray, "resamples layers"]:
         """Average over tasks at every layer, in every bootstrap sample."""
@@ -51,14 +59,14 @@ class Resampling:
 
     def own_best(self) -> Reading:
         """Every task at its own best layer."""
-        return tuple(one.experiments for one in self.scores.own)
+        return tuple(one.at_best for one in self.scores.own)
 
-    def estimate(self, contrast: Float[np.ndarray, "tasks layers"]) -> Estimate:
+    def estimate(self, contrast: Float[np.ndarray, "tasks layers"]) -> MeanScore:
         """The mean over tasks of Σ_layers contrast · score, for instance one layer minus another: see `estimate_reading`."""
         return self.estimate_reading(self.read(contrast))
 
-    def estimate_reading(self, reading: Reading) -> Estimate:
-        """The mean over tasks of a reading.
+    def estimate_reading(self, reading: Reading | None) -> MeanScore:
+        """The mean over tasks of a reading; all NaN where there is none.
 
         The interval is value ± t(n − 1) · SE with SE the standard deviation of the bootstrap draws times
         √(n / (n − 1)): with few tasks a percentile interval is far too short (82 % coverage with five).
@@ -66,9 +74,11 @@ class Resampling:
         Returns:
             The estimate; NaN ends and p-value where there are fewer than two units.
         """
+        if reading is None:
+            return UNKNOWN
         value = float(np.mean([single.mean() for single in reading]))
         if self.units < 2:
-            return Estimate(value, np.nan, np.nan, np.nan)
+            return MeanScore(value, np.nan, np.nan, np.nan)
         parts = [weight @ single for weight, single in zip(self.weights, reading, strict=True)]
         draws = np.mean(parts, axis=0)
         error = float(np.std(draws) * np.sqrt(self.units / (self.units - 1)))
@@ -77,23 +87,26 @@ class Resampling:
             p = 1.0 if abs(value) <= NOTHING else 1 / (len(draws) + 1)
         else:
             p = float(2 * stats.t.sf(abs(value) / error, self.units - 1))
-        return Estimate(value, value - half, value + half, p)
+        return MeanScore(value, value - half, value + half, p)
 
 
-def resample(scores: TaskScores, resamples: int, seed: int) -> Resampling:
+def resample(scores: TaskScores, resamples: int = 2000, seed: int = 0) -> Resampling:
     """Draw bootstrap samples of the tasks, and within each drawn task of its experiments.
 
     Args:
-        scores: at least one task.
+        scores: one setting.
         resamples: number of bootstrap samples.
         seed: seed of the draws.
 
     Returns:
-        The draws. With one task only its experiments are drawn, so what follows is about that task alone.
+        The draws. With one task only its experiments are drawn, so what follows is about that task alone. Without a task
+        there is nothing to draw.
 
     Source: Davison & Hinkley 1997, section 3.8 (nested resampling; it overstates the variance slightly).
     """
     n_tasks = len(scores.tasks)
+    if not n_tasks:
+        return Resampling(scores, (), 0, seed)
     rng = np.random.default_rng(np.random.SeedSequence([seed, n_tasks, 3]))
     counts = rng.multinomial(n_tasks, np.full(n_tasks, 1 / n_tasks), size=resamples)
     weights = []
@@ -101,17 +114,17 @@ def resample(scores: TaskScores, resamples: int, seed: int) -> Resampling:
         n = len(single)
         weights.append(rng.multinomial(counts[:, t] * n, np.full(n, 1 / n)) / n)
     units = n_tasks if n_tasks > 1 else len(scores.experiments[0])
-    return Resampling(scores, tuple(weights), units)
+    return Resampling(scores, tuple(weights), units, seed)
 
 
 def at_layer(scores: TaskScores, layer: int) -> Float[np.ndarray, "tasks layers"]:
     """The contrast that reads one layer for every task."""
-    return np.tile(np.asarray(np.array(scores.layers) == layer, dtype=np.float64), (len(scores.tasks), 1))
+    return at_layers(scores, [layer] * len(scores.tasks))
 
 
 def at_layers(scores: TaskScores, chosen: list[int]) -> Float[np.ndarray, "tasks layers"]:
     """The contrast that reads a layer of its own for each task."""
-    return np.array([np.asarray(np.array(scores.layers) == layer, dtype=np.float64) for layer in chosen])
+    return np.equal.outer(chosen, scores.layers).astype(np.float64)
 
 
 def at_random(scores: TaskScores) -> Float[np.ndarray, "tasks layers"]:
@@ -119,74 +132,8 @@ def at_random(scores: TaskScores) -> Float[np.ndarray, "tasks layers"]:
     return np.full(scores.values.shape, 1 / max(len(scores.layers), 1))
 
 
-@dataclass(frozen=True)
-class BestSet:
-    """For every layer the p-value of its being the best, and the most it may lose against the best at `LEVEL`.
-
-    `members` are the layers that can be the best; `most_lost` is an upper bound, at least 0.
-    """
-
-    p: Float[np.ndarray, " layers"]
-    members: tuple[int, ...]
-    most_lost: Float[np.ndarray, " layers"]
-
-
-def best_set(resampling: Resampling) -> BestSet:
-    """The layers that cannot be told from the best, and the most that each layer may lose against the best.
-
-    The set is a confidence set for the layer with the highest average: layer l is tested against all others at once: T_l = max_k (mean_k − mean_l) / SE_kl, with SE_kl from the paired
-    bootstrap. Its null is the bootstrap's max_k of the centred differences over the same SE, which pays for the choice
-    of the largest; the quantile is moved from the normal to Student's t(n − 1), since SE comes from n tasks. A layer is
-    out where p < 0.05. If l is the best layer of the population, T_l exceeds its null in 5 % of samples, so the set
-    holds the best layer with 95 % probability; no further correction over l is due. Below five units the bootstrap
-    cannot know how the rivals vary together, and p is Bonferroni's, min(1, (L − 1) · P(t(n − 1) > T_l)), instead.
-
-    The most that l may lose is max_k (mean_k − mean_l + t(n − 1) · SE_kl), Student's one-sided 95 % bound against every
-    rival. That l loses at most m is the claim that it loses at most m against each of them, so each is tested at 5 % and
-    no correction over k is due (Berger 1982). The bound against the observed best alone forgets that another may be
-    the best, and for the earliest of many layers it is wrong too often (docs/statistics.md).
-
-    Args:
-        resampling: draws over at least two units.
-
-    Returns:
-        p in (0, 1] for every layer, the layers with p >= 0.05, in order, and the bounds in the scores' unit. With fewer
-        than two units p and bounds are NaN and the set is empty.
-
-    Papers: Hsu 1984 (multiple comparisons with the best); Hansen, Lunde & Nason 2011 (max statistic by bootstrap);
-    Berger 1982 (intersection-union tests).
-    """
-    scores = resampling.scores
-    n = resampling.units
-    if n < 2 or not scores.layers:
-        unknown = np.full(len(scores.layers), np.nan)
-        return BestSet(unknown, (), unknown)
-    draws = resampling.layer_draws()
-    means = scores.values.mean(axis=0)
-    # Centred on what was observed: the nested draws' own mean differs from it by chance.
-    noise = draws - draws.mean(axis=0)
-    p = np.ones(len(means))
-    most_lost = np.zeros(len(means))
-    reach_of_bound = float(stats.t.ppf(LEVEL, n - 1))
-    for layer in range(len(means)):
-        rest = noise - noise[:, [layer]]
-        spread = rest.std(axis=0)
-        lead = means - means[layer]
-        scale = spread * np.sqrt(n / (n - 1))
-        most_lost[layer] = (lead + reach_of_bound * scale).max()
-        known = scale > NOTHING
-        # A layer that beats this one by the same amount in every task leaves no doubt; an equal one is no rival.
-        if (lead[~known] > NOTHING).any():
-            p[layer] = 1 / (len(draws) + 1)
-            continue
-        if not known.any():
-            continue
-        observed = float((lead[known] / scale[known]).max())
-        if n < MIN_UNITS:
-            p[layer] = min(1.0, (len(means) - 1) * float(stats.t.sf(observed, n - 1)))
-            continue
-        null = (rest[:, known] / spread[known]).max(axis=1)
-        reach = stats.norm.ppf(stats.t.cdf(observed, n - 1))
-        p[layer] = (1 + (null >= reach).sum()) / (len(draws) + 1)
-    members = tuple(layer for layer, mine in zip(scores.layers, p, strict=True) if mine >= 1 - LEVEL)
-    return BestSet(p, members, most_lost)
+def minus(reading: Reading | None, other: Reading | None) -> Reading | None:
+    """The difference of two readings, task by task; None where either is."""
+    if reading is None or other is None:
+        return None
+    return tuple(mine - theirs for mine, theirs in zip(reading, other, strict=True))

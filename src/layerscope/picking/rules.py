@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,10 +10,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from layerscope.picking.resampling import MIN_UNITS, Estimate, Resampling, at_layer, at_random, resample
-from layerscope.picking.scores import TaskScores, read_scores
+from layerscope.picking.resampling import MIN_UNITS, UNKNOWN, MeanScore, Resampling, at_layer, at_random
+from layerscope.picking.scores import SETTING, TaskScores, count_blocks
 from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import SIGNIFICANCE, with_ends
 
 BETTER = "better than the middle layer"
 NOT_BETTER = "not better"
@@ -45,38 +46,17 @@ RULES: dict[str, Rule] = {
 }
 
 RULE_TABLE = pl.Schema(
-    {
-        "model": pl.String(),
-        "revision": pl.String(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "pooling": pl.String(),
-        "rule": pl.String(),
-        "metric": pl.String(),
-        "variant": pl.String(),
-        "direction": pl.String(),
-        "paper": pl.String(),
-        "metric_readout": pl.String(),
-        "metric_positions": pl.String(),
-        "layer": pl.Int32(),
-        "depth": pl.Float64(),
-        "average": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "minus_middle": pl.Float64(),
-        "minus_middle_ci_low": pl.Float64(),
-        "minus_middle_ci_high": pl.Float64(),
-        "p": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "verdict": pl.String(),
-        "note": pl.String(),
-    }
+    dict.fromkeys((*SETTING, "rule", "metric", "variant", "direction", "paper"), pl.String())
+    | dict.fromkeys(("metric_readout", "metric_positions"), pl.String())
+    | {"layer": pl.Int32()}
+    | dict.fromkeys(
+        ("depth", "average", "ci_low", "ci_high", *with_ends("minus_middle"), "p", "p_adjusted"), pl.Float64()
+    )
+    | {"verdict": pl.String(), "note": pl.String()}
 )
 
 
-def apply_rules(
-    layers: pl.DataFrame, scores: pl.DataFrame | None = None, *, resamples: int = 2000, seed: int = 0
-) -> pl.DataFrame:
+def apply_rules(layers: pl.DataFrame, settings: Sequence[Resampling] = ()) -> pl.DataFrame:
     """What each of `RULES` chooses, beside the last, the middle and a random layer, and what that would have scored.
 
     The metric is read at alpha 1 and without normalisation, with every readout and positions it was measured with; of
@@ -85,9 +65,7 @@ def apply_rules(
 
     Args:
         layers: layers table of one or many runs.
-        scores: their scores table, None where there are no labels.
-        resamples: bootstrap samples over tasks.
-        seed: seed of the resampling.
+        settings: draws over the tasks that they were scored on; none where there are no labels.
 
     Returns:
         One row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
@@ -95,16 +73,15 @@ def apply_rules(
         than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
         shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
     """
-    settings = () if scores is None else read_scores(scores)
     tables = []
     for mine in layers.partition_by("model", "revision", maintain_order=True):
         model, revision = str(mine["model"][0]), str(mine["revision"][0] or "")
         choices = _choose(mine)
-        same = [setting for setting in settings if setting.is_of(model, revision)]
+        same = [one for one in settings if one.scores.is_of(model, revision)]
         if not same:
             setting = {"model": model, "revision": revision, "note": "no scores"}
             tables.append(pl.DataFrame([{**choice, **_noted(choice, setting)} for choice in choices], RULE_TABLE))
-        tables += [_scored(choices, setting, resamples, seed) for setting in same]
+        tables += [_scored(choices, one) for one in same]
     return pl.concat(tables) if tables else pl.DataFrame(schema=RULE_TABLE)
 
 
@@ -114,9 +91,7 @@ def _noted(choice: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
-    known = layers.filter(pl.col("depth").is_finite() & (pl.col("depth") > 0))
-    totals = [round(k / d) for k, d in known.select("layer", "depth").unique().iter_rows()]
-    n_blocks = max([int(str(layers["layer"].max())), *totals])
+    n_blocks = count_blocks(layers)
     middle = -(-n_blocks // 2)
     rows: list[dict[str, Any]] = [
         {"rule": "last", "layer": n_blocks, "depth": 1.0 if n_blocks else 0.0},
@@ -148,25 +123,24 @@ def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _scored(choices: list[dict[str, Any]], scores: TaskScores, resamples: int, seed: int) -> pl.DataFrame:
-    resampling = resample(scores, resamples, seed) if scores.tasks and scores.layers else None
-    rows = [{**choice, **scores.setting, **_noted(choice, _score(choice, resampling, scores))} for choice in choices]
+def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> pl.DataFrame:
+    setting = resampling.scores.setting
+    rows = [{**choice, **setting, **_noted(choice, _score(choice, resampling))} for choice in choices]
     # Only rules are tests; the baselines and a rule that chose the middle layer itself have nothing to be tested for.
     p = np.array([row["p"] if row.get("metric") is not None else np.nan for row in rows])
     for row, adjusted in zip(rows, benjamini_hochberg(p), strict=True):
         row["p_adjusted"] = float(adjusted)
         if row.get("metric") is not None and row.get("layer") is not None:
-            row["verdict"] = _verdict(row, scores)
+            row["verdict"] = _verdict(row, resampling.scores)
     return pl.DataFrame(rows, schema=RULE_TABLE)
 
 
-def _score(choice: dict[str, Any], resampling: Resampling | None, scores: TaskScores) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    average = minus = Estimate(*[float("nan")] * 4)
-    layer = choice.get("layer")
-    notes = []
+def _score(choice: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
+    scores, layer = resampling.scores, choice.get("layer")
+    average = difference = UNKNOWN
     contrast: Float[np.ndarray, "tasks layers"] | None = None
-    if resampling is None:
+    notes = []
+    if not scores.usable:
         notes.append("no score: no task, or no layer that all tasks have")
     elif choice["rule"] == "random":
         contrast = at_random(scores)
@@ -174,19 +148,18 @@ def _score(choice: dict[str, Any], resampling: Resampling | None, scores: TaskSc
         notes.append(f"no score: not every task has one at layer {layer}")
     elif layer is not None:
         contrast = at_layer(scores, layer)
-    if resampling is not None and contrast is not None:
+    if contrast is not None:
         average = resampling.estimate(contrast)
         if layer == scores.middle:
-            minus = Estimate(0.0, 0.0, 0.0, float("nan"))
+            difference = MeanScore(0.0, 0.0, 0.0, float("nan"))
         elif scores.column(scores.middle) is not None:
-            minus = resampling.estimate(contrast - at_layer(scores, scores.middle))
+            difference = resampling.estimate(contrast - at_layer(scores, scores.middle))
         else:
             notes.append(f"no comparison: not every task has a score at the middle layer {scores.middle}")
         if resampling.units < 2:
             notes.append("no interval: one task without experiments")
-    made |= {"average": average.value, "ci_low": average.low, "ci_high": average.high}
-    made |= {"minus_middle": minus.value, "minus_middle_ci_low": minus.low, "minus_middle_ci_high": minus.high}
-    return made | {"p": minus.p, "note": "; ".join(notes)}
+    made = average.columns("average", "ci_low", "ci_high") | difference.columns(*with_ends("minus_middle"))
+    return {**made, "p": difference.p, "note": "; ".join(notes)}
 
 
 def _verdict(row: dict[str, Any], scores: TaskScores) -> str:
@@ -195,6 +168,6 @@ def _verdict(row: dict[str, Any], scores: TaskScores) -> str:
         return NOT_BETTER
     if k < MIN_UNITS or not np.isfinite(row["minus_middle"]):
         return f"cannot be told ({k} {'task' if k == 1 else 'tasks'})"
-    if row["p_adjusted"] >= 1 - LEVEL:
+    if row["p_adjusted"] >= SIGNIFICANCE:
         return NOT_BETTER
     return BETTER if row["minus_middle"] > 0 else WORSE

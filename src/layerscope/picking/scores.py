@@ -13,7 +13,8 @@ from jaxtyping import Float
 from layerscope.errors import UserError
 from layerscope.figures.curves import spans
 
-SETTING = ("model", "revision", "readout", "positions", "pooling")
+HOW_READ = ("readout", "positions", "pooling")
+SETTING = ("model", "revision", *HOW_READ)
 PART = ("task", "split", "subset")
 NO_PART = ("", "")
 COLUMNS = (*SETTING, *PART, "layer", "depth", "experiment", "score", "note")
@@ -23,17 +24,25 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class OwnBest:
-    """A task at the best of all layers that it has itself, whether or not the other tasks have that layer.
+class OwnScores:
+    """A task at all layers that it has itself, whether or not the other tasks have them.
 
-    `experiments` are as many as the task's in `TaskScores.experiments`; `last` is its score at the last layer, NaN where
-    it has none.
+    `at_best` are its experiments at its best layer, as many as the task's in `TaskScores.experiments`.
     """
 
-    layer: int
-    score: float
-    experiments: Float[np.ndarray, " experiments"]
-    last: float
+    layers: tuple[int, ...]
+    values: Float[np.ndarray, " layers"]
+    experiments: Float[np.ndarray, "experiments layers"]
+    at_best: Float[np.ndarray, " common_experiments"]
+
+    @property
+    def best(self) -> int:
+        """The layer with the highest score."""
+        return self.layers[int(self.values.argmax())]
+
+    def at(self, layer: int) -> float:
+        """The score at a layer; NaN where the task has none."""
+        return float(self.values[self.layers.index(layer)]) if layer in self.layers else math.nan
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class TaskScores:
     tasks: tuple[str, ...]
     values: Float[np.ndarray, "tasks layers"]
     experiments: tuple[Float[np.ndarray, "experiments layers"], ...]
-    own: tuple[OwnBest, ...]
+    own: tuple[OwnScores, ...]
     left_out: tuple[str, ...]
     details: tuple[str, ...] = ()
 
@@ -62,6 +71,11 @@ class TaskScores:
     def setting(self) -> dict[str, str]:
         """Model, revision, readout, positions and pooling by name."""
         return {name: getattr(self, name) for name in SETTING}
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a task, and a layer that all tasks have."""
+        return bool(self.tasks and self.layers)
 
     @property
     def middle(self) -> int:
@@ -88,6 +102,12 @@ class TaskScores:
             experiments=tuple(self.experiments[i] for i in kept),
             own=tuple(self.own[i] for i in kept),
         )
+
+    def alone(self, task: int) -> TaskScores:
+        """One of the tasks, by its position, at all layers that it has itself."""
+        mine = self.own[task]
+        one = replace(self.of_tasks([task]), layers=mine.layers, values=mine.values[None])
+        return replace(one, experiments=(mine.experiments,))
 
     def column(self, layer: int) -> int | None:
         """The position of a layer among `layers`, None where some task lacks it."""
@@ -133,6 +153,13 @@ def read_scores(scores: pl.DataFrame) -> tuple[TaskScores, ...]:
     return tuple(_read_setting(rows) for rows in scores.partition_by(SETTING, maintain_order=True))
 
 
+def count_blocks(rows: pl.DataFrame) -> int:
+    """How many blocks the model of a table has, by its columns layer and depth."""
+    known = rows.filter(pl.col("depth").is_finite() & (pl.col("depth") > 0)).select("layer", "depth").unique()
+    totals: list[int] = [round(layer / depth) for layer, depth in known.iter_rows()]
+    return max(int(str(rows["layer"].max())), *totals, 0)
+
+
 def _read_setting(rows: pl.DataFrame) -> TaskScores:
     parts: dict[str, dict[tuple[str, str], _Part]] = {}
     for part_rows in rows.partition_by(PART, maintain_order=True):
@@ -159,23 +186,20 @@ def _read_setting(rows: pl.DataFrame) -> TaskScores:
     finite = {task: set.intersection(*(part.finite for part in own)) for task, own in kept.items()}
     layers = sorted(set.intersection(*finite.values())) if finite else []
     gaps = [gap for task, own in kept.items() for gap in _gaps(task, own, finite[task], everywhere)]
-    values = np.array([[_main(own, k) for k in layers] for own in kept.values()], dtype=np.float64)
-    values = values.reshape(len(kept), len(layers))
+    values = np.array([_main(own, layers) for own in kept.values()], dtype=np.float64).reshape(len(kept), len(layers))
     experiments = tuple(_experiments(own, layers, values[t]) for t, own in enumerate(kept.values()))
-    n_blocks = _blocks(rows)
     return TaskScores(
         **{name: str(rows[name][0] or "") for name in SETTING},
-        n_blocks=n_blocks,
+        n_blocks=count_blocks(rows),
         layers=tuple(layers),
         tasks=tuple(kept),
         values=values,
         experiments=experiments,
         own=tuple(
-            _own_best(own, sorted(finite[task]), n_blocks, len(single))
+            _own(own, sorted(finite[task]), len(single))
             for (task, own), single in zip(kept.items(), experiments, strict=True)
-            if finite[task]
         ),
-        left_out=(*(_without_scores(names, reason) for reason, names in without.items()), *_left_out(gaps)),
+        left_out=(*(f"{_names(names)} left out: {reason}" for reason, names in without.items()), *_left_out(gaps)),
         details=(
             *(f"{name} left out: {reason}" for reason, names in without.items() if len(names) > 1 for name in names),
             *(_gap_line(*gap) for gap in gaps if len(gaps) > 1),
@@ -202,8 +226,8 @@ def _read_part(rows: pl.DataFrame, task: str) -> _Part:
     return _Part(scores, experiments, notes)
 
 
-def _main(parts: list[_Part], layer: int) -> float:
-    return float(np.mean([part.scores[layer] for part in parts]))
+def _main(parts: list[_Part], layers: Sequence[int]) -> list[float]:
+    return [float(np.mean([part.scores[layer] for part in parts])) for layer in layers]
 
 
 Gap = tuple[str, str, list[int]]
@@ -242,10 +266,6 @@ def _left_out(gaps: list[Gap]) -> list[str]:
     return [f"{spans(lacking)} left out for all tasks, since not every task has them: {_first(words)}"]
 
 
-def _without_scores(names: list[str], reason: str) -> str:
-    return f"{_names(names)} left out: {reason}"
-
-
 def _names(names: list[str]) -> str:
     return f"{len(names)} tasks ({_first(names)})" if len(names) > 1 else names[0]
 
@@ -254,13 +274,15 @@ def _first(words: list[str]) -> str:
     return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
 
 
-def _own_best(parts: list[_Part], layers: list[int], last: int, n: int) -> OwnBest:
-    scores = [_main(parts, layer) for layer in layers]
-    best = int(np.argmax(scores))
-    single = _experiments(parts, [layers[best]], np.array([scores[best]]))[:, 0]
+def _own(parts: list[_Part], layers: list[int], n: int) -> OwnScores:
+    values = np.array(_main(parts, layers))
+    if not layers:
+        return OwnScores((), values, values[None], np.full(n, np.nan))
+    best = int(values.argmax())
+    single = _experiments(parts, [layers[best]], values[[best]])[:, 0]
     # Where the task's common layers have other experiments than this one, only its score can be used.
-    experiments = single if len(single) == n else np.full(n, scores[best])
-    return OwnBest(layers[best], scores[best], experiments, scores[layers.index(last)] if last in layers else math.nan)
+    at_best = single if len(single) == n else np.full(n, values[best])
+    return OwnScores(tuple(layers), values, _experiments(parts, layers, values), at_best)
 
 
 def _experiments(parts: list[_Part], layers: list[int], main: np.ndarray) -> Float[np.ndarray, "experiments layers"]:
@@ -276,10 +298,3 @@ def _experiments(parts: list[_Part], layers: list[int], main: np.ndarray) -> Flo
         return single
     # A main score need not be the mean of the experiments (a median, rounding): only their spread is used.
     return np.asarray(table - table.mean(axis=0) + main)
-
-
-def _blocks(rows: pl.DataFrame) -> int:
-    known = rows.filter(pl.col("depth").is_finite() & (pl.col("depth") > 0)).select("layer", "depth").unique()
-    totals = [round(layer / depth) for layer, depth in known.iter_rows()]
-    highest = rows["layer"].max()
-    return int(max([int(str(highest)), *totals]))

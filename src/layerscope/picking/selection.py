@@ -1,62 +1,74 @@
-"""Which layer to use, from the scores of tasks, and how sure the choice is."""
+"""What the scores of one setting say: every layer, every way to choose one, and the layer that is recommended."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
 import polars as pl
+from pydantic import BaseModel, ConfigDict
 
 from layerscope.figures.curves import spans
+from layerscope.picking.answers import answer_by_scores
+from layerscope.picking.best import BestSet, Choice, choose
 from layerscope.picking.last_layer import own_layers_note
-from layerscope.picking.resampling import (
-    BestSet,
-    Reading,
-    Resampling,
-    at_layer,
-    at_layers,
-    at_random,
-    best_set,
-    resample,
-)
-from layerscope.picking.scores import TaskScores, read_scores
-
-MARGIN = 0.01
-"""What the recommended layer may lose against the best, in the scores' unit: a point of a score between 0 and 1."""
+from layerscope.picking.resampling import Reading, Resampling, at_layer, at_layers, at_random, minus, resample
+from layerscope.picking.rows import AsRows
+from layerscope.picking.scores import HOW_READ, TaskScores
+from layerscope.picking.spec import MARGIN
+from layerscope.statistics.intervals import with_ends
 
 LAYER_TABLE = pl.Schema(
-    {
-        "layer": pl.Int32(),
-        "depth": pl.Float64(),
-        "average": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "behind_best": pl.Float64(),
-        "behind_best_ci_low": pl.Float64(),
-        "behind_best_ci_high": pl.Float64(),
-        "most_lost": pl.Float64(),
-        "p": pl.Float64(),
-        "in_set": pl.Boolean(),
-    }
+    {"layer": pl.Int32()}
+    | dict.fromkeys(("depth", "average", "ci_low", "ci_high"), pl.Float64())
+    | dict.fromkeys((*with_ends("behind_best"), "most_lost", "p"), pl.Float64())
+    | {"in_set": pl.Boolean()}
 )
 CHOICE_TABLE = pl.Schema(
-    {
-        "choice": pl.String(),
-        "layer": pl.Int32(),
-        "average": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "minus_last": pl.Float64(),
-        "minus_last_ci_low": pl.Float64(),
-        "minus_last_ci_high": pl.Float64(),
-        "minus_oracle": pl.Float64(),
-        "minus_oracle_ci_low": pl.Float64(),
-        "minus_oracle_ci_high": pl.Float64(),
-        "note": pl.String(),
-    }
+    {"choice": pl.String(), "layer": pl.Int32()}
+    | dict.fromkeys(("average", "ci_low", "ci_high"), pl.Float64())
+    | dict.fromkeys((*with_ends("minus_last"), *with_ends("minus_oracle")), pl.Float64())
+    | {"note": pl.String()}
 )
 LEFT_OUT_RESAMPLES = 1000
+
+
+class Selection(BaseModel):
+    """The choice of a layer for one setting: a model, readout, positions and pooling.
+
+    `best` has the highest average and `recommended` is the layer to use, both None where there is no score; see `Choice`
+    for `shown` and `most_lost` (None where not known). `indistinguishable` are the layers that cannot be told from the
+    best, which is no evidence that they are as good. `values` are the scores of every task at the layers of `layers`, which
+    has a row a layer; `choices` has one for each way to choose. `answer` is all that in words, and `notes` say what cannot
+    be told and why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    revision: str
+    readout: str
+    positions: str
+    pooling: str
+    n_blocks: int
+    tasks: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    best: int | None = None
+    recommended: int | None = None
+    shown: bool | None = None
+    most_lost: float | None = None
+    indistinguishable: tuple[int, ...] = ()
+    layers: Annotated[pl.DataFrame, AsRows(LAYER_TABLE)] = pl.DataFrame(schema=LAYER_TABLE)
+    choices: Annotated[pl.DataFrame, AsRows(CHOICE_TABLE)] = pl.DataFrame(schema=CHOICE_TABLE)
+    answer: str
+    notes: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """Readout, positions and pooling in a word: normed/all/mean."""
+        return "/".join(getattr(self, name) or "?" for name in HOW_READ)
 
 
 @dataclass(frozen=True)
@@ -69,52 +81,7 @@ class _Way:
     note: str
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The layer to use, and what is known of it.
-
-    `best` has the highest average. `recommended` is the earliest layer that is `shown` to lose at most `margin` against
-    the best one, else `best`. `most_lost` is what it may lose against the best at one-sided 95 %, NaN where that is not
-    known.
-    """
-
-    best: int
-    recommended: int
-    shown: bool
-    most_lost: float
-    margin: float
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The choice of a layer for one model, readout, positions and pooling.
-
-    `choice` is None where there is no score. `indistinguishable` are the layers that cannot be told from the best, which
-    is no evidence that they are as good. `layers` has a row a layer, `choices` a row for each way to choose, `notes` what
-    cannot be told and why.
-    """
-
-    scores: TaskScores
-    choice: Choice | None
-    indistinguishable: tuple[int, ...]
-    layers: pl.DataFrame
-    choices: pl.DataFrame
-    notes: tuple[str, ...]
-
-    @property
-    def best(self) -> int | None:
-        """The layer with the highest average."""
-        return None if self.choice is None else self.choice.best
-
-    @property
-    def recommended(self) -> int | None:
-        """The layer to use."""
-        return None if self.choice is None else self.choice.recommended
-
-
-def select_layers(
-    scores: pl.DataFrame, *, margin: float = MARGIN, resamples: int = 2000, seed: int = 0
-) -> tuple[Selection, ...]:
+def select_layer(resampling: Resampling, margin: float = MARGIN) -> Selection:
     """Choose a layer by the scores of tasks, with the set of layers that cannot be told from the best.
 
     What is recommended, the set and the most a layer may lose come from `choose` and `best_set` on a bootstrap over
@@ -128,89 +95,52 @@ def select_layers(
     - `oracle`: too good by construction as well.
 
     Args:
-        scores: a scores table; every model, revision, readout, positions and pooling is a selection of its own.
+        resampling: of one setting.
         margin: what the recommended layer may lose against the best, in the scores' unit.
-        resamples: bootstrap samples.
-        seed: seed of the resampling.
 
     Returns:
-        One Selection a setting, in the table's order. Scores keep their unit.
-
-    Raises:
-        UserError: the table is not a scores table, or holds two main scores for one task and layer.
-    """
-    return tuple(_select(setting, margin, resamples, seed) for setting in read_scores(scores))
-
-
-def choose(resampling: Resampling, margin: float) -> tuple[Choice, BestSet]:
-    """The earliest layer shown to lose at most `margin` against the best, else the best observed.
-
-    Only layers before the best observed are cheaper, so a later one is never taken for it. With fewer than two units
-    nothing is shown.
-
-    Args:
-        resampling: draws over the tasks of one setting that has layers and tasks.
-        margin: at least 0, in the scores' unit.
-
-    Returns:
-        The choice, and the set and bounds it was made from.
+        The selection; scores keep their unit.
     """
     scores = resampling.scores
-    found = best_set(resampling)
-    best = int(np.argmax(scores.values.mean(axis=0)))
-    shown = np.flatnonzero(found.most_lost[: best + 1] <= margin)
-    column = int(shown[0]) if len(shown) else best
-    return Choice(
-        best=scores.layers[best],
-        recommended=scores.layers[column],
-        shown=bool(len(shown)),
-        most_lost=float(found.most_lost[column]),
-        margin=margin,
-    ), found
-
-
-def _select(scores: TaskScores, margin: float, resamples: int, seed: int) -> Selection:
-    if not scores.tasks or not scores.layers:
+    fixed: dict[str, Any] = {**scores.setting, "n_blocks": scores.n_blocks, "tasks": scores.tasks}
+    fixed["values"] = scores.values.tolist()
+    if not scores.usable:
         reason = "no task has a score" if not scores.tasks else "there is no layer that all tasks have"
         notes = (*scores.left_out, f"nothing can be chosen: {reason}")
-        return Selection(scores, None, (), pl.DataFrame(schema=LAYER_TABLE), pl.DataFrame(schema=CHOICE_TABLE), notes)
-    resampling = resample(scores, resamples, seed)
+        return Selection(**fixed, answer=f"No layer can be chosen: {reason}.", notes=notes)
     choice, found = choose(resampling, margin)
+    choices = pl.DataFrame(list(_choices(resampling, choice)), schema=CHOICE_TABLE)
     return Selection(
-        scores=scores,
-        choice=choice,
+        **fixed,
+        best=choice.best,
+        recommended=choice.recommended,
+        shown=choice.shown,
+        most_lost=choice.most_lost if math.isfinite(choice.most_lost) else None,
         indistinguishable=found.members,
-        layers=_layer_table(resampling, found, choice.best),
-        choices=_choices(resampling, choice, seed),
+        layers=pl.DataFrame(list(_layers(resampling, found, choice.best)), schema=LAYER_TABLE),
+        choices=choices,
+        answer=answer_by_scores(scores, choice, choices),
         notes=(*scores.left_out, *own_layers_note(scores), *_notes(resampling, found)),
     )
 
 
-def _layer_table(resampling: Resampling, found: BestSet, best: int) -> pl.DataFrame:
+def _layers(resampling: Resampling, found: BestSet, best: int) -> Iterator[dict[str, Any]]:
     scores = resampling.scores
-    rows = []
     for layer, p, most_lost in zip(scores.layers, found.p, found.most_lost, strict=True):
         mine = resampling.estimate(at_layer(scores, layer))
         behind = resampling.estimate(at_layer(scores, best) - at_layer(scores, layer))
-        rows.append(
-            {
-                "layer": layer,
-                "depth": layer / max(scores.n_blocks, 1),
-                "average": mine.value,
-                "ci_low": mine.low,
-                "ci_high": mine.high,
-                "behind_best": behind.value,
-                "behind_best_ci_low": behind.low,
-                "behind_best_ci_high": behind.high,
-                "most_lost": float(most_lost),
-                "p": float(p),
-                "in_set": layer in found.members if found.members else None,
-            }
-        )
-    return pl.DataFrame(rows, schema=LAYER_TABLE)
+        yield {
+            "layer": layer,
+            "depth": layer / max(scores.n_blocks, 1),
+            **mine.columns("average", "ci_low", "ci_high"),
+            **behind.columns(*with_ends("behind_best")),
+            "most_lost": float(most_lost),
+            "p": float(p),
+            "in_set": layer in found.members if found.members else None,
+        }
 
 
-def _choices(resampling: Resampling, choice: Choice, seed: int) -> pl.DataFrame:
+def _choices(resampling: Resampling, choice: Choice) -> Iterator[dict[str, Any]]:
     scores = resampling.scores
     ways: list[_Way] = []
     for name, layer in {"last": scores.n_blocks, "middle": scores.middle}.items():
@@ -221,28 +151,20 @@ def _choices(resampling: Resampling, choice: Choice, seed: int) -> pl.DataFrame:
     for name, layer in {"best": choice.best, "recommended": choice.recommended}.items():
         reading = resampling.read(at_layer(scores, layer))
         ways.append(_Way(name, layer, reading, "chosen and scored on the same tasks"))
-    ways += _left_out(resampling, choice.margin, seed)
+    ways += _left_out(resampling, choice.margin)
     ways.append(_Way("oracle", None, resampling.own_best(), "every task at its own best layer"))
-    return pl.DataFrame([_choice(resampling, way, ways[0], ways[-1]) for way in ways], schema=CHOICE_TABLE)
+    for way in ways:
+        yield {
+            "choice": way.name,
+            "layer": way.layer,
+            "note": way.note,
+            **resampling.estimate_reading(way.reading).columns("average", "ci_low", "ci_high"),
+            **resampling.estimate_reading(minus(way.reading, ways[0].reading)).columns(*with_ends("minus_last")),
+            **resampling.estimate_reading(minus(way.reading, ways[-1].reading)).columns(*with_ends("minus_oracle")),
+        }
 
 
-def _choice(resampling: Resampling, way: _Way, last: _Way, oracle: _Way) -> dict[str, Any]:
-    made: dict[str, Any] = {"choice": way.name, "layer": way.layer, "note": way.note}
-    for column, other in (("average", None), ("minus_last", last), ("minus_oracle", oracle)):
-        low, high = ("ci_low", "ci_high") if other is None else (f"{column}_ci_low", f"{column}_ci_high")
-        reading = way.reading
-        if reading is not None and other is not None:
-            against = other.reading
-            reading = against and tuple(mine - theirs for mine, theirs in zip(reading, against, strict=True))
-        if reading is None:
-            made |= {column: float("nan"), low: float("nan"), high: float("nan")}
-            continue
-        estimate = resampling.estimate_reading(reading)
-        made |= {column: estimate.value, low: estimate.low, high: estimate.high}
-    return made
-
-
-def _left_out(resampling: Resampling, margin: float, seed: int) -> list[_Way]:
+def _left_out(resampling: Resampling, margin: float) -> list[_Way]:
     names = ("best, left-out task", "recommended, left-out task")
     scores, n = resampling.scores, len(resampling.scores.tasks)
     if n < 2:
@@ -250,16 +172,18 @@ def _left_out(resampling: Resampling, margin: float, seed: int) -> list[_Way]:
     best, recommended = [], []
     for t in range(n):
         others = scores.of_tasks([i for i in range(n) if i != t])
-        again = resample(others, min(LEFT_OUT_RESAMPLES, len(resampling.weights[0])), seed)
+        again = resample(others, min(LEFT_OUT_RESAMPLES, len(resampling.weights[0])), resampling.seed)
         choice, _ = choose(again, margin)
         best.append(choice.best)
         recommended.append(choice.recommended)
-    made = []
-    for name, layers in zip(names, (best, recommended), strict=True):
-        counts = ", ".join(f"{k} ({layers.count(k)})" for k in sorted(set(layers)))
-        note = f"layers chosen (how often): {counts}"
-        made.append(_Way(name, None, resampling.read(at_layers(scores, layers)), note))
-    return made
+    return [
+        _Way(name, None, resampling.read(at_layers(scores, layers)), f"layers chosen (how often): {_counts(layers)}")
+        for name, layers in zip(names, (best, recommended), strict=True)
+    ]
+
+
+def _counts(layers: Sequence[int]) -> str:
+    return ", ".join(f"{k} ({layers.count(k)})" for k in sorted(set(layers)))
 
 
 def _notes(resampling: Resampling, found: BestSet) -> list[str]:

@@ -21,7 +21,7 @@ from layerscope.figures.table import NumberFormat
 from layerscope.files.writing import make_folder, whole_file
 from layerscope.report.charts import Chart, make_chart, spark_path
 from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
-from layerscope.report.scores import make_scored, pick_runs, x_values
+from layerscope.report.scores import pick_runs, with_charts, x_values
 from layerscope.results.same_weights import same_weights_notes
 
 TABLES = ("run.json", "layers.parquet", "prompts.parquet")
@@ -128,7 +128,7 @@ def render_report(
     ]
     x_range = (min(x, default=0.0), max(x, default=1.0))
     charts = _charts(panels, x_range)
-    scored = make_scored(picked, x_range)
+    scored = with_charts(picked, x_range)
     shown = list(dict.fromkeys(panel.metric for panel in panels))
     here = Path(__file__).parent
     script = (here / "script.html.j2").read_text(encoding="utf-8")

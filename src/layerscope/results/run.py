@@ -16,6 +16,7 @@ from layerscope.results.contents import again
 from layerscope.results.measurement import RunRecord
 from layerscope.results.record import SCHEMA_VERSION, read_record
 from layerscope.results.tables import LAYERS, PROMPTS, TEXTS, read_table
+from layerscope.states.state import all_states
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
@@ -69,14 +70,14 @@ class Run:
             raise UserError(
                 f"{self.path} keeps no pooled vectors: measure with keep_pooled (--keep-pooled) to have them"
             )
-        states = list(dict.fromkeys((r, p) for r in spec.readouts for p in spec.positions))
-        wanted = [(r, p) for r, p in states if readout in (None, r) and positions in (None, p)]
+        states = all_states(spec.readouts, spec.positions)
+        wanted = [one for one in states if readout in (None, one.readout) and positions in (None, one.positions)]
         if len(wanted) != 1:
-            has = ", ".join(f"readout={r!r}, positions={p!r}" for r, p in states)
+            has = ", ".join(f"readout={one.readout!r}, positions={one.positions!r}" for one in states)
             raise UserError(
                 f"{self.path} keeps {'no such' if not wanted else 'several'} pooled vectors: say which of them ({has})"
             )
-        name = f"layer_{layer:03d}" + ("" if len(states) == 1 else f"_{wanted[0][0]}_{wanted[0][1]}")
+        name = f"layer_{layer:03d}" + ("" if len(states) == 1 else f"_{wanted[0].slug}")
         path = folder / f"{name}.npy"
         if not path.exists():
             kept = sorted({int(file.name.split("_")[1].removesuffix(".npy")) for file in folder.glob("layer_*.npy")})

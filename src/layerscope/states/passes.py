@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import functools
-import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import replace
 
 import torch
 
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.standing import SMALL_BYTES, Standing
-from layerscope.states.threads import use_one_thread
+from layerscope.states.threads import single_threaded
 
 Work = Callable[[LoadedModel], None]
 
@@ -57,7 +55,7 @@ def run_passes(model: LoadedModel, works: Sequence[Work]) -> Iterator[int]:
             free.put(mine)
 
     futures: dict[Future[None], int] = {}
-    pool = _pool(os.getpid(), cores)
+    pool = single_threaded("layerscope-pass", cores)
     try:
         futures = {pool.submit(run, work): index for index, work in enumerate(works)}
         for future in as_completed(futures):
@@ -94,8 +92,3 @@ def twins(model: LoadedModel, n: int) -> list[LoadedModel]:
         parts = replace(parts, standing=Standing(module))
         made.append(replace(model, model=module, parts=parts, twins=[]))
     return made[:n]
-
-
-@functools.cache
-def _pool(process: int, cores: int) -> ThreadPoolExecutor:  # noqa: ARG001  (a fork inherits the cache, not the threads)
-    return ThreadPoolExecutor(cores, "layerscope-pass", initializer=use_one_thread)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 
 def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
@@ -22,14 +26,13 @@ def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " te
 
     Paper: Benjamini & Hochberg 1995, section 3.1.
     """
-    tested = np.flatnonzero(np.isfinite(p))
+    tested = np.isfinite(p)
     adjusted = np.full(p.shape, np.nan)
-    values = p[tested]
-    if ((values < 0) | (values > 1)).any():
-        raise ValueError("expected p-values in [0, 1]")
-    order = np.argsort(values)
-    m = len(values)
-    scaled = values[order] * (m / np.arange(1, m + 1))
-    smallest_above = np.minimum.accumulate(scaled[::-1])[::-1]
-    adjusted[tested[order]] = np.minimum(smallest_above, 1.0)
+    adjusted[tested] = stats.false_discovery_control(p[tested])
     return adjusted
+
+
+def add_adjusted(rows: Sequence[dict[str, Any]]) -> None:
+    """Give every row, with its p-value in `p`, the one adjusted over all rows in `p_adjusted`."""
+    for row, adjusted in zip(rows, benjamini_hochberg(np.array([row["p"] for row in rows], float)), strict=True):
+        row["p_adjusted"] = float(adjusted)

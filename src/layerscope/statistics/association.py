@@ -47,6 +47,20 @@ def embed(curves: Float[np.ndarray, "*curves layers"], statistic: Statistic) -> 
     return np.asarray(np.divide(features, norms, out=np.full_like(features, np.nan), where=usable))
 
 
+def correlate_rows(
+    a: Float[np.ndarray, "rows n"], b: Float[np.ndarray, "rows n"], *, ranks: bool = False
+) -> Float[np.ndarray, " rows"]:
+    """Pearson's correlation of each row of `a` with that of `b`, or Spearman's (`ranks`); [-1, 1], NaN for a constant row.
+
+    SciPy's take rows too, but warn of every constant one, and resamples of few items are full of those.
+    """
+    if ranks:
+        a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.asarray(np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 1e-300))
+
+
 def is_flat(curves: Float[np.ndarray, "*curves layers"]) -> Bool[np.ndarray, "*curves"]:
     """Whether a curve is constant up to rounding."""
     return np.asarray(np.ptp(curves, axis=-1) <= FLAT * np.abs(curves).max(axis=-1))

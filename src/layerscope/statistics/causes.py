@@ -10,29 +10,18 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.errors import UserError
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.adjustment import add_adjusted
+from layerscope.statistics.association import is_flat
+from layerscope.statistics.differences import covariate_values
+from layerscope.statistics.intervals import Interval, bootstrap_weights, percentile_interval, with_ends
 from layerscope.statistics.modes import MIN_PROMPTS, SMALLEST_P
 
 ALL = "all together"
 KNOTS = (0.25, 0.5, 0.75)
 
+_NUMBERS = (*with_ends("explained"), "p_explained", "dip_before", "p_before", "dip", "p", "p_adjusted")
 WITHOUT = pl.Schema(
-    {
-        "covariate": pl.String(),
-        "n": pl.Int32(),
-        "explained": pl.Float64(),
-        "explained_ci_low": pl.Float64(),
-        "explained_ci_high": pl.Float64(),
-        "p_explained": pl.Float64(),
-        "dip_before": pl.Float64(),
-        "p_before": pl.Float64(),
-        "dip": pl.Float64(),
-        "p": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "note": pl.String(),
-    }
+    {"covariate": pl.String(), "n": pl.Int32()} | dict.fromkeys(_NUMBERS, pl.Float64()) | {"note": pl.String()}
 )
 
 
@@ -63,22 +52,15 @@ def take_out(
     Raises:
         UserError: as many rows as values were expected, or a column is neither numeric nor boolean.
     """
-    if len(values) != len(covariates):
-        raise UserError(f"expected one value a prompt: {len(covariates)} prompts have covariates, {len(values)} values")
-    for name, kind in covariates.schema.items():
-        if not (kind.is_numeric() or kind == pl.Boolean()):
-            raise UserError(f"expected numbers or booleans in {name!r}, got {kind}: turn categories into 0/1 columns")
-    table = covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    table = covariate_values(covariates, values, "value")
     rows = [
         _without(name, values, table[:, [column]], (resamples, seed)) for column, name in enumerate(covariates.columns)
     ]
     usable = [column for column, row in enumerate(rows) if np.isfinite(row["explained"])]
     if len(usable) > 1:
         rows.append(_without(ALL, values, table[:, usable], (resamples, seed)))
-    adjusted = benjamini_hochberg(np.array([row["p"] for row in rows]))
-    return pl.DataFrame(
-        [{**row, "p_adjusted": float(p)} for row, p in zip(rows, adjusted, strict=True)], schema=WITHOUT
-    )
+    add_adjusted(rows)
+    return pl.DataFrame(rows, schema=WITHOUT)
 
 
 def residuals(
@@ -96,24 +78,25 @@ def residuals(
 
 def _without(name: str, values: np.ndarray, columns: np.ndarray, how: tuple[int, int]) -> dict[str, Any]:
     usable = np.isfinite(values) & np.isfinite(columns).all(axis=1)
-    row: dict[str, Any] = {key: float("nan") for key, kind in WITHOUT.items() if kind == pl.Float64()}
+    row: dict[str, Any] = dict.fromkeys(_NUMBERS, float("nan"))
     row |= {"covariate": name, "n": int(usable.sum()), "note": ""}
     mine, given = values[usable], columns[usable]
     if len(mine) < MIN_PROMPTS:
         return row | {"note": f"no value: {len(mine)} prompts have it, at least {MIN_PROMPTS} are needed"}
     if (np.ptp(given, axis=0) == 0).any():
         return row | {"note": "no value: the same for every prompt"}
-    if np.ptp(mine) <= 1e-9 * np.abs(mine).max():
+    if is_flat(mine):
         return row | {"note": "no value: all prompts have the same value"}
     before = diptest.diptest(mine)
     left = residuals(mine, given)
     after = (0.0, 1.0) if np.ptp(left) <= 1e-9 * np.ptp(mine) else diptest.diptest(left)
-    low, high = _explained_interval(mine - mine.mean(), _design(given), how)
+    design = _design(given)
+    explained = _explained_interval(mine - mine.mean(), design, how)
     return row | {
-        "explained": _explained(mine, left, _design(given).shape[1]),
-        "explained_ci_low": low,
-        "explained_ci_high": high,
-        "p_explained": _p_explained(mine, left, int(np.linalg.matrix_rank(_design(given)))),
+        "explained": _explained(mine, left, design.shape[1]),
+        "explained_ci_low": explained.low,
+        "explained_ci_high": explained.high,
+        "p_explained": _p_explained(mine, left, int(np.linalg.matrix_rank(design))),
         "dip_before": float(before[0]),
         "p_before": max(float(before[1]), SMALLEST_P),
         "dip": float(after[0]),
@@ -135,13 +118,12 @@ def _p_explained(values: np.ndarray, left: np.ndarray, terms: int) -> float:
     return float(stats.f.sf(gained / (terms - 1) / (rest / (n - terms)), terms - 1, n - terms)) if rest > 0 else 0.0
 
 
-def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> tuple[float, float]:
-    resamples, seed = how
+def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> Interval:
     n = len(values)
     basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, sizes > sizes[0] * 1e-10]
     terms = basis.shape[1]
-    weights = bootstrap_weights(n, resamples, seed)
+    weights = bootstrap_weights(n, *how)
     # All samples' normal equations at once; the basis is orthonormal for all prompts, so near it for a sample.
     products = (weights @ (basis[:, :, None] * basis[:, None, :]).reshape(n, -1)).reshape(-1, terms, terms)
     targets = weights @ (basis * values[:, None])
@@ -152,9 +134,7 @@ def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, 
     # Repeated prompts fit better than new ones: a sample's distinct prompts are what the terms are paid from.
     distinct = (weights > 0).sum(axis=1)
     known = total > 0
-    draws = 1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known]
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if known.any() else (np.nan, np.nan)
-    return float(low), float(high)
+    return percentile_interval(1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known])
 
 
 def _design(covariates: np.ndarray) -> np.ndarray:

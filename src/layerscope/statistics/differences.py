@@ -11,42 +11,22 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.adjustment import add_adjusted
+from layerscope.statistics.intervals import bootstrap_weights, drawn_items, percentile_interval
 from layerscope.statistics.logistic import RIDGE, fit_logistic
 
 MIN_GROUP = 5
 Effect = Callable[[Float[np.ndarray, "samples n"], Float[np.ndarray, "samples n"]], Float[np.ndarray, " samples"]]
 
 DIFFERENCES = pl.Schema(
-    {
-        "covariate": pl.String(),
-        "kind": pl.String(),
-        "effect": pl.String(),
-        "value": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "p": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "mean_0": pl.Float64(),
-        "mean_1": pl.Float64(),
-        "n_0": pl.Int32(),
-        "n_1": pl.Int32(),
-        "note": pl.String(),
-    }
+    dict.fromkeys(("covariate", "kind", "effect"), pl.String())
+    | dict.fromkeys(("value", "ci_low", "ci_high", "p", "p_adjusted", "mean_0", "mean_1"), pl.Float64())
+    | {"n_0": pl.Int32(), "n_1": pl.Int32(), "note": pl.String()}
 )
 JOINT = pl.Schema(
-    {
-        "covariate": pl.String(),
-        "coefficient": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "odds_ratio": pl.Float64(),
-        "p": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "n": pl.Int32(),
-        "note": pl.String(),
-    }
+    {"covariate": pl.String()}
+    | dict.fromkeys(("coefficient", "ci_low", "ci_high", "odds_ratio", "p", "p_adjusted"), pl.Float64())
+    | {"n": pl.Int32(), "note": pl.String()}
 )
 
 
@@ -82,14 +62,36 @@ def compare_groups(
 
     Sources: Cohen 1988; Cliff 1993; Haldane 1956 (the 1/2); Phipson & Smyth 2010 (the + 1 of permutation p-values).
     """
-    _check(label, covariates)
+    table = _checked(label, covariates)
     rows: list[dict[str, Any]] = []
-    for name in covariates.columns:
-        values = covariates[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    for name, values in zip(covariates.columns, table.T, strict=True):
         usable = np.isfinite(values) & np.isfinite(label)
         rows += _one(name, values[usable], label[usable] == 1, (resamples, permutations, seed))
-    p = benjamini_hochberg(np.array([row["p"] for row in rows]))
-    return pl.DataFrame([{**row, "p_adjusted": float(a)} for row, a in zip(rows, p, strict=True)], schema=DIFFERENCES)
+    add_adjusted(rows)
+    return pl.DataFrame(rows, schema=DIFFERENCES)
+
+
+def covariate_values(
+    covariates: pl.DataFrame, given: Float[np.ndarray, " prompts"], word: str
+) -> Float[np.ndarray, "prompts covariates"]:
+    """Candidate causes as numbers, NaN where one is missing.
+
+    Args:
+        covariates: one row a prompt; numbers or booleans.
+        given: what each prompt has besides.
+        word: what that is called in a message.
+
+    Raises:
+        UserError: the two are not of one length, or a column is neither numeric nor boolean.
+    """
+    if len(given) != len(covariates):
+        raise UserError(
+            f"expected one {word} a prompt: {len(covariates)} prompts have covariates, {len(given)} a {word}"
+        )
+    for name, kind in covariates.schema.items():
+        if not (kind.is_numeric() or kind == pl.Boolean()):
+            raise UserError(f"expected numbers or booleans in {name!r}, got {kind}: turn categories into 0/1 columns")
+    return covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
 def fit_jointly(
@@ -112,14 +114,13 @@ def fit_jointly(
     Raises:
         UserError: as for `compare_groups`.
     """
-    _check(label, covariates)
-    table = covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    table = _checked(label, covariates)
     complete = np.isfinite(table) | ~np.isfinite(table).any(axis=0)
     usable = complete.all(axis=1) & np.isfinite(label)
     used = [c for c in range(table.shape[1]) if usable.any() and np.ptp(np.nan_to_num(table[usable, c])) > 0]
     rows: list[dict[str, Any]] = [
-        {"covariate": name, "coefficient": np.nan, "ci_low": np.nan, "ci_high": np.nan, "odds_ratio": np.nan}
-        | {"p": np.nan, "n": int(usable.sum()), "note": "no value: the same for every prompt, or missing for all"}
+        dict.fromkeys(JOINT, np.nan)
+        | {"covariate": name, "n": int(usable.sum()), "note": "no value: the same for every prompt, or missing for all"}
         for name in covariates.columns
     ]
     mine = label[usable]
@@ -143,19 +144,16 @@ def fit_jointly(
                 "p": float(fit.p[i]),
                 "note": "; ".join(notes),
             }
-    p = benjamini_hochberg(np.array([row["p"] for row in rows]))
-    return pl.DataFrame([{**row, "p_adjusted": float(a)} for row, a in zip(rows, p, strict=True)], schema=JOINT)
+    add_adjusted(rows)
+    return pl.DataFrame(rows, schema=JOINT)
 
 
-def _check(label: np.ndarray, covariates: pl.DataFrame) -> None:
-    if len(label) != len(covariates):
-        raise UserError(f"expected one label a prompt: {len(covariates)} prompts have covariates, {len(label)} a label")
+def _checked(label: np.ndarray, covariates: pl.DataFrame) -> np.ndarray:
+    table = covariate_values(covariates, label, "label")
     finite = label[np.isfinite(label)]
     if not np.isin(finite, (0, 1)).all():
         raise UserError(f"expected labels 0 and 1, got {sorted(set(finite.tolist()))[:5]}")
-    for name, kind in covariates.schema.items():
-        if not (kind.is_numeric() or kind == pl.Boolean()):
-            raise UserError(f"expected numbers or booleans in {name!r}, got {kind}: turn categories into 0/1 columns")
+    return table
 
 
 def _one(name: str, values: np.ndarray, group: np.ndarray, how: tuple[int, int, int]) -> list[dict[str, Any]]:
@@ -164,10 +162,8 @@ def _one(name: str, values: np.ndarray, group: np.ndarray, how: tuple[int, int, 
     effects: dict[str, Effect] = {"cohens_d": _cohens_d, "cliffs_delta": _cliffs_delta}
     if binary:
         effects = {"phi": _phi, "log_odds_ratio": _log_odds_ratio}
-        # The larger of the two values counts as 1, whatever the numbers are.
-        coded = np.asarray(values == levels[1], dtype=np.float64)
-    else:
-        coded = values
+    # The larger of two values counts as 1, whatever the numbers are.
+    coded = np.asarray(values == levels[1], dtype=np.float64) if binary else values
     n_0, n_1 = int((~group).sum()), int(group.sum())
     base: dict[str, Any] = {
         "covariate": name,
@@ -208,19 +204,10 @@ def _infer(
     weights = np.zeros((resamples, len(values)))
     for k, members in enumerate((~group, group)):
         weights[:, members] = bootstrap_weights(int(members.sum()), resamples, seed + k)
-    draws = _resampled(values, ones, weights, effect)
-    known = draws[np.isfinite(draws)]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
-    return {"value": observed, "ci_low": float(low), "ci_high": float(high), "p": (1 + reached) / (1 + permutations)}
-
-
-def _resampled(values: np.ndarray, ones: np.ndarray, weights: np.ndarray, effect: Effect) -> np.ndarray:
-    rows = np.repeat(np.tile(np.arange(len(values)), len(weights)), weights.astype(int).ravel())
-    drawn = rows.reshape(len(weights), len(values))
-    sampled = values[drawn]
-    if effect is _cliffs_delta:
-        sampled = stats.rankdata(sampled, axis=1)
-    return np.asarray(effect(ones[drawn], sampled))
+    drawn = drawn_items(weights)
+    sampled = stats.rankdata(values[drawn], axis=1) if effect is _cliffs_delta else values[drawn]
+    ends = percentile_interval(effect(ones[drawn], sampled))
+    return {"value": observed, "ci_low": ends.low, "ci_high": ends.high, "p": (1 + reached) / (1 + permutations)}
 
 
 def _groups(group: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

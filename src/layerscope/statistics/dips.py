@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from layerscope.errors import UserError
+from layerscope.statistics.association import is_flat
 from layerscope.statistics.intervals import LEVEL
 from layerscope.statistics.modes import MIN_PROMPTS, SMALLEST_P
 
@@ -21,7 +22,7 @@ HALVES = 200
 
 
 @dataclass(frozen=True)
-class DipEvidence:
+class WeighedDip:
     """The dip less what one mode exceeds in 5 % of samples, with its interval, and the p-values of both readings."""
 
     dip: float
@@ -38,7 +39,7 @@ class DipEvidence:
         return min(1.0, 2 * min(self.p_one_mode, self.p_two_modes))
 
 
-def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = None, seed: int = 0) -> DipEvidence:
+def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = None, seed: int = 0) -> WeighedDip:
     """Test a set of values against one mode and against two clear ones.
 
     Not to reject one mode is no evidence for one mode. So the other side is tested too: how often two Gaussians in a share
@@ -63,13 +64,13 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
     n = len(known)
     if n < MIN_PROMPTS:
         raise UserError(f"a dip test needs at least {MIN_PROMPTS} prompts with a value, got {n}: use more texts (--n)")
-    if np.ptp(known) <= 1e-9 * np.abs(known).max():
+    if is_flat(known):
         raise UserError("a dip test needs values that differ: all prompts have the same")
     dip, p = diptest.diptest(known)
     excess = float(dip) - critical_dip(n, seed)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * dip_error(known, seed)
     two = dips_of_two_modes(n, seed)
-    return DipEvidence(
+    return WeighedDip(
         dip=float(dip),
         excess=excess,
         low=excess - half,

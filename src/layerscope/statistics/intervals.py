@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 LEVEL = 0.95
+"""How often an interval holds what it is of."""
+SIGNIFICANCE = 0.05
+"""How often a test may reject what is true: a p-value below this counts as shown."""
 JACKKNIFE_GROUPS = 20
 PIECE = 1 << 20
 """Draws that are in memory at once."""
@@ -21,6 +24,18 @@ class Interval:
 
     low: float
     high: float
+
+
+def with_ends(name: str) -> tuple[str, str, str]:
+    """The three columns of a number and its interval: `name`, `name_ci_low`, `name_ci_high`."""
+    return name, f"{name}_ci_low", f"{name}_ci_high"
+
+
+def percentile_interval(draws: Float[np.ndarray, " resamples"]) -> Interval:
+    """Where the middle `LEVEL` of the finite draws lies; NaN ends where none is finite."""
+    known = draws[np.isfinite(draws)]
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (np.nan, np.nan)
+    return Interval(float(low), float(high))
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples n"]:
@@ -35,6 +50,12 @@ def bootstrap_weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "r
         Counts; every row sums to `n`.
     """
     return np.concatenate(list(weights_in_pieces(n, resamples, seed)))
+
+
+def drawn_items(weights: Float[np.ndarray, "resamples n"]) -> Int[np.ndarray, "resamples n"]:
+    """The items of each sample from how often each was drawn, in their order: for statistics that take no weights."""
+    rows = np.repeat(np.tile(np.arange(weights.shape[1]), len(weights)), weights.astype(int).ravel())
+    return rows.reshape(weights.shape)
 
 
 def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: int) -> Float[np.ndarray, "rows 2"]:

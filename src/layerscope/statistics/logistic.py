@@ -10,6 +10,8 @@ from scipy import stats
 
 from layerscope.statistics.intervals import LEVEL
 
+# Intervals need the penalised information, which neither scikit-learn nor statsmodels gives of a ridge; Newton's steps
+# towards the coefficients come with it.
 RIDGE = 1.0
 ROUNDS = 100
 TOLERANCE = 1e-10

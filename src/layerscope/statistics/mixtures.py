@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+# scikit-learn's GaussianMixture has neither weights, which a bootstrap needs, nor these penalties.
 STARTS = (0.1, 0.25, 0.5, 0.75, 0.9)
 ROUNDS = 300
 DRAW_ROUNDS = 50

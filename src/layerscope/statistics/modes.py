@@ -9,38 +9,24 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.adjustment import add_adjusted
+from layerscope.statistics.association import is_flat
+from layerscope.statistics.intervals import bootstrap_weights, percentile_interval, with_ends
 from layerscope.statistics.mixtures import distance_draws, fit_mixture
 
 MIN_PROMPTS = 200
 SMALLEST_P = 1e-6
-CURVE = ("metric", "variant", "alpha", "readout", "positions", "normalization")
+PROMPT_CURVE = ("metric", "variant", "alpha", "readout", "positions", "normalization")
+_NUMBERS = (
+    *("dip", "p", "p_adjusted", *with_ends("distance"), "split"),
+    *("low_share", "low_mean", "high_mean", "low_sd", "high_sd"),
+)
 
 MODES = pl.Schema(
-    {
-        "metric": pl.String(),
-        "variant": pl.String(),
-        "alpha": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "normalization": pl.String(),
-        "layer": pl.Int32(),
-        "n_prompts": pl.Int32(),
-        "dip": pl.Float64(),
-        "p": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "distance": pl.Float64(),
-        "distance_ci_low": pl.Float64(),
-        "distance_ci_high": pl.Float64(),
-        "split": pl.Float64(),
-        "low_share": pl.Float64(),
-        "low_mean": pl.Float64(),
-        "high_mean": pl.Float64(),
-        "low_sd": pl.Float64(),
-        "high_sd": pl.Float64(),
-        "note": pl.String(),
-    }
+    dict.fromkeys(PROMPT_CURVE, pl.String())
+    | {"alpha": pl.Float64(), "layer": pl.Int32(), "n_prompts": pl.Int32()}
+    | dict.fromkeys(_NUMBERS, pl.Float64())
+    | {"note": pl.String()}
 )
 
 
@@ -66,8 +52,8 @@ def find_modes(prompts: pl.DataFrame, *, resamples: int = 200, seed: int = 0) ->
     Papers: Hartigan & Hartigan 1985; arXiv 2412.09563, figure 4.
     """
     rows: list[dict[str, Any]] = []
-    for curve in prompts.partition_by(CURVE, maintain_order=True):
-        key = {name: curve[name][0] for name in CURVE}
+    for curve in prompts.partition_by(PROMPT_CURVE, maintain_order=True):
+        key = {name: curve[name][0] for name in PROMPT_CURVE}
         mine = [
             {
                 "layer": part["layer"][0],
@@ -75,31 +61,8 @@ def find_modes(prompts: pl.DataFrame, *, resamples: int = 200, seed: int = 0) ->
             }
             for part in curve.sort("layer").partition_by("layer", maintain_order=True)
         ]
-        adjusted = benjamini_hochberg(np.array([row["p"] for row in mine]))
-        rows += [{**key, **row, "p_adjusted": float(p)} for row, p in zip(mine, adjusted, strict=True)]
-    return pl.DataFrame(rows, schema=MODES)
-
-
-def strongest_layers(modes: pl.DataFrame) -> pl.DataFrame:
-    """The layer with the strongest bimodality of each curve: the largest dip of those with adjusted p below 0.05.
-
-    Args:
-        modes: from `find_modes`.
-
-    Returns:
-        One row of `modes` per curve. Where no layer qualifies, layer and all numbers are null and `note` says so.
-    """
-    rows = []
-    for curve in modes.partition_by(CURVE, maintain_order=True):
-        found = curve.filter(pl.col("p_adjusted").is_not_nan() & (pl.col("p_adjusted") < 1 - LEVEL))
-        if not found.is_empty():
-            rows.append(found.sort("dip", descending=True, maintain_order=True).row(0, named=True))
-            continue
-        tested = curve.filter(pl.col("p").is_not_nan())
-        note = f"no layer of {len(tested)} tested has an adjusted p below {1 - LEVEL:.2f}"
-        if tested.is_empty():
-            note = f"no layer could be tested: {curve['note'][0]}"
-        rows.append({**{name: curve[name][0] for name in CURVE}, "note": note})
+        add_adjusted(mine)
+        rows += [{**key, **row} for row in mine]
     return pl.DataFrame(rows, schema=MODES)
 
 
@@ -111,19 +74,18 @@ def assign_modes(values: Float[np.ndarray, " n"], split: float) -> Float[np.ndar
 def modes_of(values: Float[np.ndarray, " n"], *, resamples: int = 200, seed: int = 0) -> dict[str, Any]:
     """What `find_modes` says of one set of values, without the adjustment: the columns of `MODES` from n_prompts on."""
     finite = values[np.isfinite(values)]
-    numbers = [name for name, kind in MODES.items() if kind == pl.Float64() and name != "alpha"]
-    row: dict[str, Any] = dict.fromkeys(numbers, float("nan"))
+    row: dict[str, Any] = dict.fromkeys(_NUMBERS, float("nan"))
     row |= {"n_prompts": len(finite), "note": ""}
     lost = len(values) - len(finite)
     without = f" ({lost} without a value)" if lost else ""
     if len(finite) < MIN_PROMPTS:
         return row | {"note": f"no dip test: {len(finite)} prompts{without}, at least {MIN_PROMPTS} are needed"}
-    if np.ptp(finite) <= 1e-9 * np.abs(finite).max():
+    if is_flat(finite):
         return row | {"note": "no dip test: all prompts have the same value"}
     dip, p = diptest.diptest(finite)
     fitted = fit_mixture(finite)
     draws = distance_draws(finite, fitted, bootstrap_weights(len(finite), resamples, seed))
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    distance = percentile_interval(draws)
     split = fitted.antimode()
     notes = [f"{lost} prompts without a value left out"] if lost else []
     if np.isnan(split):
@@ -132,13 +94,11 @@ def modes_of(values: Float[np.ndarray, " n"], *, resamples: int = 200, seed: int
         "dip": float(dip),
         "p": max(float(p), SMALLEST_P),
         "distance": fitted.distance,
-        "distance_ci_low": float(low),
-        "distance_ci_high": float(high),
+        "distance_ci_low": distance.low,
+        "distance_ci_high": distance.high,
         "split": split,
         "low_share": fitted.weights[0],
-        "low_mean": fitted.means[0],
-        "high_mean": fitted.means[1],
-        "low_sd": fitted.sds[0],
-        "high_sd": fitted.sds[1],
+        **dict(zip(("low_mean", "high_mean"), fitted.means, strict=True)),
+        **dict(zip(("low_sd", "high_sd"), fitted.sds, strict=True)),
         "note": "; ".join(notes),
     }

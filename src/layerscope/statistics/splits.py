@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,39 +10,19 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import LEVEL, bootstrap_weights
+from layerscope.statistics.adjustment import add_adjusted
+from layerscope.statistics.intervals import SIGNIFICANCE, bootstrap_weights, drawn_items, percentile_interval, with_ends
 from layerscope.statistics.modes import assign_modes, modes_of
 
 # Each fits a mixture: a distance needs fewer draws than it costs.
 MIXTURE_RESAMPLES = 100
 
 SPLITS = pl.Schema(
-    {
-        "change": pl.String(),
-        "n": pl.Int32(),
-        "dip": pl.Float64(),
-        "p": pl.Float64(),
-        "p_adjusted": pl.Float64(),
-        "distance": pl.Float64(),
-        "distance_ci_low": pl.Float64(),
-        "distance_ci_high": pl.Float64(),
-        "apart": pl.Float64(),
-        "apart_ci_low": pl.Float64(),
-        "apart_ci_high": pl.Float64(),
-        "agreement": pl.Float64(),
-        "agreement_ci_low": pl.Float64(),
-        "agreement_ci_high": pl.Float64(),
-        "note": pl.String(),
-    }
+    {"change": pl.String(), "n": pl.Int32()}
+    | dict.fromkeys(("dip", "p", "p_adjusted", *with_ends("distance")), pl.Float64())
+    | dict.fromkeys((*with_ends("apart"), *with_ends("agreement")), pl.Float64())
+    | {"note": pl.String()}
 )
-
-
-@dataclass(frozen=True)
-class _Ends:
-    value: float
-    low: float
-    high: float
 
 
 def compare_splits(
@@ -71,11 +50,10 @@ def compare_splits(
     Papers: Cliff 1993; Cohen 1960.
     """
     rows = [_one(name, label, values, (resamples, seed)) for name, values in changed.items()]
-    adjusted = benjamini_hochberg(np.array([row["p"] for row in rows]))
-    for row, p in zip(rows, adjusted, strict=True):
-        row["p_adjusted"] = float(p)
-        if np.isfinite(p) and p >= 1 - LEVEL:
-            nothing = dict.fromkeys(("agreement", "agreement_ci_low", "agreement_ci_high"), float("nan"))
+    add_adjusted(rows)
+    for row in rows:
+        if row["p_adjusted"] >= SIGNIFICANCE:
+            nothing = dict.fromkeys(with_ends("agreement"), float("nan"))
             row.update(nothing, note="; ".join(part for part in (row["note"], "no modes to compare") if part))
     return pl.DataFrame(rows, schema=SPLITS)
 
@@ -95,25 +73,19 @@ def _one(name: str, label: np.ndarray, values: np.ndarray, how: tuple[int, int])
     mine, first = values[usable], label[usable]
     row: dict[str, Any] = {key: float("nan") for key, kind in SPLITS.items() if kind == pl.Float64()}
     tested = modes_of(values, resamples=MIXTURE_RESAMPLES, seed=how[1])
-    row |= {key: tested[key] for key in ("dip", "p", "distance", "distance_ci_low", "distance_ci_high")}
+    row |= {key: tested[key] for key in ("dip", "p", *with_ends("distance"))}
     row |= {"change": name, "n": len(mine), "note": tested["note"]}
     if min((first == 0).sum(), (first == 1).sum()) < 5:
         return row
     # Within the modes, so that no sample lacks one.
-    rows = np.zeros((how[0], 0), dtype=int)
-    for k in (0, 1):
-        members = np.flatnonzero(first == k)
-        weights = bootstrap_weights(len(members), how[0], how[1] + k).astype(int)
-        rows = np.hstack([rows, np.repeat(np.tile(members, len(weights)), weights.ravel()).reshape(len(weights), -1)])
-    apart = _ends(_delta(first[None], mine[None])[0], _delta(first[rows], mine[rows]))
-    row |= {"apart": apart.value, "apart_ci_low": apart.low, "apart_ci_high": apart.high}
+    members = [np.flatnonzero(first == k) for k in (0, 1)]
+    weights = [bootstrap_weights(len(one), how[0], how[1] + k) for k, one in enumerate(members)]
+    rows = np.hstack([one[drawn_items(counts)] for one, counts in zip(members, weights, strict=True)])
+    row |= _with_interval("apart", _delta(first[None], mine[None])[0], _delta(first[rows], mine[rows]))
     if np.isfinite(tested["split"]):
         second = assign_modes(mine, tested["split"])
-        n = len(mine)
-        drawn = bootstrap_weights(n, how[0], how[1]).astype(int)
-        picked = np.repeat(np.tile(np.arange(n), len(drawn)), drawn.ravel()).reshape(len(drawn), n)
-        kappa = _ends(float(cohens_kappa(first, second)), cohens_kappa(first[picked], second[picked]))
-        row |= {"agreement": kappa.value, "agreement_ci_low": kappa.low, "agreement_ci_high": kappa.high}
+        rows = drawn_items(bootstrap_weights(len(mine), how[0], how[1]))
+        row |= _with_interval("agreement", cohens_kappa(first, second), cohens_kappa(first[rows], second[rows]))
     return row
 
 
@@ -125,9 +97,6 @@ def _delta(label: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(2 * wins / (n_0 * n_1) - 1)
 
 
-def _ends(value: float, draws: np.ndarray) -> _Ends:
-    known = draws[np.isfinite(draws)]
-    if not len(known):
-        return _Ends(float(value), float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return _Ends(float(value), float(low), float(high))
+def _with_interval(name: str, value: float | np.ndarray, draws: np.ndarray) -> dict[str, float]:
+    ends = percentile_interval(draws)
+    return dict(zip(with_ends(name), (float(value), ends.low, ends.high), strict=True))

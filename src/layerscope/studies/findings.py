@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import SIGNIFICANCE
 from layerscope.studies.estimates import Estimate
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 Expected = Literal["positive", "negative"]
-LEVEL = 0.05
 FAMILY_NOTE = (
     "p-values are adjusted by Benjamini and Hochberg over all tests of this page. A claim holds where its whole interval is "
     "on the claim's side of 0 and the adjusted p is below .05, does not hold where both are so on the other side, and "
@@ -86,7 +86,7 @@ def decide(estimate: Estimate, expected: Expected, p_adjusted: float) -> Verdict
     """Whether a quantity is on the side of 0 that a claim expects."""
     sign = 1 if expected == "positive" else -1
     low, high = sorted((sign * estimate.low, sign * estimate.high))
-    if not math.isfinite(estimate.value) or not p_adjusted < LEVEL:
+    if not math.isfinite(estimate.value) or not p_adjusted < SIGNIFICANCE:
         return "cannot be told"
     return "holds" if low > 0 else "does not hold" if high < 0 else "cannot be told"
 

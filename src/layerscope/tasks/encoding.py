@@ -12,23 +12,22 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from layerscope.config import Pooling, Positions
-from layerscope.errors import UserError
+from layerscope.config import Pooling
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.identity import tokenizer_hash
 from layerscope.inputs.lengths import ANY_LENGTHS
 from layerscope.inputs.models import LoadedModel
-from layerscope.inputs.prompts import tokenize
+from layerscope.inputs.prompts import allowed_context, tokenize
 from layerscope.measuring.progress import Report, silent
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
 from layerscope.states.passes import run_passes
 from layerscope.states.pooling import pool
-from layerscope.states.positions import select_positions
-from layerscope.states.readout import final_normed
+from layerscope.states.readout import read_states
+from layerscope.states.state import State
 from layerscope.tasks.batches import fixed_batches
 from layerscope.tasks.cache import EmbeddingCache, drop_leftovers, model_folder
-from layerscope.tasks.spec import State, TasksSpec
+from layerscope.tasks.spec import TasksSpec
 
 # What one chunk may hold: it is encoded in memory, written as one shard, and lost by a kill.
 CHUNK_TEXTS = 1024
@@ -54,11 +53,11 @@ class TextEncoder:
     caches: dict[State, EmbeddingCache] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.context = _context(self.model, self.spec)
+        self.context = allowed_context(self.spec.context, self.model.context)
         folder = model_folder(cache_root(self.spec), self.model.spec.name, _facts(self.model, self.context))
         drop_leftovers(folder)
         self.caches = {
-            state: EmbeddingCache(folder / f"{state[0]}_{state[1]}_{self.spec.pooling}") for state in self.spec.states
+            state: EmbeddingCache(folder / f"{state.slug}_{self.spec.pooling}") for state in self.spec.states
         }
 
     def fill(self, texts: Sequence[str], stage: str = "encoding") -> None:
@@ -157,24 +156,19 @@ def pooled_states(
     found: list[tuple[int, State, Float32[np.ndarray, "prompts dim"]]] = []
 
     def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
-        readings: dict[bool, Tensor] = {}
-        for state in states:
-            normed = state[0] == "normed" or (state[0] == "hf" and layer == model.n_layers)
-            if normed not in readings:
-                readings[normed] = final_normed(model, raw) if normed else raw
-            found.append((layer, state, _pooled(readings[normed], batch.lengths, state[1], pooling)))
+        for same, kept, lengths in read_states(model, layer, raw, batch.lengths, states):
+            pooled = _pooled(kept, lengths, pooling)
+            found.extend((layer, state, pooled) for state in same)
 
     capture(model, batch, read, layers=layers)
     return found
 
 
 def _pooled(
-    states: Float[Tensor, "prompts tokens dim"], lengths: Int[Tensor, " prompts"], positions: str, pooling: Pooling
+    states: Float[Tensor, "prompts tokens dim"], lengths: Int[Tensor, " prompts"], pooling: Pooling
 ) -> Float32[np.ndarray, "prompts dim"]:
-    chosen: Positions = positions  # type: ignore[assignment]
-    kept, left = select_positions(states, lengths, chosen)
-    vectors = pool(kept, left, pooling)
-    vectors = torch.where((left == 0).to(vectors.device)[:, None], 0.0, vectors)
+    vectors = pool(states, lengths, pooling)
+    vectors = torch.where((lengths == 0).to(vectors.device)[:, None], 0.0, vectors)
     array: Float32[np.ndarray, "prompts dim"] = vectors.cpu().numpy()
     return array
 
@@ -182,14 +176,6 @@ def _pooled(
 def cache_root(spec: TasksSpec) -> Path:
     """The root of the cache of embeddings."""
     return Path(spec.cache).expanduser() if spec.cache else cache_folder() / "embeddings"
-
-
-def _context(model: LoadedModel, spec: TasksSpec) -> int | None:
-    if spec.context is not None and model.context is not None and spec.context > model.context:
-        raise UserError(
-            f"a context of {spec.context} tokens is longer than the {model.context} the model was built for"
-        )
-    return spec.context if spec.context is not None else model.context
 
 
 def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:

@@ -20,6 +20,7 @@ from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
 from layerscope.results.resume import mixed_packages, other_packages, refuse_moved_model, refuse_other_inputs
+from layerscope.states.state import State
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.tasks.record import (
@@ -31,7 +32,7 @@ from layerscope.tasks.record import (
 )
 from layerscope.tasks.scores import SCORES_FILE, load_scores
 from layerscope.tasks.sources import compare_data, compare_model, refuse_other_data
-from layerscope.tasks.spec import State, TasksSpec
+from layerscope.tasks.spec import TasksSpec
 from layerscope.tasks.tables import ResultFolder, lost_results, still_failed, write_score_table
 from layerscope.tasks.workers import WorkerPool, default_workers
 

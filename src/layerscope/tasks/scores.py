@@ -14,6 +14,7 @@ from layerscope.errors import UserError
 from layerscope.results.tables import read_table, write_table
 
 SCORES_FILE = "scores.parquet"
+MAKE_AGAIN = "delete it and run the same command again, which makes it again"
 
 SCORES = pl.Schema(
     {
@@ -79,7 +80,7 @@ def load_scores(folder: str | Path) -> pl.DataFrame:
     path = Path(folder) / SCORES_FILE
     if not path.exists():
         raise UserError(f"{folder} holds no scores: make them with `layerscope tasks MODEL --tasks ... --out {folder}`")
-    return read_table(path, SCORES, "delete it and run the same command again, which makes it again")
+    return read_table(path, SCORES, MAKE_AGAIN)
 
 
 def write_scores(rows: Iterable[Mapping[str, object]], folder: Path) -> pl.DataFrame:

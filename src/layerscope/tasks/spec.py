@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from layerscope.config import Ints, Names, Pooling, Positions, Readout, Spec
-
-State = tuple[str, str]
-"""A readout and a choice of positions, such as ("normed", "all")."""
+from layerscope.states.state import State, all_states
 
 
 def _split_commas(value: object) -> object:
@@ -56,7 +54,7 @@ class TasksSpec(Spec):
     @property
     def states(self) -> tuple[State, ...]:
         """The states asked for, each once."""
-        return tuple(dict.fromkeys((readout, positions) for readout in self.readout for positions in self.positions))
+        return all_states(self.readout, self.positions)
 
     @model_validator(mode="after")
     def _has_tasks(self) -> TasksSpec:

@@ -14,13 +14,14 @@ import torch
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.inputs.models import LoadedModel
 from layerscope.measuring.progress import Report
+from layerscope.states.state import State
 from layerscope.tasks.choice import choose_tasks, own_code, prepare_task
 from layerscope.tasks.data import load_task_data, loaded_revision, sample_counts
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.evaluation import NEEDS_MODEL, Job, evaluate_layer, pack_task, unpack_task
 from layerscope.tasks.random_state import RandomState
 from layerscope.tasks.record import Failure, ScoredTask
-from layerscope.tasks.spec import State, TasksSpec
+from layerscope.tasks.spec import TasksSpec
 from layerscope.tasks.tables import ResultFolder
 from layerscope.tasks.threads import threads
 from layerscope.tasks.workers import WorkerPool
@@ -132,7 +133,8 @@ class Sweep:
             self.done += 1
             self.report("scoring", self.done, self.total)
             if outcome:
-                (readout, positions), layer = place
+                state, layer = place
+                readout, positions = state.readout, state.positions
                 failures.append(
                     Failure(task=task.facts.name, reason=outcome, layer=layer, readout=readout, positions=positions)
                 )

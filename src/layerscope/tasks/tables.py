@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from layerscope.errors import RunFailedError
+from layerscope.states.state import State
 from layerscope.tasks.record import Failure, ScoredTask, TasksRecord
 from layerscope.tasks.scores import SCORES_FILE, Where, failed_row, load_scores, result_rows, write_scores
-from layerscope.tasks.spec import State
 
 _LAYER = re.compile(r"layer_(\d+)")
 
@@ -32,7 +32,7 @@ class ResultFolder:
 
     def home(self, state: State) -> Path:
         """The folder of one state."""
-        return self.root if len(self.states) == 1 else self.root / "_".join(state)
+        return self.root if len(self.states) == 1 else self.root / state.slug
 
     def found(self, tasks: Collection[str]) -> Iterator[tuple[State, int, str, Mapping[str, Any]]]:
         """The results of these tasks that can be read: state, layer, task, scores by split."""
@@ -84,8 +84,8 @@ def lost_results(record: TasksRecord, results: ResultFolder, folder: Path) -> tu
             task=task,
             reason=f"{reason}; `layerscope tasks` with --tasks {task} and this --out scores it again",
             layer=layer,
-            readout=state[0],
-            positions=state[1],
+            readout=state.readout,
+            positions=state.positions,
         )
         for (state, layer, task), reason in lost.items()
     )
@@ -93,11 +93,12 @@ def lost_results(record: TasksRecord, results: ResultFolder, folder: Path) -> tu
 
 def still_failed(record: TasksRecord, results: ResultFolder) -> tuple[Failure, ...]:
     """The failures of a record without those of single layers whose result is there now."""
-    there = {(state, layer, task) for state, layer, task, _ in results.found({task.name for task in record.tasks})}
+    tasks = {task.name for task in record.tasks}
+    there = {(state.readout, state.positions, layer, task) for state, layer, task, _ in results.found(tasks)}
     return tuple(
         failure
         for failure in dict.fromkeys(record.failures)
-        if ((failure.readout, failure.positions), failure.layer, failure.task) not in there
+        if (failure.readout, failure.positions, failure.layer, failure.task) not in there
     )
 
 
@@ -111,7 +112,7 @@ def _scored(folder: Path) -> Iterator[tuple[State, int, str]]:
         return
     main = table.filter(pl.col("experiment").is_null(), pl.col("score").is_finite())
     for readout, positions, layer, task in main.select("readout", "positions", "layer", "task").unique().iter_rows():
-        yield (readout, positions), layer, task
+        yield State(readout, positions), layer, task
 
 
 def write_score_table(record: TasksRecord, results: ResultFolder, folder: Path) -> pl.DataFrame:
@@ -132,7 +133,7 @@ def _rows(record: TasksRecord, results: ResultFolder) -> Iterator[dict[str, obje
         facts = tasks.get(failure.task, ScoredTask(name=failure.task, type="", main_score="", revision=""))
         for state in results.states:
             for layer in layers if failure.layer is None else (failure.layer,):
-                same = failure.readout is None or (failure.readout, failure.positions) == state
+                same = failure.readout in (None, state.readout) and failure.positions in (None, state.positions)
                 if same and (state, layer) not in there.get(failure.task, ()):
                     yield failed_row(_where(record, state, layer), facts, failure.reason)
 
@@ -150,7 +151,7 @@ def _where(record: TasksRecord, state: State, layer: int) -> Where:
         revision=resolved.model_revision if resolved else "",
         layer=layer,
         depth=layer / max(1, resolved.n_layers) if resolved else 0.0,
-        readout=state[0],
-        positions=state[1],
+        readout=state.readout,
+        positions=state.positions,
         pooling=record.spec.pooling if record.spec else None,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from layerscope.results.run import Run
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import SIGNIFICANCE
 from layerscope.statistics.modes import assign_modes, find_modes
 from layerscope.studies.estimates import no_estimate
 from layerscope.studies.experiments.causes.candidates import candidate_table, reasons_without
@@ -94,7 +94,7 @@ def make_case(model: str, run: Run, described: Descriptions, spec: StudySpec) ->
     ids = tuple(rows["prompt_id"].unique(maintain_order=True).to_list())
     values = values_at(rows, layer, ids)
     label, why = None, ""
-    if p >= 1 - LEVEL:
+    if p >= SIGNIFICANCE:
         why = f"one mode is not rejected at layer {layer} (dip {number(chosen['dip'])}, {p_words(p)})"
         where = "the layer asked for" if spec.layer is not None else "the layer with the largest dip"
         sentence = f"{why}, {where}. There are no two modes to explain; what goes with the entropy is shown."

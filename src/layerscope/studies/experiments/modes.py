@@ -17,7 +17,7 @@ from layerscope.figures.facets import FacetLook
 from layerscope.figures.ridges import RIDGES, plot_ridges
 from layerscope.results.run import Run
 from layerscope.statistics.dips import DISTANCE, HALVES, critical_dip, weigh_dip
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
 from layerscope.statistics.modes import MIN_PROMPTS, find_modes
 from layerscope.studies.curves import band, chart_line
 from layerscope.studies.estimates import Estimate, no_estimate
@@ -182,7 +182,7 @@ def _tests(model: str, run: Run, rows: pl.DataFrame, modes: pl.DataFrame, seed: 
     tests = [Test(claim, f"{short(model)}, layer {layer}", estimate)]
     if not is_ssm(model):
         estimate = no_estimate("no layer has two modes")
-        if adjusted < 1 - LEVEL:
+        if adjusted < SIGNIFICANCE:
             table = np.column_stack([values_at(rows, one, ids) for one in modes["layer"]])
             middle = band(modes["layer"].to_numpy() / run.record.resolved.n_layers, "middle")
             estimate = _middle(table[np.isfinite(table).all(axis=1)], middle, seed)
@@ -215,7 +215,7 @@ def _sentence(model: str, modes: pl.DataFrame) -> str:
     if strongest is None:
         return f"{short(model)}: {modes['note'][0]}."
     words = f"{short(model)}: the largest dip, {number(strongest['dip'])}, is at layer {strongest['layer']}"
-    layers = modes.filter(pl.col("p_adjusted") < 1 - LEVEL)["layer"].sort()
+    layers = modes.filter(pl.col("p_adjusted") < SIGNIFICANCE)["layer"].sort()
     if layers.is_empty():
         return f"{words} (adjusted {p_words(strongest['p_adjusted'])}): one mode is not rejected at any layer."
     low, high, distance, *ends = (
@@ -240,7 +240,7 @@ def ridge_data(rows: pl.DataFrame, modes: pl.DataFrame) -> pl.DataFrame:
         kernel = stats.gaussian_kde(values, bw_method="silverman")
         kernel.set_bandwidth(kernel.factor / 2)
         tested = np.isfinite(row["dip"])
-        marked = bool(tested and row["p_adjusted"] < 1 - LEVEL)
+        marked = bool(tested and row["p_adjusted"] < SIGNIFICANCE)
         words = f"{number(low)} – {number(high)} nats"
         if tested:
             words += f", dip {row['dip']:.3f}, {p_words(row['p_adjusted'])}"

@@ -11,8 +11,9 @@ import polars as pl
 from layerscope.errors import UserError
 from layerscope.figures import FacetLook
 from layerscope.picking.last_layer import compare_with_last
+from layerscope.picking.resampling import resample
 from layerscope.picking.scores import TaskScores, read_scores
-from layerscope.picking.selection import Selection, select_layers
+from layerscope.picking.selection import Selection, select_layer
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, interval_estimate, no_estimate
 from layerscope.studies.findings import Claim, Test, number
@@ -60,8 +61,9 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         (setting,) = read_scores(run.scores)
         if not setting.tasks:
             continue
-        (selection,) = select_layers(run.scores, seed=spec.seed)
-        table = compare_with_last(run.scores, seed=spec.seed)
+        drawn = resample(setting, seed=spec.seed)
+        selection = select_layer(drawn)
+        table = compare_with_last([drawn])
         row = table.row(0, named=True)
         rows.append(table)
         n = len(setting.tasks)

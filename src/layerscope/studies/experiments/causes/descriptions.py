@@ -20,7 +20,7 @@ from layerscope.inputs.identity import model_identity
 from layerscope.inputs.texts import texts_revision
 from layerscope.measuring.progress import Report
 from layerscope.results.contents import Verb
-from layerscope.results.record import Keeper, Record, circumstances
+from layerscope.results.record import SCHEMA_VERSION, Keeper, Record, circumstances
 from layerscope.results.resume import Look, compare_sources, earlier
 from layerscope.results.tables import read_table, write_table
 from layerscope.studies.jobs import texts_identity
@@ -60,6 +60,8 @@ class DescribeRecord(Record):
     # A kill leaves the table without its record.
     BESIDE: ClassVar[tuple[Verb, ...] | None] = ("describe",)
 
+    # Version 0.1.0 wrote none.
+    schema_version: int = 1
     reasons: dict[str, str]
     notes: tuple[str, ...]
     sources: dict[str, str] = Field(default_factory=dict)
@@ -112,7 +114,8 @@ class Describe:
             write_table([made.table], DESCRIPTIONS, folder / TABLE)
             # The record is written last: where it is, the table is whole.
             told = {"reasons": made.reasons, "notes": made.notes, "sources": self._sources(), "warnings": warnings}
-            Keeper(DescribeRecord(**told, **circumstances()), folder).done([TABLE])
+            record = DescribeRecord(schema_version=SCHEMA_VERSION, **told, **circumstances())
+            Keeper(record, folder).done([TABLE])
             return made
 
     def _read(self, folder: Path) -> Descriptions | None:

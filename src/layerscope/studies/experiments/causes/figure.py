@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from layerscope.figures.forest import FOREST, plot_forest
-from layerscope.statistics.intervals import LEVEL
+from layerscope.statistics.intervals import SIGNIFICANCE
 from layerscope.studies.experiments.causes.candidates import CANDIDATES
 from layerscope.studies.experiments.causes.questions import Case, effects
 
@@ -33,7 +33,7 @@ def draw_forest(case: Case, found: Mapping[str, pl.DataFrame]) -> tuple[Figure, 
             known = one.name not in case.reasons and np.isfinite(value)
             sure = known and (low > 0 or (high < 0 and rows is differences))
             if rows is differences:
-                sure = sure and row["p_adjusted"] < 1 - LEVEL
+                sure = sure and row["p_adjusted"] < SIGNIFICANCE
             why = "" if known else _cut(case.reasons.get(one.name, row["note"]))
             drawn.append((panel, one.words, *((value, low, high) if known else [None] * 3), bool(sure), why))
     data = pl.DataFrame(drawn, schema=FOREST, orient="row")

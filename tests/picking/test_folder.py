@@ -6,15 +6,18 @@ import pytest
 from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
 
 from layerscope.errors import RunFailedError, UserError
-from layerscope.picking.evidence import read_evidence
+from layerscope.picking.folder import read_evidence
 from layerscope.results.run import load_run
+from layerscope.results.tables import write_table
+from layerscope.tasks.scores import SCORES
 
 
 def test_one_folder_holds_both(tmp_path):
     folder = write_scores(write_metrics(tmp_path / "run", peaked_metrics()), peaked_scores())
     evidence = read_evidence(folder)
     assert evidence.need_layers().equals(peaked_metrics())
-    assert evidence.need_scores().equals(peaked_scores())
+    (scores,) = evidence.need_scores()
+    assert scores.values.shape == (6, 12)
     assert evidence.notes == ()
 
 
@@ -29,7 +32,7 @@ def test_scores_of_another_folder(tmp_path):
     scores = write_scores(tmp_path / "b", peaked_scores())
     evidence = read_evidence(metrics, scores)
     assert (evidence.path, evidence.scores_path) == (metrics, scores)
-    assert evidence.need_scores().height == 72
+    assert len(evidence.need_scores()[0].tasks) == 6
 
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path):
@@ -71,8 +74,17 @@ def test_a_model_loaded_in_another_way_is_marked(tmp_path):
     assert "device" not in note
 
 
-def test_a_damaged_table_is_named(tmp_path):
+@pytest.mark.parametrize("kept", [100, None])
+def test_a_damaged_table_is_named(tmp_path, kept):
     folder = write_scores(tmp_path, peaked_scores())
-    (folder / "scores.parquet").write_bytes((folder / "scores.parquet").read_bytes()[:100])
-    with pytest.raises(RunFailedError, match=r"scores\.parquet cannot be read"):
+    content = bytearray((folder / "scores.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "scores.parquet").write_bytes(content[:kept])
+    with pytest.raises(RunFailedError, match=r"scores\.parquet is damaged .* delete it and run the same command again"):
         read_evidence(folder)
+
+
+def test_scores_that_are_still_being_made_have_no_hash_yet(tmp_path):
+    folder = write_scores(tmp_path, peaked_scores(), status="running")
+    write_table([peaked_scores(3)], SCORES, folder / "scores.parquet")
+    assert len(read_evidence(folder).need_scores()[0].tasks) == 3

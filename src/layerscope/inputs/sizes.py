@@ -1,0 +1,156 @@
+"""What a model's files ask for, held against what is there before time and memory are given to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Normalizer
+from torch import nn
+from transformers import PreTrainedConfig
+
+from layerscope.errors import UserError
+from layerscope.files.reading import read_json
+from layerscope.inputs.library_errors import said_as
+from layerscope.inputs.model_classes import headless_class
+
+_LAYERS = re.compile(r"layers?$|depth$|blocks?$|block_count$")
+_COUNTS = re.compile(r"(^|_)(layer|block|head|expert|label|group)s?(_|$)|\.(head|expert)_")
+_SIZES = re.compile(
+    r"(^|\.)(n|num|d)_|(size|dim|positions|embeddings|width|rank|seq_len)$|"
+    r"(embedding|context|feed_forward|key|value|seq|sequence)_length$"
+)
+_MOST_LAYERS = 1024
+_MOST_COUNTED = 2**17
+_MOST_SIZED = 2**24
+_PACKED = 8
+"""Weights that one byte of a file may hold."""
+_SLACK = 2**26
+"""Weights that need not stand in a file, such as tables of positions that follow from the config."""
+_GROWTH = 64
+_MOST_WRITTEN = 1000
+"""Characters that a normaliser may put for what it finds."""
+
+
+def check_numbers(stated: Mapping[str, object], tensors: int | None, name: str) -> None:
+    """Refuse a number of layers, heads, labels, ... that no model has, before a class is made of it.
+
+    Args:
+        stated: a config as its file states it, or the metadata of a GGUF file.
+        tensors: how many tensors the model's files hold; None where they are not here yet.
+        name: what the file is called in the error.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    layers = max(_MOST_LAYERS, tensors or 0)
+    for key, value in _numbers(stated):
+        for kind, most in ((_LAYERS, layers), (_COUNTS, _MOST_COUNTED), (_SIZES, _MOST_SIZED)):
+            if kind.search(key):
+                if value > most:
+                    held = "" if tensors is None else f" (the model's files hold {tensors:,} tensors)"
+                    raise UserError(
+                        f"{name} says {key} = {value:,}"[:300]
+                        + f", and at most {most:,} is read{held}: download or save the model again"
+                    )
+                break
+
+
+def _numbers(stated: object) -> Iterator[tuple[str, int]]:
+    left = [("", stated)]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, Mapping):
+            left += [(str(inner), found) for inner, found in value.items()]
+        elif isinstance(value, (list, tuple)):
+            left += [(key, found) for found in value]
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
+            yield key, int(value)
+
+
+def check_room(config: PreTrainedConfig, size: int, name: str) -> None:
+    """Refuse a config whose model has many times the weights that the files hold; nothing is allocated for it.
+
+    Args:
+        config: the model's config.
+        size: bytes of the files.
+        name: what the user calls the model.
+
+    Raises:
+        UserError: saying both numbers.
+    """
+    from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
+
+    kind = headless_class(config)
+    if kind is None:
+        return
+    with torch.device("meta"), meta_device_safe_creation_ops(), no_init_weights():
+        model: nn.Module = kind(config)
+    asked = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    if asked > _PACKED * size + _SLACK:
+        raise UserError(
+            f"the config of {name} describes a model of {asked:,} weights, and its files have {size:,} bytes: the two do "
+            "not belong together"
+        )
+
+
+def check_normaliser(tokenizer: Path, name: str) -> None:
+    """Refuse a tokenizer.json whose normaliser makes texts many times longer, step by step, before it runs as a whole.
+
+    Raises:
+        UserError: it does, or the file cannot be read.
+        DamagedError: the file is not JSON.
+    """
+    stated = read_json(tokenizer, dict[str, object], advice="save or download the tokenizer again").get("normalizer")
+    written = list(_strings(stated))
+    # What one step writes is what the next may look for.
+    text = probe = " ".join([*map(chr, range(33, 127)), *written])
+    grown = max(map(len, written), default=0) > _MOST_WRITTEN
+    for step in () if grown else _steps(stated, name):
+        text = step.normalize_str(text)
+        if grown := len(text) > _GROWTH * len(probe):
+            break
+    if grown:
+        raise UserError(
+            f"the tokenizer of model {name!r} makes texts more than {_GROWTH} times as long before it splits them: save or "
+            "download the tokenizer again"
+        )
+
+
+def _steps(stated: object, name: str) -> Iterator[Normalizer]:
+    """Each step of a normaliser alone; sequences may hold sequences."""
+    left = [stated]
+    while left:
+        step = left.pop()
+        if isinstance(step, Mapping) and isinstance(step.get("normalizers"), list):
+            left += reversed(step["normalizers"])
+        elif step is not None:
+            model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+            alone = json.dumps({"version": "1.0", "added_tokens": [], "normalizer": step, "model": model})
+            with said_as(partial(_unknown_step, name)):
+                found: Normalizer = Tokenizer.from_str(alone).normalizer
+            yield found
+
+
+def _unknown_step(name: str, text: str, _: BaseException) -> UserError:
+    return UserError(
+        f"model {name!r} has a tokenizer whose normaliser does not load ({text[:160]}): save or download it again"
+    )
+
+
+def _strings(stated: object) -> Iterator[str]:
+    """What a normaliser looks for and writes; a table of characters is neither."""
+    left = [stated]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            left += [found for key, found in value.items() if key != "precompiled_charsmap"]
+        elif isinstance(value, list):
+            left += value
