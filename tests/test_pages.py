@@ -125,7 +125,7 @@ def test_a_model_family(copy):
 
 def test_a_study(copy, texts, tmp_path):
     page = (copy / "docs" / "adding-a-study.md").read_text(encoding="utf-8")
-    assert follow("adding-a-study.md", copy) == 4
+    assert follow("adding-a-study.md", copy) == 3
     commands = [words.split() for words in COMMAND.findall(page)]
     assert [check_tests(copy, *words) > 0 for words in commands] == [True, True]
     model = save_family(FAMILIES["llama"], tmp_path / "llama")

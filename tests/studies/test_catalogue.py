@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layerscope.errors import UserError
-from layerscope.studies.catalogue import STUDIES, find_study
+from layerscope.studies.catalogue import EXPERIMENTS, STUDIES, find_study
 from layerscope.studies.jobs import Measure, Score, UnavailableError
 from layerscope.studies.study import Study
 
@@ -23,6 +23,7 @@ OURS = [
 def test_every_study_of_the_papers_is_there():
     assert [name for name in STUDIES if name in OURS] == OURS
     assert all(isinstance(study, Study) and study.name == name for name, study in STUDIES.items())
+    assert [name.replace("-", "_") for name in STUDIES] == list(EXPERIMENTS)
     with pytest.raises(UserError, match="unknown study 'checkpoint': did you mean 'checkpoints'"):
         find_study("checkpoint")
 

@@ -76,9 +76,9 @@ def test_checkpoints_and_architectures_share_the_last_step(tiny_pair, tiny_texts
 
 def test_a_missing_checkpoint_is_named_and_the_others_go_on(tiny_pair, tiny_texts, tmp_path):
     done = run("random-prompts", tmp_path, models=(tiny_pair[0],), tokens=(16,), n=6, steps=(0, 3, 64))
-    (missing,) = done.missing
-    assert missing.key.endswith("tiny-neox 3")
-    assert "has no revision 'step3'" in missing.reason
+    ((key, reason),) = done.missing.items()
+    assert key.endswith("tiny-neox 3")
+    assert "has no revision 'step3'" in reason
     data = check_files(done, ["random-prompts"])["random-prompts"]
     assert lines(data) == ["step 0", "step 64"]
     assert any("step3" in note for note in done.notes)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tests.studies.conftest import CLAIM, Counted
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
-from layerscope.errors import UserError
+from layerscope.errors import DamagedError, UserError
+from layerscope.figures import FacetLook
 from layerscope.results.record import read_record
-from layerscope.studies.estimates import Estimate
+from layerscope.results.run import Run
+from layerscope.studies.curves import layer_curve, prompt_curves
+from layerscope.studies.estimates import Estimate, mean_estimate
 from layerscope.studies.experiments.causes.descriptions import Describe
 from layerscope.studies.findings import Test as StudyTest
 from layerscope.studies.jobs import Job, Measure, UnavailableError
 from layerscope.studies.record import StudyRecord
-from layerscope.studies.study import Outcome, run_study
+from layerscope.studies.study import Drawing, Outcome, run_study
 
 
 def test_a_study_writes_its_record_its_findings_and_a_page(make_study, tmp_path):
@@ -77,7 +81,7 @@ def test_an_option_that_a_study_has_not_is_refused(make_study):
 def test_a_job_that_fails_is_named_and_the_others_go_on(make_study, tmp_path):
     study = make_study(jobs=[Counted("step1"), Counted("step2", "gone", reason="there is no step2")])
     run = run_study(study, study.spec("small"), tmp_path)
-    assert [(one.key, one.reason) for one in run.missing] == [("step2", "there is no step2")]
+    assert run.missing == {"step2": "there is no step2"}
     assert run.findings[0].n == 1
     assert "step2 is missing: there is no step2" in (run.path / "findings.md").read_text()
     assert [job.status for job in read_record(StudyRecord, run.path).jobs] == ["done", "missing"]
@@ -101,6 +105,65 @@ def test_an_interrupted_study_goes_on_from_its_jobs(make_study, tmp_path):
     study = make_study()
     run = run_study(study, study.spec("small"), tmp_path)
     assert read_record(StudyRecord, run.path).status == "done"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing that comes later is written."""
+
+
+def test_a_study_killed_at_any_write_goes_on_to_equal_findings(
+    make_study, tmp_path, tiny_pair, tiny_texts, monkeypatch
+):
+    texts = TextSpec(source=tiny_texts, n=6)
+    run = RunSpec(model=ModelSpec(name=f"{tiny_pair[0]}/step8"), texts=texts, metrics="curvature", resamples=100)
+    jobs = [Measure("m", run), Describe("d", run.model, texts, reference=tiny_texts)]
+
+    def look(_, results):
+        (measured,) = results.every(Run).values()
+        line = layer_curve(measured, "curvature").line(("curvature", "", "m"))
+        value = mean_estimate(prompt_curves(measured, "curvature").band("middle"))
+        figure = Drawing.of_lines("curve", [line], FacetLook(title="Curvature", about=""))
+        return Outcome([StudyTest(CLAIM, "m", value)], [figure], {"numbers": line}, ["A note."], {"a.md": "# A\n"})
+
+    study = make_study(jobs=jobs, analyse=look)
+    names = ("findings.json", "findings.md", "curve.parquet", "curve.svg", "numbers.parquet", "a.md")
+    written, left = [], None
+    original = Path.replace
+
+    def replace(path, target):
+        nonlocal left
+        if left is not None and left <= 0:
+            raise Killed
+        left = None if left is None else left - 1
+        written.append(target)
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    whole = run_study(study, study.spec("small"), tmp_path / "whole").path
+    writes = len(written)
+    assert writes > 15
+    for kept in range(0, writes, 2):
+        out, left = tmp_path / str(kept), kept
+        with pytest.raises(Killed):
+            run_study(study, study.spec("small"), out)
+        left = None
+        again = run_study(study, study.spec("small"), out).path
+        assert [(again / name).read_bytes() for name in names] == [(whole / name).read_bytes() for name in names], kept
+        record = read_record(StudyRecord, again)
+        assert record.status == "done"
+        assert set(names) < set(record.files)
+        assert not [path for path in again.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[" * 100_000, '{"a": "\\ud800"}', '{"schema_version": 2, "study": 3}', "{}"]
+)
+def test_an_odd_record_is_a_named_error(make_study, tmp_path, content):
+    study = make_study()
+    folder = run_study(study, study.spec("small"), tmp_path).path
+    (folder / "study.json").write_text(content)
+    with pytest.raises(DamagedError, match=r"study\.json is .*delete the folder .* `layerscope study` command again"):
+        run_study(study, study.spec("small"), tmp_path)
 
 
 def test_progress_runs_over_the_whole_grid(make_study, tmp_path):
@@ -138,8 +201,8 @@ def test_a_result_that_was_there_is_compared_with_its_model_and_texts(make_study
     assert note.startswith("m: the texts cannot be compared with what was measured")
     texts.write_text("w41 w42\n" * 4)
     missing = run_study(make_study(jobs=[*jobs, Counted("a")]), study.spec("small"), tmp_path / "out").missing
-    assert [one.key for one in missing] == ["m", "d"]
-    assert all("holds a run of other inputs (texts_revision: sha256:" in one.reason for one in missing)
+    assert list(missing) == ["m", "d"]
+    assert all("holds a run of other inputs (texts_revision: sha256:" in reason for reason in missing.values())
 
 
 def test_a_study_that_cannot_run_says_what_would_help():

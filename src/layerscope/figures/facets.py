@@ -61,7 +61,7 @@ class FacetLook:
 
     title: str
     about: str
-    x_label: str
+    x_label: str = "depth (layer / number of layers)"
     y_labels: Mapping[str, str] = field(default_factory=dict)
     color: Literal["line", "step"] = "line"
     scale_label: str = "training step"

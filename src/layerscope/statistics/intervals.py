@@ -49,7 +49,7 @@ def bootstrap_weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "r
     Returns:
         Counts; every row sums to `n`.
     """
-    return np.concatenate(list(_weights_in_pieces(n, resamples, seed)))
+    return np.concatenate(list(weights_in_pieces(n, resamples, seed)))
 
 
 def drawn_items(weights: Float[np.ndarray, "resamples n"]) -> Int[np.ndarray, "resamples n"]:
@@ -77,7 +77,7 @@ def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: i
     present = np.isfinite(values)
     filled, there = np.where(present, values, 0.0), present.astype(np.float64)
     pieces = []
-    for weights in _weights_in_pieces(values.shape[1], resamples, seed):
+    for weights in weights_in_pieces(values.shape[1], resamples, seed):
         # Not BLAS, whose last bits depend on how many rows there are beside a row, and on its threads.
         totals = np.einsum("in,jn->ij", filled, weights)
         counts = there @ weights.T
@@ -91,7 +91,8 @@ def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: i
     return ends
 
 
-def _weights_in_pieces(n: int, resamples: int, seed: int) -> Iterator[Float[np.ndarray, "_ n"]]:
+def weights_in_pieces(n: int, resamples: int, seed: int) -> Iterator[Float[np.ndarray, "_ n"]]:
+    """The rows of `bootstrap_weights`, as many at once as `PIECE` draws."""
     # One stream of draws, so that pieces of any size hold the same samples.
     rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
     size = max(1, PIECE // n)

@@ -1,37 +1,33 @@
-"""STUDIES: every study by name, one literal dict."""
+"""STUDIES: every study by name, in the order of the papers."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from layerscope.errors import unknown
-from layerscope.studies.experiments import (
-    alpha,
-    architectures,
-    checkpoints,
-    extremes,
-    mmlu,
-    mode_causes,
-    modes,
-    random_prompts,
-    readouts,
-    table1,
-)
 from layerscope.studies.study import Study
 
-STUDIES: dict[str, Study] = {
-    study.name: study
-    for study in (
-        architectures.STUDY,
-        checkpoints.STUDY,
-        random_prompts.STUDY,
-        extremes.STUDY,
-        modes.STUDY,
-        mode_causes.STUDY,
-        alpha.STUDY,
-        mmlu.STUDY,
-        table1.STUDY,
-        readouts.STUDY,
-    )
-}
+# Each is a file of experiments/ with its STUDY.
+EXPERIMENTS = (
+    "architectures",
+    "checkpoints",
+    "random_prompts",
+    "extremes",
+    "modes",
+    "mode_causes",
+    "alpha",
+    "mmlu",
+    "table1",
+    "readouts",
+)
+
+
+def _study(file: str) -> Study:
+    study: Study = import_module(f"layerscope.studies.experiments.{file}").STUDY
+    return study
+
+
+STUDIES: dict[str, Study] = {study.name: study for study in map(_study, EXPERIMENTS)}
 
 
 def find_study(name: str) -> Study:

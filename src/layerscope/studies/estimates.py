@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from layerscope.statistics.intervals import JACKKNIFE_GROUPS, LEVEL, bootstrap_weights
+from layerscope.statistics.intervals import JACKKNIFE_GROUPS, LEVEL, PIECE, weights_in_pieces
 
 MIN_UNITS = 5
 PERMUTATIONS = 9999
@@ -62,21 +63,26 @@ def mean_estimate(
     if n < MIN_UNITS:
         return no_estimate(f"{n} {over} have a value, at least {MIN_UNITS} are needed", over=over, unit=unit)
     mean = float(known.mean())
-    draws = bootstrap_weights(n, RESAMPLES, seed) @ known / n
+    # In pieces, so that memory does not grow with prompts x draws.
+    draws = np.concatenate([weights @ known for weights in weights_in_pieces(n, RESAMPLES, seed)]) / n
     low, high = (float(end) for end in np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     rng = np.random.default_rng(np.random.SeedSequence([seed, n, 6]))
-    flips = rng.integers(0, 2, size=(PERMUTATIONS, n)) * 2 - 1
-    reached = int((np.abs(flips @ known) >= abs(known.sum()) - 1e-12).sum())
+    rows = max(1, PIECE // n)
+    reached = 0
+    for start in range(0, PERMUTATIONS, rows):
+        flips = rng.integers(0, 2, size=(min(rows, PERMUTATIONS - start), n)) * 2 - 1
+        reached += int((np.abs(flips @ known) >= abs(known.sum()) - 1e-12).sum())
     return Estimate(mean, low, high, (1 + reached) / (1 + PERMUTATIONS), n, over, unit)
 
 
-def paired_t(values: Sequence[float], *, over: str = "tasks", unit: str = "") -> Estimate:
+def paired_t(values: ArrayLike, *, over: str = "tasks", unit: str = "") -> Estimate:
     """The mean of a few values with Student's interval: for tasks, of which there are too few to resample.
 
     Returns:
         The estimate; none for fewer than two values.
     """
-    known = np.array([value for value in values if math.isfinite(value)])
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
     n = len(known)
     if n < 2:
         return no_estimate(f"{n} {over} have a value, at least 2 are needed", over=over, unit=unit)
@@ -115,8 +121,7 @@ def bounded_contrast(
     degrees = min(JACKKNIFE_GROUPS, n) - 1
     if degrees < 2:
         return no_estimate(f"{n} prompts are too few for an interval", unit=unit)
-    errors = (high[used] - low[used]) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, degrees))
-    error = float(np.abs(weights[used]) @ errors)
+    error = float(np.abs(weights[used]) @ ((high[used] - low[used]) / 2 / _halves(degrees)))
     return _student(float(weights[used] @ value[used]), error, degrees, n, "prompts", unit)
 
 
@@ -126,19 +131,32 @@ def weaker(estimates: Sequence[Estimate], sign: Literal[1, -1]) -> Estimate:
     All have it where the weakest has it, at its own p (an intersection-union test). That the weakest was looked for is
     paid for where it speaks against: p is then multiplied by their number.
     """
-    gaps = [one for one in estimates if not math.isfinite(one.value)]
-    if gaps:
-        return gaps[0]
+    for one in estimates:
+        if not math.isfinite(one.value):
+            return one
     least = min(estimates, key=lambda one: sign * one.value)
     return least if sign * least.value > 0 else replace(least, p=min(1.0, least.p * len(estimates)))
+
+
+def against_both(
+    values: Callable[[str], Float[np.ndarray, " prompts"]], sign: Literal[1, -1], *, unit: str, seed: int
+) -> Estimate:
+    """`weaker` of the means of what the middle third has over the early and over the late one."""
+    return weaker([mean_estimate(values(other), unit=unit, seed=seed) for other in ("early", "late")], sign)
+
+
+def size(estimate: Estimate) -> Estimate:
+    """How large a quantity is, whichever its sign."""
+    if estimate.value >= 0:
+        return estimate
+    return replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
 
 
 def interval_estimate(value: float, low: float, high: float, *, n: int, over: str, unit: str = "") -> Estimate:
     """A quantity whose Student interval over `n` units is known, with the p-value that belongs to it."""
     if n < 2 or not all(math.isfinite(end) for end in (value, low, high)):
         return no_estimate(f"{n} {over}: no interval", over=over, unit=unit)
-    error = (high - low) / 2 / float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
-    return _student(value, error, n - 1, n, over, unit)
+    return _student(value, (high - low) / 2 / _halves(n - 1), n - 1, n, over, unit)
 
 
 def difference(one: Estimate, other: Estimate) -> Estimate:
@@ -148,12 +166,15 @@ def difference(one: Estimate, other: Estimate) -> Estimate:
     half = (one.high - one.low) / 2 + (other.high - other.low) / 2
     n = min(one.n, other.n)
     degrees = max(2, min(JACKKNIFE_GROUPS, n) - 1)
-    return _student(
-        one.value - other.value, half / float(stats.t.ppf((1 + LEVEL) / 2, degrees)), degrees, n, one.over, one.unit
-    )
+    return _student(one.value - other.value, half / _halves(degrees), degrees, n, one.over, one.unit)
+
+
+def _halves(degrees: int) -> float:
+    """How many standard errors half an interval is."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def _student(value: float, error: float, degrees: int, n: int, over: str, unit: str) -> Estimate:
-    half = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error
+    half = _halves(degrees) * error
     p = float(2 * stats.t.sf(abs(value) / error, degrees)) if error > 0 else (1.0 if value == 0 else 0.0)
     return Estimate(value, value - half, value + half, p, n, over, unit)

@@ -91,6 +91,12 @@ def decide(estimate: Estimate, expected: Expected, p_adjusted: float) -> Verdict
     return "holds" if low > 0 else "does not hold" if high < 0 else "cannot be told"
 
 
+def by_claim(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings of each claim, claims in the order of their first finding."""
+    claims = dict.fromkeys(finding.claim_id for finding in findings)
+    return [[finding for finding in findings if finding.claim_id == claim] for claim in claims]
+
+
 def overall(findings: Sequence[Finding]) -> str:
     """The verdicts on one claim in words: `holds`, or `holds in 2 of 3, cannot be told in 1`."""
     verdicts = [finding.verdict for finding in findings]

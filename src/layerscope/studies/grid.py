@@ -1,40 +1,45 @@
-"""The specs that studies share: built here, so that two studies that need the same numbers ask for the same run."""
+"""What the grids of studies are made of: built here, so that two studies that need the same numbers ask for the same run."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
 from layerscope.inputs.zoo_models import ZOO_MODELS, is_trained, zoo_folder
 from layerscope.studies.jobs import UnavailableError
 from layerscope.studies.spec import StudySpec
+from layerscope.training.recipes import PAIR
+from layerscope.training.zoo import HELD_OUT, checkpoints
 
-TRANSFORMER, SSM = PAIR = ("zoo-neox", "zoo-mamba2")
-HELD_OUT = "held_out.jsonl"
+PYTHIA, MAMBA, LLAMA = "EleutherAI/pythia-410m", "state-spaces/mamba-370m-hf", "meta-llama/Meta-Llama-3-8B"
+PYTHIA_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 143000)
 # One readout for all curves: what `output_hidden_states` gives, which the papers' metrics were computed on.
 READOUT = "hf"
 
 
 def model_spec(spec: StudySpec, name: str) -> ModelSpec:
-    """A model of a study."""
+    """A model of a study.
+
+    Raises:
+        UnavailableError: it is of the zoo and not trained yet; with the command that trains it.
+    """
+    require_trained(name)
     return ModelSpec(
         name=name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, allow_pickle=spec.allow_pickle
     )
 
 
-def text_spec(
-    spec: StudySpec, *, perturbation: str | None = None, n: int | None = None, at_least: int | None = None
-) -> TextSpec:
+def text_spec(spec: StudySpec, perturbation: str | None = None) -> TextSpec:
     """The texts of a study: what was asked for, else the leads that the pair was not trained on, else `wiki`."""
     # Random prompts have the length they are asked for and are of no text.
     random = perturbation is not None and perturbation.startswith("random:")
-    source = "wiki" if random else spec.texts or held_out_texts()
+    held_out = zoo_folder(PAIR[0]) / HELD_OUT
     return TextSpec(
-        source=source,
+        source="wiki" if random else spec.texts or (str(held_out) if held_out.is_file() else "wiki"),
         column=spec.column,
-        n=n or spec.n,
-        min_tokens=at_least,
+        n=spec.n,
         context=None if random else spec.context,
         perturbation=perturbation,
         data_dir=spec.data_dir,
@@ -42,47 +47,41 @@ def text_spec(
     )
 
 
+def run_of(spec: StudySpec, model: str, texts: TextSpec | None = None, **options: Any) -> RunSpec:  # noqa: ANN401
+    """A measurement of a study.
+
+    Args:
+        spec: of the study.
+        model: its model.
+        texts: other texts than the study's.
+        **options: further fields of RunSpec; the readout is `READOUT` where none is named.
+    """
+    asked = {"readouts": (READOUT,), **options}
+    return RunSpec(model=model_spec(spec, model), texts=texts or text_spec(spec), seed=spec.seed, **asked)
+
+
 def curves_run(spec: StudySpec, model: str) -> RunSpec:
     """Every metric at every layer of a model, with and without massive tokens."""
-    return RunSpec(
-        model=model_spec(spec, model),
-        texts=text_spec(spec),
-        readouts=(READOUT,),
-        positions=("all", "no-sink"),
-        seed=spec.seed,
-    )
+    return run_of(spec, model, positions=("all", "no-sink"))
 
 
-def entropy_run(spec: StudySpec, model: str, texts: TextSpec, *, alphas: tuple[float, ...] = (1.0,)) -> RunSpec:
+def entropy_run(
+    spec: StudySpec, model: str, texts: TextSpec | None = None, *, alphas: tuple[float, ...] = (1.0,)
+) -> RunSpec:
     """Prompt entropy, raw and normalised, and how far the largest token stands out."""
-    return RunSpec(
-        model=model_spec(spec, model),
-        texts=texts,
-        metrics=("prompt_entropy", "norm_ratio"),
-        readouts=(READOUT,),
-        positions=("all", "no-sink"),
-        normalizations=("none", "max", "logN"),
-        alphas=alphas,
-        seed=spec.seed,
-    )
+    asked = {"positions": ("all", "no-sink"), "normalizations": ("none", "max", "logN"), "alphas": alphas}
+    return run_of(spec, model, texts, metrics=("prompt_entropy", "norm_ratio"), **asked)
 
 
-def held_out_texts() -> str:
-    """The leads that the pair was not trained on, where it is trained; else all leads."""
-    path = zoo_folder(TRANSFORMER) / HELD_OUT
-    return str(path) if path.is_file() else "wiki"
-
-
-def require_trained(models: tuple[str, ...]) -> None:
+def require_trained(model: str) -> None:
     """Refuse to start where a model of the zoo is not trained yet.
 
     Raises:
         UnavailableError: with the command that trains it.
     """
-    for model in models:
-        name = model.partition("@")[0]
-        if name in ZOO_MODELS and not is_trained(name):
-            raise UnavailableError(f"model {name!r} is not trained on this machine yet", ZOO_MODELS[name].command)
+    name = model.partition("@")[0]
+    if name in ZOO_MODELS and not is_trained(name):
+        raise UnavailableError(f"model {name!r} is not trained on this machine yet", ZOO_MODELS[name].command)
 
 
 def checkpoint_names(spec: StudySpec, model: str) -> dict[int, str]:
@@ -94,13 +93,11 @@ def checkpoint_names(spec: StudySpec, model: str) -> dict[int, str]:
         UserError: no steps are given for a model of the hub.
         UnavailableError: a model of the zoo is not trained.
     """
-    require_trained((model,))
+    require_trained(model)
     if spec.steps:
         return {step: f"{model}@step{step}" for step in sorted(set(spec.steps))}
     if model not in ZOO_MODELS and not Path(model).expanduser().is_dir():
         raise UserError(f"the checkpoints of {model!r} are not known: give their steps (--steps 1,512,143000)")
-    from layerscope.training.zoo import checkpoints
-
     return {checkpoint.step: checkpoint.name for checkpoint in checkpoints(model)}
 
 
@@ -112,3 +109,14 @@ def is_ssm(model: str) -> bool:
 def short(model: str) -> str:
     """A model's name in a figure: without organisation or folders."""
     return model.rstrip("/").rpartition("/")[2]
+
+
+def named(model: str) -> str:
+    """`short`, with what a state-space model is."""
+    return short(model) + (" (state-space model)" if is_ssm(model) else "")
+
+
+def file_name(model: str) -> str:
+    """A model's name in a file's name: what every file system takes, and no more of it than they take."""
+    words = "".join(sign if sign.isalnum() or sign in "-_.@" else "-" for sign in short(model))
+    return words.encode()[-150:].decode(errors="ignore")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from layerscope.config import ModelSpec, RunSpec
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.config import ModelSpec, RunSpec, TextSpec
+from layerscope.errors import UserError
 from layerscope.measuring.progress import Report
 from layerscope.mmlu.run import MmluRun
 from layerscope.results.run import Run
@@ -18,6 +19,7 @@ from layerscope.tasks.run import TasksRun
 from layerscope.tasks.spec import TasksSpec
 
 T = TypeVar("T")
+# Options that version 0.1.0 did not have are named where they are used, so that its runs are found.
 _NEW = ("separator", "no_header")
 
 
@@ -71,11 +73,8 @@ class Measure:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The spec; where the same texts are read from does not matter."""
-        spec = self.spec.model_dump(mode="json", exclude={"texts": {"data_dir"}})
-        # Options that version 0.1.0 did not have are named where they are used, so that its runs are found.
-        spec["texts"] = {name: value for name, value in spec["texts"].items() if name not in _NEW or value}
-        return {"measure": spec}
+        """The spec."""
+        return {"measure": {**self.spec.model_dump(mode="json"), "texts": texts_identity(self.spec.texts)}}
 
     def start(self, folder: Path, report: Report) -> Run:
         """Measure."""
@@ -114,53 +113,30 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A job without a result, and why."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Results:
-    """What became of a study's jobs. Results stand in the order of the jobs."""
+    """What became of a study's jobs, by key and in the order of the jobs: results, and reasons where there are none."""
 
-    found: dict[str, object]
-    missing: tuple[Missing, ...] = ()
+    found: Mapping[str, object]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
-    def has(self, key: str) -> bool:
-        """Whether a job has a result."""
-        return key in self.found
-
-    def of(self, key: str, kind: type[T]) -> T:
-        """The result of a job.
-
-        Raises:
-            UserError: the job has none; the message says why.
-        """
-        result = self.found.get(key)
-        if isinstance(result, kind):
-            return result
-        why = next((one.reason for one in self.missing if one.key == key), "it is not part of this study")
-        raise UserError(f"{key} has no result: {why}")
-
-    def run(self, key: str) -> Run:
-        """The run of a `Measure`."""
-        return self.of(key, Run)
-
-    def scores(self, key: str) -> TasksRun:
-        """The scores of a `Score`."""
-        return self.of(key, TasksRun)
+    def every(self, kind: type[T]) -> dict[str, T]:
+        """All results of a kind, such as `Run` of a `Measure` or `TasksRun` of a `Score`."""
+        return {key: result for key, result in self.found.items() if isinstance(result, kind)}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was found when results that were there already were opened, such as a model that has gone."""
-        opened = {key: result for key, result in self.found.items() if isinstance(result, Run | TasksRun | MmluRun)}
-        return tuple(f"{key}: {note}" for key, result in opened.items() for note in result.notes)
+        """What was found when results that were there already were opened, such as a model that has gone; and reasons."""
+        opened = {key: run.notes for key, run in self.found.items() if isinstance(run, Run | TasksRun | MmluRun)}
+        return (
+            *(f"{key}: {note}" for key, notes in opened.items() for note in notes),
+            *(f"{key} is missing: {reason}" for key, reason in self.missing.items()),
+        )
 
-    def runs(self) -> dict[str, Run]:
-        """All runs by key."""
-        return {key: result for key, result in self.found.items() if isinstance(result, Run)}
+
+def texts_identity(texts: TextSpec) -> dict[str, Any]:
+    """What an identity says of texts; where the same ones are read from does not matter."""
+    asked = texts.model_dump(mode="json", exclude={"data_dir"})
+    return {name: value for name, value in asked.items() if name not in _NEW or value}
 
 
 def folder_of(job: Job, root: Path) -> Path:
@@ -169,11 +145,3 @@ def folder_of(job: Job, root: Path) -> Path:
     words = re.sub(r"[^A-Za-z0-9.@:-]+", "-", job.slug.rstrip("/").removeprefix(str(Path.home()))).strip("-")
     # A model in a deep local folder would give a name that file systems refuse.
     return root / f"{words[-80:].lstrip('-').replace(':', '-')}-{digest}"
-
-
-def run_job(job: Job, root: Path, report: Report) -> object | Missing:
-    """The result of a job, or why there is none."""
-    try:
-        return job.start(folder_of(job, root), report)
-    except LayerscopeError as error:
-        return Missing(job.key, str(error))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from layerscope.studies.findings import FAMILY_NOTE, Finding, number, overall, p_words
+from layerscope.studies.findings import FAMILY_NOTE, Finding, by_claim, number, overall, p_words
 from layerscope.studies.spec import StudySpec
 from layerscope.wording import in_markdown
+
+if TYPE_CHECKING:
+    from layerscope.studies.study import Study
 
 SCHEMA_VERSION = 1
 
@@ -27,31 +30,25 @@ def findings_json(study: str, spec: StudySpec, findings: Sequence[Finding], note
 
 
 def findings_page(
-    about: tuple[str, str, str],
-    spec: StudySpec,
-    findings: Sequence[Finding],
-    notes: Sequence[str],
-    figures: Sequence[str],
+    study: Study, spec: StudySpec, findings: Sequence[Finding], notes: Sequence[str], figures: Sequence[str]
 ) -> str:
     """The findings for people: each claim with its verdict and the numbers behind it.
 
     Args:
-        about: the study's name, what it is, and the paper's figure.
+        study: what was run.
         spec: its settings.
         findings: in the order they are to stand in.
         notes: what a reader has to know besides.
         figures: names of the figures' files without ending.
     """
-    name, what, paper = about
-    lines = [f"# {name}", "", f"{what[:1].upper()}{what[1:]} ({paper}). Preset `{spec.preset}`{_settings(spec)}.", ""]
+    what = f"{study.what[:1].upper()}{study.what[1:]} ({study.paper})"
+    lines = [f"# {study.name}", "", f"{what}. Preset `{spec.preset}`{_settings(spec)}.", ""]
     for figure in figures:
         lines += [f"![{in_markdown(figure)}]({quote(figure)}.png)", ""]
-    for claim in dict.fromkeys((finding.claim_id, finding.claim, finding.source) for finding in findings):
-        mine = [finding for finding in findings if finding.claim_id == claim[0]]
-        lines += [f"## {claim[1]}", "", f"{claim[2]}. Here: **{overall(mine)}**.", ""]
-        lines += ["| | " + _quantity(mine[0]) + " | 95 % interval | adjusted p | n | |", "|---|---|---|---|---|---|"]
-        lines += [_row(finding) for finding in mine]
-        lines.append("")
+    for mine in by_claim(findings):
+        lines += [f"## {mine[0].claim}", "", f"{mine[0].source}. Here: **{overall(mine)}**.", ""]
+        lines += [f"| | {_quantity(mine[0])} | 95 % interval | adjusted p | n | |", "|---|---|---|---|---|---|"]
+        lines += [*map(_row, mine), ""]
     if findings:
         lines += [FAMILY_NOTE, ""]
     if notes:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from layerscope.errors import UserError
+from layerscope.errors import LayerscopeError, UserError
+from layerscope.figures import FacetLook, plot_facets, save_figure
 from layerscope.files.locks import locked
-from layerscope.files.writing import make_folder, whole_file, write_text
+from layerscope.files.writing import make_folder, write_text
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.record import Keeper, circumstances
 from layerscope.results.resume import earlier
+from layerscope.results.tables import write_table
 from layerscope.studies.findings import Finding, Test, judge
-from layerscope.studies.jobs import Job, Missing, Results, folder_of, run_job
+from layerscope.studies.jobs import Job, Results, folder_of
 from layerscope.studies.pages import findings_json, findings_page
 from layerscope.studies.record import JobRecord, StudyRecord
 from layerscope.studies.spec import Preset, StudySpec, fill
@@ -36,6 +38,12 @@ class Drawing:
     name: str
     figure: Figure
     data: pl.DataFrame
+
+    @classmethod
+    def of_lines(cls, name: str, lines: Sequence[pl.DataFrame], look: FacetLook) -> Drawing:
+        """A grid of charts of lines, each as `curves.chart_line` makes them."""
+        data = pl.concat(lines)
+        return cls(name, plot_facets(data, look), data)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class StudyRun:
 
     path: Path
     findings: tuple[Finding, ...]
-    missing: tuple[Missing, ...]
+    missing: Mapping[str, str]
     figures: tuple[Path, ...]
     notes: tuple[str, ...]
 
@@ -95,27 +103,24 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
         RunFailedError: the disk stood in the way.
     """
     jobs = _distinct(study.jobs(spec))
-    folder = out / study.name
-    make_folder(out / RUNS)
+    folder, root = out / study.name, out / RUNS
+    make_folder(root)
     with locked(folder):
-        record = StudyRecord(
-            study=study.name,
-            spec=spec,
-            jobs=tuple(
-                JobRecord(key=job.key, folder=f"{RUNS}/{folder_of(job, out / RUNS).name}", identity=job.identity)
-                for job in jobs
-            ),
-            **circumstances(earlier=earlier(StudyRecord, folder, spec=spec)),
+        asked = [
+            JobRecord(key=job.key, folder=f"{RUNS}/{folder_of(job, root).name}", identity=job.identity) for job in jobs
+        ]
+        before = earlier(StudyRecord, folder, spec=spec)
+        keeper = Keeper(
+            StudyRecord(study=study.name, spec=spec, jobs=tuple(asked), **circumstances(earlier=before)), folder
         )
-        keeper = Keeper(record, folder)
         with keeper.working():
             keeper.update()
-            results = _run_jobs(study.name, jobs, out / RUNS, report)
-            keeper.update(jobs=_ended(record.jobs, results))
+            results = _run_jobs(study.name, jobs, root, report)
+            keeper.update(jobs=tuple(job.ended(results.missing) for job in asked))
             if not results.found:
-                raise UserError(f"study {study.name} has no result to look at: {results.missing[0].reason}")
-            finished = _write(study, spec, results, folder)
-            keeper.done()
+                raise UserError(f"study {study.name} has no result to look at: {next(iter(results.missing.values()))}")
+            finished, files = _write(study, spec, results, folder)
+            keeper.done(files)
     return finished
 
 
@@ -129,10 +134,10 @@ def _distinct(jobs: Sequence[Job]) -> Sequence[Job]:
 
 def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Results:
     found: dict[str, object] = {}
-    missing: list[Missing] = []
+    missing: dict[str, str] = {}
     total = float(len(jobs))
-    report(name, 0.0, total)
     shown = 0.0
+    report(name, shown, total)
     for index, job in enumerate(jobs):
 
         def inside(stage: str, done: float, of: float, index: int = index) -> None:
@@ -143,39 +148,29 @@ def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Res
             shown = max(shown, index + start + (end - start) * share)
             report(name, shown, total)
 
-        result = run_job(job, root, inside)
-        if isinstance(result, Missing):
-            missing.append(result)
-        else:
-            found[job.key] = result
+        try:
+            found[job.key] = job.start(folder_of(job, root), inside)
+        except LayerscopeError as error:
+            missing[job.key] = str(error)
         report(name, index + 1.0, total)
-    return Results(found, tuple(missing))
+    return Results(found, missing)
 
 
-def _ended(jobs: Sequence[JobRecord], results: Results) -> tuple[JobRecord, ...]:
-    reasons = {one.key: one.reason for one in results.missing}
-    return tuple(
-        job.model_copy(
-            update={"status": "missing" if job.key in reasons else "done", "reason": reasons.get(job.key, "")}
-        )
-        for job in jobs
-    )
-
-
-def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> StudyRun:
-    from layerscope.figures import save_figure
-
+def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> tuple[StudyRun, list[str]]:
+    """Look at the results and write what was found; also the names of all files."""
     outcome = study.analyse(spec, results)
     findings = judge(outcome.tests)
-    for name, table in outcome.tables.items():
-        with whole_file(folder / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
-    for name, text in outcome.files.items():
+    tables = {**outcome.tables, **{drawing.name: drawing.data for drawing in outcome.figures}}
+    for name, table in tables.items():
+        write_table([table], table.schema, folder / f"{name}.parquet")
+    figures = [path for one in outcome.figures for path in save_figure(one.figure, folder / one.name)]
+    notes = (*outcome.notes, *results.notes)
+    texts = {
+        **outcome.files,
+        "findings.json": findings_json(study.name, spec, findings, notes),
+        "findings.md": findings_page(study, spec, findings, notes, [drawing.name for drawing in outcome.figures]),
+    }
+    for name, text in texts.items():
         write_text(folder / name, text)
-    figures = [save_figure(drawing.figure, folder / drawing.name, drawing.data) for drawing in outcome.figures]
-    notes = (*outcome.notes, *results.notes, *(f"{one.key} is missing: {one.reason}" for one in results.missing))
-    write_text(folder / "findings.json", findings_json(study.name, spec, findings, notes))
-    names = [drawing.name for drawing in outcome.figures]
-    page = findings_page((study.name, study.what, study.paper), spec, findings, notes, names)
-    write_text(folder / "findings.md", page)
-    return StudyRun(folder, findings, results.missing, tuple(path for paths in figures for path in paths), notes)
+    files = [*(f"{name}.parquet" for name in tables), *(path.name for path in figures), *texts]
+    return StudyRun(folder, findings, results.missing, tuple(figures), notes), files

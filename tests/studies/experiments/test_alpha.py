@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from layerscope.studies.experiments.alpha import ALPHAS, BETAS, exponents, power_law_entropy
+from layerscope.studies.experiments.alpha import ALPHAS, exponents, power_law_entropy
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("order", ALPHAS)
 def test_entropy_of_a_power_law_is_that_of_its_shares(beta, order):
     p = np.arange(1, 101.0) ** -beta

@@ -13,11 +13,10 @@ from layerscope.results.tables import PROMPTS
 from layerscope.statistics.modes import assign_modes
 from layerscope.studies.estimates import Estimate
 from layerscope.studies.experiments import mode_causes, modes
-from layerscope.studies.experiments.causes.candidates import CANDIDATES, candidate_table, why_constant
+from layerscope.studies.experiments.causes.candidates import CANDIDATES, candidate_table, reasons_without
 from layerscope.studies.experiments.causes.descriptions import DESCRIPTIONS, Describe, Descriptions
-from layerscope.studies.experiments.causes.figure import draw_forest, forest_data
-from layerscope.studies.experiments.causes.pages import cut, example_notes, explained_words, split_words
-from layerscope.studies.experiments.causes.tests import (
+from layerscope.studies.experiments.causes.figure import draw_forest
+from layerscope.studies.experiments.causes.questions import (
     CHANGED,
     DIFFER,
     ENTROPY,
@@ -25,10 +24,11 @@ from layerscope.studies.experiments.causes.tests import (
     ORDER,
     REMAIN,
     adjusted_within,
-    look,
+    ask,
 )
+from layerscope.studies.experiments.causes.sentences import example_notes, explained_words, split_words
 from layerscope.studies.findings import Test, judge
-from layerscope.studies.jobs import Measure, Missing, Results
+from layerscope.studies.jobs import Measure, Results
 from layerscope.studies.study import run_study
 
 N, LAYER = 400, 2
@@ -100,7 +100,7 @@ def massive(seed=0):
 def found():
     run, about, sink = massive()
     case, sentence = mode_causes.make_case("m", run, about, spec())
-    return case, sentence, look(case, run, None, 0), sink, about
+    return case, sentence, ask(case, run, None, 0), sink, about
 
 
 def verdicts(tests, claim):
@@ -116,22 +116,22 @@ def test_the_modes_are_split_where_they_part(found):
 
 def test_the_one_cause_is_found_and_no_other(found):
     _, _, seen, _, _ = found
-    differ = verdicts(seen.tests, DIFFER)
+    differ = verdicts(seen[0], DIFFER)
     holds = {about for about, finding in differ.items() if finding.verdict == "holds"}
     assert holds == {
         "a massive token (norm ratio > 10) (more in the low mode), m, layer 2",
         "number of massive tokens (more in the low mode), m, layer 2",
         "log max / median token norm (more in the low mode), m, layer 2",
     }
-    remain = verdicts(seen.tests, REMAIN)
+    remain = verdicts(seen[0], REMAIN)
     for about, finding in remain.items():
         if any(words in about for words in ("massive", "token norm", "all of them")):
             assert finding.verdict == "does not hold", about
         elif "BOS" not in about:
             assert finding.verdict == "holds", about
     assert len(remain) == len(CANDIDATES) + 1
-    assert verdicts(seen.tests, ENTROPY)["log number of tokens, m, layer 2"].verdict == "cannot be told"
-    jointly = verdicts(seen.tests, JOINTLY)
+    assert verdicts(seen[0], ENTROPY)["log number of tokens, m, layer 2"].verdict == "cannot be told"
+    jointly = verdicts(seen[0], JOINTLY)
     assert {about for about, finding in jointly.items() if finding.verdict == "holds"} <= {
         "a massive token (norm ratio > 10) (towards the low mode), m, layer 2",
         "log max / median token norm (towards the low mode), m, layer 2",
@@ -140,7 +140,7 @@ def test_the_one_cause_is_found_and_no_other(found):
 
 def test_the_modes_go_when_they_are_measured_without_their_cause(found):
     _, _, seen, _, _ = found
-    changed = verdicts(seen.tests, CHANGED)
+    changed = verdicts(seen[0], CHANGED)
     assert changed["divided by log T, m, layer 2"].verdict == "holds"
     for name in ("no-first", "no-sink", "centered", "unit", "centered-unit no-sink"):
         assert changed[f"{name}, m, layer 2"].verdict == "does not hold", name
@@ -151,12 +151,11 @@ def test_the_modes_go_when_they_are_measured_without_their_cause(found):
 
 def test_what_no_prompt_or_every_prompt_has_is_said(found):
     _, _, seen, _, _ = found
-    bos = verdicts(seen.tests, DIFFER)["begins with a BOS token, m, layer 2"]
+    bos = verdicts(seen[0], DIFFER)["begins with a BOS token, m, layer 2"]
     assert (bos.verdict, bos.note) == ("cannot be told", "true of no prompt")
     about = replace(massive()[1], reasons={"loss": "it predicts no next token"})
     table = candidate_table(about, massive()[0], LAYER, IDS)
-    assert why_constant(about, "loss", table) == "it predicts no next token"
-    assert why_constant(about, "tokens", table) == ""
+    assert reasons_without(about, table) == {"loss": "it predicts no next token", "bos": "true of no prompt"}
 
 
 def test_unrelated_candidates_do_not_pass_because_other_tests_reject():
@@ -182,15 +181,15 @@ def test_one_mode_is_said_and_what_goes_with_the_entropy_is_shown():
     assert case.label is None
     assert "one mode is not rejected at layer 2" in sentence
     assert "There are no two modes to explain" in sentence
-    seen = look(case, run, None, 0)
+    seen = ask(case, run, None, 0)
     for claim in ORDER[:-1]:
-        (finding,) = verdicts(seen.tests, claim).values()
+        (finding,) = verdicts(seen[0], claim).values()
         assert finding.verdict == "cannot be told"
         assert "one mode is not rejected" in finding.note
-    share = verdicts(seen.tests, ENTROPY)["log number of tokens, m, layer 2"]
+    share = verdicts(seen[0], ENTROPY)["log number of tokens, m, layer 2"]
     assert share.verdict == "holds"
     assert share.value == pytest.approx(0.09 / (0.09 + 0.0025), abs=0.01)
-    assert "log number of tokens 97%" in explained_words(case, seen.tables["without"])
+    assert "log number of tokens 97%" in explained_words(case, seen[1]["without"])
 
 
 def test_a_layer_can_be_named(found):
@@ -203,8 +202,7 @@ def test_a_layer_can_be_named(found):
 
 def test_the_figure_shows_every_candidate_with_its_interval(found):
     case, _, seen, _, _ = found
-    data = forest_data(case, seen)
-    figure = draw_forest(case, data)
+    figure, data = draw_forest(case, seen[1])
     assert len(figure.axes) == 2
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [one.words for one in CANDIDATES]
     for axes, panel in zip(figure.axes, data["panel"].unique(maintain_order=True), strict=True):
@@ -220,10 +218,10 @@ def test_the_figure_shows_every_candidate_with_its_interval(found):
 
 def test_examples_and_agreement_stand_in_words(found):
     case, _, seen, _, about = found
-    notes = example_notes(case.about, about.table, case.ids, case.values, case.label)
+    notes = example_notes(case, about.table)
     assert len(notes) == 8
     assert sum("low-entropy mode" in note for note in notes) == 4
-    (agreement,) = split_words(case, seen.tables["splits"])
+    (agreement,) = split_words(case, seen[1]["splits"])
     assert "no-sink none (Cliff's delta between the first modes" in agreement
     assert "divided by log T 1.00" in agreement
 
@@ -262,7 +260,7 @@ def test_from_prompts_to_findings(family_folder, tmp_path):
     given = {"models": (model,), "texts": str(texts), "n": 260, "context": 60, "dtype": "float32"}
     done = run_study(mode_causes.STUDY, mode_causes.STUDY.spec("small", given), tmp_path / "out")
     # No prompt has 64 tokens.
-    assert [one.key for one in done.missing] == [f"{model} at 64 tokens"]
+    assert list(done.missing) == [f"{model} at 64 tokens"]
     findings = json.loads((done.path / "findings.json").read_text())["findings"]
     by = {(one["claim_id"], one["about"].partition(",")[0]): one for one in findings}
     length = by["modes-differ", "log number of tokens (more in the high mode)"]
@@ -282,7 +280,7 @@ def test_from_prompts_to_findings(family_folder, tmp_path):
 
 
 def test_without_a_run_there_is_nothing_to_say():
-    results = Results({}, (Missing("m", "no such model"),))
+    results = Results({}, {"m": "no such model"})
     outcome = mode_causes.STUDY.analyse(spec(), results)
     assert list(outcome.tests) == []
     assert assign_modes(np.array([1.0, 3.0]), 2.0).tolist() == [0, 1]

@@ -34,10 +34,7 @@ def run_of(bimodal, seed=0, n=N):
 class Runs(Results):
     """Results that hold stand-ins for runs."""
 
-    def run(self, key):
-        return self.found[key]
-
-    def runs(self):
+    def every(self, kind):
         return dict(self.found)
 
 

@@ -11,20 +11,18 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.figures import FACETS, FacetLook, plot_facets
+from layerscope.figures import FacetLook
 from layerscope.metrics.spectrum import renyi, shares
 from layerscope.results.run import Run
+from layerscope.studies.curves import MASSIVE, PromptCurves, chart_line, has_massive_tokens, layer_curve, prompt_curves
 from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.findings import Claim, Test, number
-from layerscope.studies.grid import entropy_run, require_trained, short, text_spec
+from layerscope.studies.grid import PYTHIA, entropy_run, short
 from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.layer_curves import facet, layer_curve
-from layerscope.studies.prompt_curves import PromptCurves, has_massive_tokens, prompt_curves
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
 
 ALPHAS = (0.5, 1.0, 1.5, 2.0, 5.0, math.inf)
-BETAS = (0.0, 0.5, 1.0, 2.0)
 SIZE = 512
 SOURCE = "arXiv 2412.09563, figure 7"
 ALIKE, MISFIT = 0.9, 0.25
@@ -47,43 +45,35 @@ POWER_LAW = Claim(
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One run a model, at every order."""
-    require_trained(spec.models)
-    texts = text_spec(spec)
-    return [Measure(model, entropy_run(spec, model, texts, alphas=ALPHAS)) for model in spec.models]
+    return [Measure(model, entropy_run(spec, model, alphas=ALPHAS)) for model in spec.models]
 
 
 def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Closed forms, and how far real curves depend on the order."""
     tests: list[Test] = []
-    parts: list[pl.DataFrame] = []
-    for model in spec.models:
-        if results.has(model):
-            run = results.run(model)
-            tests += _tests(short(model), run, spec.seed)
-            parts += [
-                facet(
-                    layer_curve(run, "prompt_entropy", alpha=order, positions=positions),
-                    ("all tokens" if positions == "all" else "without massive tokens", short(model), _name(order)),
-                )
-                for positions in ("all", "no-sink")
-                for order in ALPHAS
-            ]
-    theory = power_law_table()
-    drawings = [Drawing("power-law", plot_facets(theory, _THEORY), theory)]
-    if parts:
-        data = pl.concat(parts)
-        drawings.append(Drawing("states", plot_facets(data, _STATES), data))
-    s = {(beta, order): power_law_entropy(beta, SIZE, order) for beta in BETAS for order in (0.5, 1.0, 2.0, math.inf)}
+    lines: list[pl.DataFrame] = []
+    for model, run in results.every(Run).items():
+        tests += _tests(short(model), run, spec.seed)
+        lines += [
+            layer_curve(run, "prompt_entropy", alpha=order, positions=positions).line((row, short(model), _name(order)))
+            for positions, row in MASSIVE.items()
+            for order in ALPHAS
+        ]
+    figures = [Drawing.of_lines("power-law", power_law_lines(), _THEORY)]
+    if lines:
+        figures.append(Drawing.of_lines("states", lines, _STATES))
+    said = {
+        beta: [number(power_law_entropy(beta, SIZE, order)) for order in (0.5, 1.0, 2.0, math.inf)]
+        for beta in (0.0, 1.0, 2.0)
+    }
     notes = [
         f"On power laws (closed form from the spectrum, {SIZE} eigenvalues): at beta 0 every order gives log {SIZE} = "
-        f"{number(s[0.0, 1.0])} nats; at beta 1 orders 0.5, 1, 2 and infinity give {number(s[1.0, 0.5])}, "
-        f"{number(s[1.0, 1.0])}, {number(s[1.0, 2.0])} and {number(s[1.0, math.inf])} nats, at beta 2 "
-        f"{number(s[2.0, 0.5])}, {number(s[2.0, 1.0])}, {number(s[2.0, 2.0])} and {number(s[2.0, math.inf])}: entropy falls "
-        "with the order, and small orders see the tail of a steep spectrum that large ones do not. That is mathematics and "
-        "holds for any states.",
+        f"{said[0.0][1]} nats; at beta 1 orders 0.5, 1, 2 and infinity give {', '.join(said[1.0][:3])} and "
+        f"{said[1.0][3]} nats, at beta 2 {', '.join(said[2.0][:3])} and {said[2.0][3]}: entropy falls with the order, and "
+        "small orders see the tail of a steep spectrum that large ones do not. That is mathematics and holds for any states.",
         f"The margins, a rank correlation of {ALIKE} and {MISFIT} nats, are ours.",
     ]
-    return Outcome(tests, drawings, {}, notes)
+    return Outcome(tests, figures, notes=notes)
 
 
 def power_law_entropy(beta: float, size: int, order: float) -> float:
@@ -92,15 +82,11 @@ def power_law_entropy(beta: float, size: int, order: float) -> float:
     return float(renyi(shares(spectrum), order))
 
 
-def power_law_table() -> pl.DataFrame:
+def power_law_lines() -> list[pl.DataFrame]:
     """S_alpha over beta, a line an order."""
     betas = np.linspace(0, 3, 61)
-    rows = [
-        ("entropy", "", _name(order), None, float(beta), power_law_entropy(float(beta), SIZE, order), None, None)
-        for order in ALPHAS
-        for beta in betas
-    ]
-    return pl.DataFrame(rows, schema=FACETS, orient="row")
+    values = {order: [power_law_entropy(float(beta), SIZE, order) for beta in betas] for order in ALPHAS}
+    return [chart_line(("entropy", "", _name(order)), betas, values[order]) for order in ALPHAS]
 
 
 def exponents(entropy: Float[np.ndarray, " cases"], size: int, order: float = 2.0) -> Float[np.ndarray, " cases"]:
@@ -114,18 +100,15 @@ def exponents(entropy: Float[np.ndarray, " cases"], size: int, order: float = 2.
 
 def _tests(about: str, run: Run, seed: int) -> list[Test]:
     tests = []
-    massive = has_massive_tokens(run)
-    for positions in ("all", "no-sink"):
-        where = "" if positions == "all" else ", no-sink"
-        curves = {order: prompt_curves(run, "prompt_entropy", alpha=order, positions=positions) for order in ALPHAS}
-        if positions == "no-sink" and not massive:
+    for positions, where in (("all", about), ("no-sink", f"{about}, no-sink")):
+        if positions == "no-sink" and not has_massive_tokens(run):
             continue
+        curves = {order: prompt_curves(run, "prompt_entropy", alpha=order, positions=positions) for order in ALPHAS}
         for order in (0.5, 2.0, math.inf):
-            values = _alike(curves[1.0], curves[order]) - ALIKE
-            name = f"{about}{where}, order {_name(order)} against 1"
-            tests.append(Test(SHAPE, name, mean_estimate(values, unit="", seed=seed)))
+            alike = mean_estimate(_alike(curves[1.0], curves[order]) - ALIKE, seed=seed)
+            tests.append(Test(SHAPE, f"{where}, order {_name(order)} against 1", alike))
         misfit = _misfit(curves[1.0], curves[2.0], run.record.resolved.dim) - MISFIT
-        tests.append(Test(POWER_LAW, f"{about}{where}", mean_estimate(misfit, unit="nats", seed=seed)))
+        tests.append(Test(POWER_LAW, where, mean_estimate(misfit, unit="nats", seed=seed)))
     return tests
 
 
@@ -164,18 +147,15 @@ _THEORY = FacetLook(
 _STATES = FacetLook(
     title="S_α of real prompts over depth",
     about="prompt entropy at six orders; readout hf; band: 95 % interval over prompts",
-    x_label="depth (layer / number of layers)",
-    y_labels={row: f"S_α, {row} (nats)" for row in ("all tokens", "without massive tokens")},
+    y_labels={row: f"S_α, {row} (nats)" for row in MASSIVE.values()},
 )
 STUDY = Study(
     name="alpha",
     what="the order of the entropy: S_alpha on power-law spectra and on real states",
     paper="arXiv 2412.09563, figure 7",
     presets={
-        "small": StudySpec(preset="small", models=("smollm2-135m", "minilm-l6"), texts="wiki", n=24, context=128),
-        "paper": StudySpec(
-            preset="paper", models=("EleutherAI/pythia-410m",), texts="wikitext", n=1000, dtype="float32"
-        ),
+        "small": StudySpec(models=("smollm2-135m", "minilm-l6"), texts="wiki", n=24, context=128),
+        "paper": StudySpec(preset="paper", models=(PYTHIA,), texts="wikitext", n=1000, dtype="float32"),
     },
     options=frozenset({"models", "texts", "column", "n", "context"}),
     jobs=jobs,

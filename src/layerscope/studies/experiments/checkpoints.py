@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
-from layerscope.errors import UserError
-from layerscope.figures import FacetLook, plot_facets
+from layerscope.figures import FacetLook
 from layerscope.figures.curves import title
 from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights
-from layerscope.studies.estimates import mean_estimate, weaker
+from layerscope.studies.curves import layer_curve
+from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import PAIR, checkpoint_names, curves_run, short
+from layerscope.studies.grid import PYTHIA, PYTHIA_STEPS, checkpoint_names, curves_run, short
 from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.layer_curves import facet, layer_curve
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
-from layerscope.studies.training_curves import middle_lead, movement, pooled_change, training_series
+from layerscope.studies.training_curves import (
+    middle_moves_most,
+    movement,
+    pooled_change,
+    training_runs,
+    training_series,
+)
+from layerscope.training.recipes import PAIR
 
 OF_PROMPTS = ("prompt_entropy", "curvature", "effective_rank")
-OF_MANY = ("infonce", "lidar", "dime", "dataset_entropy")
+LABELS = {
+    "prompt_entropy": "Prompt entropy (nats)",
+    "curvature": "Curvature (radians)",
+    "effective_rank": "Effective rank (directions)",
+    "infonce": "InfoNCE loss (nats)",
+    "lidar": "LiDAR (nats)",
+    "dime": "DiME (nats)",
+    "dataset_entropy": "Dataset entropy (nats)",
+}
 SOURCE = "arXiv 2412.09563, figure 2; arXiv 2502.02013, section on training"
 
 MIDDLE = Claim(
@@ -57,95 +71,45 @@ POOLED = Claim(
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One run a checkpoint; the last of a local training run is that of `architectures`."""
-    grid: list[Job] = []
-    for model in spec.models:
-        names = checkpoint_names(spec, model)
-        for step, name in names.items():
-            grid.append(Measure(f"{model} {step}", curves_run(spec, name)))
-    return grid
+    return [
+        Measure(f"{model} {step}", curves_run(spec, name))
+        for model in spec.models
+        for step, name in checkpoint_names(spec, model).items()
+    ]
 
 
 def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Movement and trends of the same prompts over the checkpoints that are there."""
-    series, copies = {}, []
-    for model in spec.models:
-        series[model], said = distinct(by_step(model, results))
-        copies += said
-    series = {model: runs for model, runs in series.items() if len(runs) >= 2}
-    if not series:
-        raise UserError(" ".join(["no model has two checkpoints that can be read: give more --steps.", *copies]))
+    series, copies = training_runs(spec.models, results)
     tests = [test for model, runs in series.items() for test in _tests(short(model), runs, spec.seed)]
-    data = pl.concat([part for model, runs in series.items() for part in _curves(short(model), runs)])
+    lines = [
+        layer_curve(run, metric).line((metric, short(model), f"step {step}"), float(step))
+        for model, runs in series.items()
+        for metric in LABELS
+        for step, run in runs.items()
+    ]
+    counts = {run.record.resolved.n_prompts for runs in series.values() for run in runs.values()}
     look = FacetLook(
         title="Representations over training",
-        about=f"{_counts(series)} prompts; readout hf; color: training step",
-        x_label="depth (layer / number of layers)",
-        y_labels={
-            "prompt_entropy": "Prompt entropy (nats)",
-            "curvature": "Curvature (radians)",
-            "effective_rank": "Effective rank (directions)",
-            "infonce": "InfoNCE loss (nats)",
-            "lidar": "LiDAR (nats)",
-            "dime": "DiME (nats)",
-            "dataset_entropy": "Dataset entropy (nats)",
-        },
+        about=f"{' or '.join(map(str, sorted(counts)))} prompts; readout hf; color: training step",
+        y_labels=LABELS,
         color="step",
         same_y=True,
     )
+    steps = "; ".join(f"{short(model)}: {', '.join(map(str, runs))}" for model, runs in series.items())
     notes = [
         "Intervals are over prompts, for one training run a model: they do not say what another seed of the training "
         "would give.",
-        "Steps with a run: "
-        + "; ".join(f"{short(m)}: {', '.join(map(str, sorted(r)))}" for m, r in series.items())
-        + ".",
+        f"Steps with a run: {steps}.",
+        *copies,
     ]
-    moved = {"movement": _moved(series)}
-    return Outcome(tests, [Drawing("checkpoints", plot_facets(data, look), data)], moved, [*notes, *copies])
-
-
-def by_step(model: str, results: Results) -> dict[int, Run]:
-    """The runs of a model's checkpoints that have a result."""
-    found = {}
-    for key, run in results.runs().items():
-        name, _, step = key.rpartition(" ")
-        if name == model and step.isdigit():
-            found[int(step)] = run
-    return dict(sorted(found.items()))
-
-
-def distinct(runs: Mapping[int, Run]) -> tuple[dict[int, Run], list[str]]:
-    """The runs without those of a checkpoint that is another one under a second name, and a sentence about each.
-
-    Of neighbours the first is kept: nothing may have changed between them. Where other weights lie between two equal
-    ones, a label is wrong, nobody knows whose, and neither is kept.
-    """
-    kept, notes = dict(runs), []
-    order = list(runs)
-    by_name = {run.record.spec.model.name: step for step, run in runs.items()}
-    for names in same_weights({run.record.spec.model.name: run for run in runs.values()}):
-        places = [order.index(by_name[name]) for name in names]
-        together = places == list(range(places[0], places[-1] + 1))
-        left = names[1:] if together else names
-        for name in left:
-            del kept[by_name[name]]
-        which = f"{', '.join(left)} {'is' if len(left) == 1 else 'are'} left out"
-        why = "" if together else ", because other weights lie between them and a label must be wrong"
-        notes.append(f"{', '.join(names[:-1])} and {names[-1]} have the same weights: {which}{why}.")
-    return kept, notes
-
-
-def _counts(series: Mapping[str, Mapping[int, Run]]) -> str:
-    counts = {run.record.resolved.n_prompts for runs in series.values() for run in runs.values()}
-    return " or ".join(map(str, sorted(counts)))
+    return Outcome(tests, [Drawing.of_lines("checkpoints", lines, look)], {"movement": _moved(series)}, notes)
 
 
 def _tests(about: str, runs: Mapping[int, Run], seed: int) -> list[Test]:
-    tests = []
-    for metric in OF_PROMPTS:
-        series = training_series(runs, metric)
-        sides = [mean_estimate(middle_lead(series, o), unit=series[0].unit, seed=seed) for o in ("early", "late")]
-        tests.append(Test(MIDDLE, f"{title(metric)}, {about}", weaker(sides, 1)))
-    entropy = training_series(runs, "prompt_entropy")
+    series = {metric: training_series(runs, metric) for metric in OF_PROMPTS}
+    tests = [Test(MIDDLE, f"{title(name)}, {about}", middle_moves_most(one, seed)) for name, one in series.items()]
+    entropy = series["prompt_entropy"]
     change = entropy[-1].band("middle") - entropy[0].band("middle")
     tests.append(Test(COMPRESSED, about, mean_estimate(change, unit="nats", seed=seed)))
     if len(entropy) >= 4:
@@ -157,21 +121,12 @@ def _tests(about: str, runs: Mapping[int, Run], seed: int) -> list[Test]:
     return tests
 
 
-def _curves(model: str, runs: Mapping[int, Run]) -> list[pl.DataFrame]:
-    return [
-        facet(layer_curve(run, metric), (metric, model, f"step {step}"), step=float(step))
-        for metric in (*OF_PROMPTS, *OF_MANY)
-        for step, run in runs.items()
-    ]
-
-
 def _moved(series: Mapping[str, Mapping[int, Run]]) -> pl.DataFrame:
     """How far the mean entropy of each layer moves between neighbouring checkpoints."""
     rows = []
     for model, runs in series.items():
-        steps = sorted(runs)
-        curves = training_series(runs, "prompt_entropy")
-        for before, after, one, other in zip(steps, steps[1:], curves, curves[1:], strict=False):
+        curves = zip(runs, training_series(runs, "prompt_entropy"), strict=True)
+        for (before, one), (after, other) in pairwise(curves):
             change = np.nanmean(other.values - one.values, axis=0)
             rows += [
                 {"model": model, "from": before, "to": after, "layer": layer, "change": float(value)}
@@ -180,20 +135,14 @@ def _moved(series: Mapping[str, Mapping[int, Run]]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-PYTHIA_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 143000)
 STUDY = Study(
     name="checkpoints",
     what="every metric over depth at log-spaced training steps",
     paper="arXiv 2412.09563, figure 2",
     presets={
-        "small": StudySpec(preset="small", models=PAIR, n=32),
+        "small": StudySpec(models=PAIR, n=32),
         "paper": StudySpec(
-            preset="paper",
-            models=("EleutherAI/pythia-410m",),
-            texts="wikitext",
-            n=1000,
-            steps=PYTHIA_STEPS,
-            dtype="float32",
+            preset="paper", models=(PYTHIA,), texts="wikitext", n=1000, steps=PYTHIA_STEPS, dtype="float32"
         ),
     },
     options=frozenset({"models", "texts", "column", "n", "context", "steps"}),

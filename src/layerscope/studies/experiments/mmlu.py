@@ -10,19 +10,19 @@ from typing import Any
 import polars as pl
 
 from layerscope.errors import UserError
-from layerscope.figures import FACETS, FacetLook, plot_facets
+from layerscope.figures import FacetLook
 from layerscope.measuring.progress import Report
 from layerscope.mmlu.run import MmluRun
 from layerscope.mmlu.spec import MmluSpec
-from layerscope.studies.estimates import Estimate, no_estimate
+from layerscope.studies.curves import chart_line
+from layerscope.studies.estimates import Estimate, no_estimate, size
 from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import is_ssm, model_spec, require_trained, short
+from layerscope.studies.grid import LLAMA, READOUT, file_name, model_spec, named, short
 from layerscope.studies.jobs import Job, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
 
 SOURCE = "arXiv 2412.09563, figures 5 and 6"
-READOUT = "hf"
 
 RELATED = Claim(
     "entropy-goes-with-accuracy",
@@ -66,7 +66,6 @@ class Ask:
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One run a model."""
-    require_trained(spec.models)
     return [
         Ask(
             model,
@@ -83,36 +82,31 @@ def jobs(spec: StudySpec) -> Sequence[Job]:
     ]
 
 
-def analyse(spec: StudySpec, results: Results) -> Outcome:
+def analyse(_: StudySpec, results: Results) -> Outcome:
     """The strongest layer's correlation, with a p-value that pays for having looked at all layers."""
     tests, lines, notes = [], [], []
     tables: dict[str, pl.DataFrame] = {}
-    for model in spec.models:
-        if not results.has(model):
-            continue
-        run = results.of(model, MmluRun)
-        kind = " (state-space model)" if is_ssm(model) else ""
-        for claim, statistic, line in ((RELATED, "spearman", ""), (NOT_LENGTH, "partial", ", length taken out")):
+    for model, run in results.every(MmluRun).items():
+        for claim, statistic, words in ((RELATED, "spearman", ""), (NOT_LENGTH, "partial", ", length taken out")):
             rows = run.relations.filter(pl.col("statistic") == statistic).sort("layer")
-            tests.append(Test(claim, f"{short(model)}{kind}", _strongest(rows)))
-            lines.append(_line(rows, short(model) + line, run.record.resolved.n_layers))
-        tables[f"relations-{short(model)}"] = run.relations
-        tables[f"subjects-{short(model)}"] = run.scores
+            tests.append(Test(claim, named(model), _strongest(rows)))
+            place = ("correlation", "", short(model) + words)
+            depth = rows["layer"].to_numpy() / run.record.resolved.n_layers
+            lines.append(chart_line(place, depth, rows["value"], (rows["ci_low"], rows["ci_high"])))
+        tables |= {f"relations-{file_name(model)}": run.relations, f"subjects-{file_name(model)}": run.scores}
         total = run.scores["n_questions"].sum()
         accuracy = int(run.scores["n_correct"].sum()) / max(1, int(total))
         notes.append(f"{short(model)}: {accuracy:.1%} of {total:,} questions right, in {len(run.scores)} subjects.")
         notes += [f"{short(model)}: {sentence}" for sentence in run.guessing.sentences()]
     if not tests:
         raise UserError("no model has answers, so there is nothing to relate")
-    data = pl.concat(lines)
     look = FacetLook(
         title="Prompt entropy and MMLU accuracy over subjects",
         about="rank correlation over subjects, with a 95 % interval; entropy of the very prompts that were answered",
-        x_label="depth (layer / number of layers)",
         y_labels={"correlation": "Spearman correlation"},
         reference={"correlation": 0.0},
     )
-    return Outcome(tests, [Drawing("mmlu", plot_facets(data, look), data)], tables, notes)
+    return Outcome(tests, [Drawing.of_lines("mmlu", lines, look)], tables, notes)
 
 
 def _strongest(rows: pl.DataFrame) -> Estimate:
@@ -121,27 +115,9 @@ def _strongest(rows: pl.DataFrame) -> Estimate:
         reason = str(rows["note"][0]) if len(rows) else "it was not computed"
         return no_estimate(reason, over="subjects")
     row = known.sort("p_max", "p", "layer").row(0, named=True)
-    sign = 1.0 if row["value"] >= 0 else -1.0
-    low, high = sorted((sign * row["ci_low"], sign * row["ci_high"]))
     signed = f"layer {row['layer']}, correlation {row['value']:+.2f}; p pays for looking at {len(rows)} layers"
-    return Estimate(abs(row["value"]), low, high, row["p_max"], row["n_subjects"], "subjects", "", signed)
-
-
-def _line(rows: pl.DataFrame, line: str, n_layers: int) -> pl.DataFrame:
-    n = len(rows)
-    return pl.DataFrame(
-        {
-            "row": ["correlation"] * n,
-            "column": [""] * n,
-            "line": [line] * n,
-            "step": [None] * n,
-            "x": rows["layer"].to_numpy() / n_layers,
-            "value": rows["value"],
-            "low": rows["ci_low"],
-            "high": rows["ci_high"],
-        },
-        schema=FACETS,
-    )
+    numbers = (row["value"], row["ci_low"], row["ci_high"], row["p_max"], row["n_subjects"])
+    return size(Estimate(*numbers, over="subjects", note=signed))
 
 
 STUDY = Study(
@@ -149,13 +125,9 @@ STUDY = Study(
     what="prompt entropy against accuracy over the subjects of MMLU",
     paper="arXiv 2412.09563, figures 5 and 6",
     presets={
-        "small": StudySpec(preset="small", models=("smollm2-135m",), questions="lm-eval-dev", shots=0),
+        "small": StudySpec(models=("smollm2-135m",), questions="lm-eval-dev", shots=0),
         "paper": StudySpec(
-            preset="paper",
-            models=("meta-llama/Meta-Llama-3-8B", "nvidia/mamba2-8b-3t-4k"),
-            questions="mmlu",
-            shots=5,
-            dtype="bfloat16",
+            preset="paper", models=(LLAMA, "nvidia/mamba2-8b-3t-4k"), questions="mmlu", shots=5, dtype="bfloat16"
         ),
     },
     options=frozenset({"models", "questions", "shots"}),

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
 from layerscope.figures.curves import short_name
-from layerscope.figures.facets import FACETS, FacetLook, plot_facets
+from layerscope.figures.facets import FacetLook
 from layerscope.figures.ridges import RIDGES, plot_ridges
 from layerscope.results.run import Run
 from layerscope.statistics.dips import DISTANCE, HALVES, critical_dip, weigh_dip
 from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
 from layerscope.statistics.modes import MIN_PROMPTS, find_modes
+from layerscope.studies.curves import band, chart_line
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import Claim, Test, number, p_words
-from layerscope.studies.grid import PAIR, READOUT, is_ssm, model_spec, require_trained, short, text_spec
+from layerscope.studies.grid import LLAMA, MAMBA, PYTHIA, READOUT, file_name, is_ssm, run_of, short
 from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.prompt_curves import band
-from layerscope.studies.spec import StudySpec
+from layerscope.studies.spec import Preset, StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.training.recipes import PAIR
 
 SOURCE = "arXiv 2412.09563, section 4.3 and figure 4"
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
@@ -56,26 +58,35 @@ ABSENT = Claim(
 )
 
 
+PRESETS: dict[Preset, StudySpec] = {
+    "small": StudySpec(models=(*PAIR, "smollm2-135m"), n=400, context=512),
+    "paper": StudySpec(
+        preset="paper", models=(PYTHIA, MAMBA, LLAMA), texts="ai-medical", n=1000, context=512, dtype="float32"
+    ),
+}
+
+
 def modes_run(spec: StudySpec, model: str) -> RunSpec:
-    """Prompt entropy in every way that could make modes come or go, from one pass; shared with `mode-causes`."""
-    return RunSpec(
-        model=model_spec(spec, model),
-        texts=text_spec(spec),
+    """Prompt entropy in every way that could make modes come or go, from one pass; shared with `mode-causes`.
+
+    Raises:
+        UserError: too few prompts are asked for.
+    """
+    if spec.n is not None and spec.n < MIN_PROMPTS:
+        raise UserError(f"too few prompts for a dip test: expected --n of at least {MIN_PROMPTS}, got {spec.n}")
+    return run_of(
+        spec,
+        model,
         metrics=("prompt_entropy", "norm_ratio"),
         variants=VARIANTS,
-        readouts=(READOUT,),
         positions=POSITIONS,
         normalizations=("none", "logN"),
         resamples=200,
-        seed=spec.seed,
     )
 
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One run a model."""
-    require_trained(spec.models)
-    if spec.n is not None and spec.n < MIN_PROMPTS:
-        raise UserError(f"too few prompts for a dip test: expected --n of at least {MIN_PROMPTS}, got {spec.n}")
     return [Measure(model, modes_run(spec, model)) for model in spec.models]
 
 
@@ -93,40 +104,36 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         f"At every layer the p-value is adjusted over the layers of a model (Benjamini and Hochberg); at least {MIN_PROMPTS} "
         "prompts are needed. That the layer with the largest dip was chosen for it is not paid for in its interval.",
     ]
-    for model in spec.models:
-        if not results.has(model):
-            continue
-        run = results.run(model)
+    runs = results.every(Run)
+    for model, run in runs.items():
         rows = entropy_rows(run)
         modes = find_modes(rows, seed=spec.seed)
         tables[f"modes-{file_name(model)}"] = modes
         tests += _tests(model, run, rows, modes, spec.seed)
         notes.append(_sentence(model, modes))
         if modes["dip"].is_not_nan().any():
-            lines.append(_dip_line(model, modes, run.record.resolved.n_layers))
+            none = np.full(len(modes), np.nan)
+            depth = modes["layer"].to_numpy() / run.record.resolved.n_layers
+            lines.append(chart_line(("dip", "", short(model)), depth, modes["dip"], (none, none)))
         data = ridge_data(rows, modes)
         if not data.is_empty():
-            count = int(modes["n_prompts"].to_numpy().max())
             figure = plot_ridges(
                 data,
                 f"Prompt entropy at every layer, {short(model)}",
-                f"{count} prompts of {short_name(run.record.spec.texts.source)}; orange: two modes (adjusted p of the "
-                "dip below .05), dashed: where they part",
+                f"{modes['n_prompts'].max()!s} prompts of {short_name(run.record.spec.texts.source)}; orange: two modes "
+                "(adjusted p of the dip below .05), dashed: where they part",
                 "place within the layer's range, 0.5 % to 99.5 % of its prompts",
             )
             figures.append(Drawing(f"modes-{file_name(model)}", figure, data))
     if lines:
-        data = pl.concat(lines)
-        sizes = {run.record.resolved.n_prompts for run in results.runs().values()}
-        critical = {"dip": critical_dip(max(sizes), spec.seed)} if len(sizes) == 1 else {}
+        sizes = {run.record.resolved.n_prompts for run in runs.values()}
         look = FacetLook(
             title="Hartigan's dip over depth",
             about=f"{' or '.join(map(str, sorted(sizes)))} prompts; grey: what one mode exceeds in 5 % of samples",
-            x_label="depth (layer / number of layers)",
             y_labels={"dip": "Hartigan's dip"},
-            reference=critical,
+            reference={"dip": critical_dip(max(sizes), spec.seed)} if len(sizes) == 1 else {},
         )
-        figures.insert(0, Drawing("dips", plot_facets(data, look), data))
+        figures.insert(0, Drawing.of_lines("dips", lines, look))
     return Outcome(tests, figures, tables, notes)
 
 
@@ -149,10 +156,10 @@ def values_at(rows: pl.DataFrame, layer: int, ids: Sequence[str]) -> Float[np.nd
     return np.array([np.nan if found.get(one) is None else found[one] for one in ids], dtype=np.float64)
 
 
-def largest_dip(modes: pl.DataFrame) -> dict[str, object] | None:
+def largest_dip(modes: pl.DataFrame) -> dict[str, Any] | None:
     """The row with the largest dip, significant or not; None where no layer could be tested."""
-    tested = modes.filter(pl.col("dip").is_not_nan())
-    return None if tested.is_empty() else tested.sort("dip", descending=True, maintain_order=True).row(0, named=True)
+    tested = modes.filter(pl.col("dip").is_not_nan()).sort("dip", descending=True, maintain_order=True)
+    return None if tested.is_empty() else tested.row(0, named=True)
 
 
 def dip_estimate(values: Float[np.ndarray, " prompts"], p_one_mode: float | None = None, seed: int = 0) -> Estimate:
@@ -164,37 +171,30 @@ def dip_estimate(values: Float[np.ndarray, " prompts"], p_one_mode: float | None
     return Estimate(weighed.excess, weighed.low, weighed.high, weighed.p, weighed.n)
 
 
-def file_name(model: str) -> str:
-    """A model's name in a file's name."""
-    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in short(model))
-
-
 def _tests(model: str, run: Run, rows: pl.DataFrame, modes: pl.DataFrame, seed: int) -> list[Test]:
     strongest = largest_dip(modes)
     claim = ABSENT if is_ssm(model) else BIMODAL
     if strongest is None:
         return [Test(claim, short(model), no_estimate(str(modes["note"][0])))]
     ids = rows["prompt_id"].unique(maintain_order=True).to_list()
-    layer = int(str(strongest["layer"]))
-    at = values_at(rows, layer, ids)
-    adjusted = float(str(strongest["p_adjusted"]))
-    tests = [Test(claim, f"{short(model)}, layer {layer}", dip_estimate(at, adjusted, seed))]
+    layer, adjusted = strongest["layer"], strongest["p_adjusted"]
+    estimate = dip_estimate(values_at(rows, layer, ids), adjusted, seed)
+    tests = [Test(claim, f"{short(model)}, layer {layer}", estimate)]
     if not is_ssm(model):
-        depths = modes["layer"].to_numpy() / run.record.resolved.n_layers
-        if adjusted >= SIGNIFICANCE:
-            estimate = no_estimate("no layer has two modes")
-        else:
-            table = np.column_stack([values_at(rows, int(one), ids) for one in modes["layer"]])
-            estimate = _middle(table[np.isfinite(table).all(axis=1)], band(depths, "middle"), seed)
+        estimate = no_estimate("no layer has two modes")
+        if adjusted < SIGNIFICANCE:
+            table = np.column_stack([values_at(rows, one, ids) for one in modes["layer"]])
+            middle = band(modes["layer"].to_numpy() / run.record.resolved.n_layers, "middle")
+            estimate = _middle(table[np.isfinite(table).all(axis=1)], middle, seed)
         tests.append(Test(MIDDLE, short(model), estimate))
     return tests
 
 
-def _middle(table: np.ndarray, middle: np.ndarray, seed: int) -> Estimate:
+def _middle(table: Float[np.ndarray, "prompts layers"], middle: Bool[np.ndarray, " layers"], seed: int) -> Estimate:
     """The difference of the largest dips inside and outside the middle third, with the error of `dip_error`."""
     import diptest
 
-    def lead(rows: np.ndarray) -> float:
+    def lead(rows: Float[np.ndarray, "some layers"]) -> float:
         dips = np.array([diptest.dipstat(column) for column in rows.T])
         return float(dips[middle].max() - dips[~middle].max())
 
@@ -214,50 +214,29 @@ def _sentence(model: str, modes: pl.DataFrame) -> str:
     strongest = largest_dip(modes)
     if strongest is None:
         return f"{short(model)}: {modes['note'][0]}."
-    found = modes.filter(pl.col("p_adjusted") < SIGNIFICANCE)
-    words = f"{short(model)}: the largest dip, {number(float(str(strongest['dip'])))}, is at layer {strongest['layer']}"
-    if found.is_empty():
-        words += f" (adjusted {p_words(float(str(strongest['p_adjusted'])))}): one mode is not rejected at any layer."
-        return words
-    layers = ", ".join(str(layer) for layer in found["layer"].sort())
-    return (
-        f"{words}; layers with two modes: {layers}. There the two Gaussians of the fit have means "
-        f"{number(float(str(strongest['low_mean'])))} and {number(float(str(strongest['high_mean'])))} nats, "
-        f"{number(float(str(strongest['distance'])))} standard deviations apart (95 % interval "
-        f"{number(float(str(strongest['distance_ci_low'])))} to {number(float(str(strongest['distance_ci_high'])))}), and "
-        f"{float(str(strongest['low_share'])):.0%} of the prompts are in the lower one."
+    words = f"{short(model)}: the largest dip, {number(strongest['dip'])}, is at layer {strongest['layer']}"
+    layers = modes.filter(pl.col("p_adjusted") < SIGNIFICANCE)["layer"].sort()
+    if layers.is_empty():
+        return f"{words} (adjusted {p_words(strongest['p_adjusted'])}): one mode is not rejected at any layer."
+    low, high, distance, *ends = (
+        number(strongest[name]) for name in ("low_mean", "high_mean", "distance", "distance_ci_low", "distance_ci_high")
     )
-
-
-def _dip_line(model: str, modes: pl.DataFrame, n_layers: int) -> pl.DataFrame:
-    n = len(modes)
-    return pl.DataFrame(
-        {
-            "row": ["dip"] * n,
-            "column": [""] * n,
-            "line": [short(model)] * n,
-            "step": [None] * n,
-            "x": modes["layer"].to_numpy() / n_layers,
-            "value": modes["dip"],
-            "low": [np.nan] * n,
-            "high": [np.nan] * n,
-        },
-        schema=FACETS,
+    return (
+        f"{words}; layers with two modes: {', '.join(map(str, layers))}. There the two Gaussians of the fit have means "
+        f"{low} and {high} nats, {distance} standard deviations apart (95 % interval {ends[0]} to {ends[1]}), and "
+        f"{strongest['low_share']:.0%} of the prompts are in the lower one."
     )
 
 
 def ridge_data(rows: pl.DataFrame, modes: pl.DataFrame) -> pl.DataFrame:
     """A kernel density (Silverman's bandwidth, halved so that two modes stay two) of every layer over its own range."""
-    parts = []
+    parts = [pl.DataFrame(schema=RIDGES)]
     for row in modes.iter_rows(named=True):
         values = rows.filter(pl.col("layer") == row["layer"])["value"].fill_null(float("nan")).to_numpy()
         values = values[np.isfinite(values)]
-        if len(values) < 2 or np.ptp(values) == 0:
-            continue
-        low, high = np.quantile(values, SHOWN)
+        low, high = np.quantile(values, SHOWN) if len(values) >= 2 else (0.0, 0.0)
         if high <= low:
             continue
-        grid = np.linspace(low, high, PLACES)
         kernel = stats.gaussian_kde(values, bw_method="silverman")
         kernel.set_bandwidth(kernel.factor / 2)
         tested = np.isfinite(row["dip"])
@@ -265,37 +244,23 @@ def ridge_data(rows: pl.DataFrame, modes: pl.DataFrame) -> pl.DataFrame:
         words = f"{number(low)} – {number(high)} nats"
         if tested:
             words += f", dip {row['dip']:.3f}, {p_words(row['p_adjusted'])}"
-        parts.append(
-            pl.DataFrame(
-                {
-                    "layer": [row["layer"]] * PLACES,
-                    "place": np.linspace(0, 1, PLACES),
-                    "density": kernel(grid),
-                    "split": [(row["split"] - low) / (high - low) if marked else None] * PLACES,
-                    "marked": [marked] * PLACES,
-                    "words": [words] * PLACES,
-                },
-                schema=RIDGES,
-            )
-        )
-    return pl.concat(parts) if parts else pl.DataFrame(schema=RIDGES)
+        columns = {
+            "layer": [row["layer"]] * PLACES,
+            "place": np.linspace(0, 1, PLACES),
+            "density": kernel(np.linspace(low, high, PLACES)),
+            "split": [(row["split"] - low) / (high - low) if marked else None] * PLACES,
+            "marked": [marked] * PLACES,
+            "words": [words] * PLACES,
+        }
+        parts.append(pl.DataFrame(columns, schema=RIDGES))
+    return pl.concat(parts)
 
 
 STUDY = Study(
     name="modes",
     what="whether prompts fall into two groups by their entropy, at which layer and in which model",
     paper="arXiv 2412.09563, figure 4",
-    presets={
-        "small": StudySpec(preset="small", models=(*PAIR, "smollm2-135m"), n=400, context=512),
-        "paper": StudySpec(
-            preset="paper",
-            models=("EleutherAI/pythia-410m", "state-spaces/mamba-370m-hf", "meta-llama/Meta-Llama-3-8B"),
-            texts="ai-medical",
-            n=1000,
-            context=512,
-            dtype="float32",
-        ),
-    },
+    presets=PRESETS,
     options=frozenset({"models", "texts", "column", "n", "context"}),
     jobs=jobs,
     analyse=analyse,

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import polars as pl
-
 from layerscope.errors import UserError
-from layerscope.figures import FacetLook, plot_facets
-from layerscope.studies.estimates import mean_estimate, weaker
-from layerscope.studies.experiments.checkpoints import PYTHIA_STEPS, by_step, distinct
+from layerscope.figures import FacetLook
+from layerscope.studies.curves import MASSIVE, has_massive_tokens, layer_curve
+from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import PAIR, checkpoint_names, entropy_run, short, text_spec
+from layerscope.studies.grid import PYTHIA, PYTHIA_STEPS, checkpoint_names, entropy_run, short, text_spec
 from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.layer_curves import facet, layer_curve
-from layerscope.studies.prompt_curves import has_massive_tokens
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
-from layerscope.studies.training_curves import middle_lead, training_series
+from layerscope.studies.training_curves import middle_moves_most, training_runs, training_series
+from layerscope.training.recipes import PAIR
 
 SOURCE = "arXiv 2412.09563, figure 8"
 
@@ -48,7 +45,7 @@ def jobs(spec: StudySpec) -> Sequence[Job]:
     """One run of random prompts a checkpoint."""
     if len(spec.tokens) != 1:
         raise UserError(f"random-prompts takes one length of prompts (--tokens 512), got {len(spec.tokens)}")
-    texts = text_spec(spec, perturbation=f"random:{spec.tokens[0]}")
+    texts = text_spec(spec, f"random:{spec.tokens[0]}")
     return [
         Measure(f"{model} {step}", entropy_run(spec, name, texts))
         for model in spec.models
@@ -59,39 +56,27 @@ def jobs(spec: StudySpec) -> Sequence[Job]:
 def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Movement and trends of the same random prompts over the checkpoints that are there."""
     tests: list[Test] = []
-    parts: list[pl.DataFrame] = []
-    copies: list[str] = []
-    for model in spec.models:
-        runs, said = distinct(by_step(model, results))
-        copies += said
-        if len(runs) < 2:
-            continue
-        for positions in ("all", "no-sink"):
-            where = "" if positions == "all" else ", no-sink"
-            about = f"{short(model)}{where}"
-            series = training_series(runs, "prompt_entropy", positions=positions)
-            told = positions == "all" or any(has_massive_tokens(run) for run in runs.values())
-            change = {name: series[-1].band(name) - series[0].band(name) for name in ("early", "middle")}
-            leads = [mean_estimate(middle_lead(series, one), unit="nats", seed=spec.seed) for one in ("early", "late")]
-            fallen = mean_estimate(change["middle"], unit="nats", seed=spec.seed)
-            kept = mean_estimate(change["early"] - change["middle"], unit="nats", seed=spec.seed)
-            if told:
-                found = {MIDDLE: weaker(leads, 1), COMPRESSED: fallen, LATE: kept}
+    lines = []
+    series, copies = training_runs(spec.models, results)
+    for model, runs in series.items():
+        for positions, row in MASSIVE.items():
+            if positions == "all" or any(has_massive_tokens(run) for run in runs.values()):
+                curves = training_series(runs, "prompt_entropy", positions=positions)
+                early, middle = (curves[-1].band(name) - curves[0].band(name) for name in ("early", "middle"))
+                found = {
+                    MIDDLE: middle_moves_most(curves, spec.seed),
+                    COMPRESSED: mean_estimate(middle, unit="nats", seed=spec.seed),
+                    LATE: mean_estimate(early - middle, unit="nats", seed=spec.seed),
+                }
+                about = short(model) + ("" if positions == "all" else ", no-sink")
                 tests += [Test(claim, about, estimate) for claim, estimate in found.items()]
             for step, run in runs.items():
                 curve = layer_curve(run, "prompt_entropy", positions=positions, normalization="max")
-                row = "all tokens" if positions == "all" else "without massive tokens"
-                parts.append(facet(curve, (row, short(model), f"step {step}"), step=float(step)))
-    if not parts:
-        raise UserError(" ".join(["no model has two checkpoints that can be read: give more --steps.", *copies]))
-    data = pl.concat(parts)
+                lines.append(curve.line((row, short(model), f"step {step}"), float(step)))
     look = FacetLook(
         title=f"Random prompts of {spec.tokens[0]} tokens over training",
         about=f"{spec.n} random prompts, the same at every step; readout hf",
-        x_label="depth (layer / number of layers)",
-        y_labels={
-            row: f"Prompt entropy, {row}\n(share of log min(T, D))" for row in ("all tokens", "without massive tokens")
-        },
+        y_labels={row: f"Prompt entropy, {row}\n(share of log min(T, D))" for row in MASSIVE.values()},
         color="step",
         same_y=True,
     )
@@ -100,8 +85,9 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         "Intervals are over prompts, for one training run a model.",
         "The text of the paper says little on its figure 8; the claims are what its main text says of training, put to "
         "random prompts.",
+        *copies,
     ]
-    return Outcome(tests, [Drawing("random-prompts", plot_facets(data, look), data)], {}, [*notes, *copies])
+    return Outcome(tests, [Drawing.of_lines("random-prompts", lines, look)], notes=notes)
 
 
 STUDY = Study(
@@ -109,15 +95,8 @@ STUDY = Study(
     what="prompt entropy of random prompts over training",
     paper="arXiv 2412.09563, figure 8",
     presets={
-        "small": StudySpec(preset="small", models=PAIR, n=24, tokens=(512,)),
-        "paper": StudySpec(
-            preset="paper",
-            models=("EleutherAI/pythia-410m",),
-            n=100,
-            tokens=(512,),
-            steps=PYTHIA_STEPS,
-            dtype="float32",
-        ),
+        "small": StudySpec(models=PAIR, n=24, tokens=(512,)),
+        "paper": StudySpec(preset="paper", models=(PYTHIA,), n=100, tokens=(512,), steps=PYTHIA_STEPS, dtype="float32"),
     },
     options=frozenset({"models", "n", "tokens", "steps"}),
     jobs=jobs,

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
-from layerscope.config import RunSpec
 from layerscope.errors import UserError
-from layerscope.figures import FacetLook, plot_facets
+from layerscope.figures import FacetLook
 from layerscope.picking.scores import TaskScores, read_scores
+from layerscope.results.run import Run
+from layerscope.studies.curves import band, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate, paired_t
-from layerscope.studies.experiments.table1 import score_lines, tasks_spec
+from layerscope.studies.experiments.table1 import failure_notes, score_lines, tasks_spec
 from layerscope.studies.findings import Claim, Test, number
-from layerscope.studies.grid import model_spec, require_trained, short, text_spec
+from layerscope.studies.grid import PYTHIA, file_name, model_spec, run_of, short
 from layerscope.studies.jobs import Job, Measure, Results, Score
-from layerscope.studies.layer_curves import facet, layer_curve
-from layerscope.studies.prompt_curves import band, paired, prompt_curves, valley_weights
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.tasks.run import TasksRun
 
 STATES = (("raw", "all"), ("raw", "no-first"), ("normed", "all"), ("normed", "no-first"))
 SOURCE = "not in the papers, whose metrics are of raw and whose scores are of normed states"
@@ -64,21 +64,19 @@ VALLEY_IS_FIRST = Claim(
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One sweep of tasks and one measurement a model, each of all four kinds of states."""
-    require_trained(spec.models)
+    readouts, positions = ("raw", "normed"), ("all", "no-first")
     grid: list[Job] = []
     for model in spec.models:
-        kinds = {"readout": ("raw", "normed"), "positions": ("all", "no-first")}
-        grid.append(Score(f"{model} tasks", model_spec(spec, model), tasks_spec(spec, **kinds)))
-        measured = RunSpec(
-            model=model_spec(spec, model),
-            texts=text_spec(spec),
+        scored = tasks_spec(spec, readout=readouts, positions=positions)
+        measured = run_of(
+            spec,
+            model,
             metrics=("prompt_entropy", "curvature", "norm_ratio"),
-            readouts=("raw", "normed"),
-            positions=("all", "no-first"),
+            readouts=readouts,
+            positions=positions,
             normalizations=("none", "max"),
-            seed=spec.seed,
         )
-        grid.append(Measure(f"{model} metrics", measured))
+        grid += [Score(f"{model} tasks", model_spec(spec, model), scored), Measure(f"{model} metrics", measured)]
     return grid
 
 
@@ -89,39 +87,38 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         "Tests of scores are over tasks, paired, by Student's t: with three tasks only large and even differences show. The "
         "middle third is fixed beforehand, no layer is chosen by its score."
     ]
-    parts: list[pl.DataFrame] = []
+    lines: list[pl.DataFrame] = []
     tables: dict[str, pl.DataFrame] = {}
+    scored, measured = results.every(TasksRun), results.every(Run)
     for model in spec.models:
-        if results.has(f"{model} tasks"):
-            run = results.scores(f"{model} tasks")
-            notes += [f"{short(model)}: {failure.task} has no score: {failure.reason}" for failure in run.failures]
+        run = scored.get(f"{model} tasks")
+        if run is not None:
+            notes += failure_notes(model, run)
             found = {(one.readout, one.positions): one for one in read_scores(run.scores) if one.tasks}
             settings = {state: found[state] for state in STATES if state in found}
             tests += _score_tests(short(model), settings)
             notes += [_sentence(short(model), state, one) for state, one in settings.items()]
             prefix = f"{short(model)}: " if len(spec.models) > 1 else ""
-            parts += [score_lines(one, ", ".join(state), prefix=prefix) for state, one in settings.items()]
-            tables[f"scores-{short(model)}"] = run.scores
-        if results.has(f"{model} metrics"):
-            measured = results.run(f"{model} metrics")
-            valleys = []
+            lines += [part for state, one in settings.items() for part in score_lines(one, ", ".join(state), prefix)]
+            tables[f"scores-{file_name(model)}"] = run.scores
+        curves = measured.get(f"{model} metrics")
+        if curves is not None:
             for readout, positions in STATES:
-                conditions = {"readout": readout, "positions": positions}
-                curve = layer_curve(measured, "prompt_entropy", normalization="max", **conditions)
-                parts.append(facet(curve, ("entropy", f"{short(model)}: prompt entropy", f"{readout}, {positions}")))
-                valleys.append(prompt_curves(measured, "prompt_entropy", **conditions))
-            with_first, without = paired(valleys[0], valleys[1])
-            weights = valley_weights(with_first.depth)
-            change = with_first.contrast(weights) - without.contrast(weights)
+                conditions = {"readout": readout, "positions": positions, "normalization": "max"}
+                place = ("entropy", f"{short(model)}: prompt entropy", f"{readout}, {positions}")
+                lines.append(layer_curve(curves, "prompt_entropy", **conditions).line(place))
+            with_first, without = paired(
+                prompt_curves(curves, "prompt_entropy", readout="raw"),
+                prompt_curves(curves, "prompt_entropy", readout="raw", positions="no-first"),
+            )
+            change = with_first.valley() - without.valley()
             tests.append(Test(VALLEY_IS_FIRST, short(model), mean_estimate(change, unit="nats", seed=spec.seed)))
-    if not parts:
+    if not lines:
         raise UserError("no task and no metric has a value, so there is nothing to compare")
-    data = pl.concat(parts)
     look = FacetLook(
         title="What is read from a layer, and what it is worth",
         about="raw: the residual stream; normed: after the model's final norm; no-first: without the first token; "
         "band of the entropy: 95 % interval over prompts",
-        x_label="depth (layer / number of layers)",
         y_labels={
             "average": "average main score",
             "task": "main score",
@@ -129,32 +126,32 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         },
         wrap=2,
     )
-    return Outcome(tests, [Drawing("readouts", plot_facets(data, look), data)], tables, notes)
+    return Outcome(tests, [Drawing.of_lines("readouts", lines, look)], tables, notes)
 
 
-def _middle(scores: TaskScores) -> np.ndarray:
+def _middle(scores: TaskScores) -> Float[np.ndarray, " tasks"]:
     """Each task's mean score over the middle third."""
     depth = np.array(scores.layers) / max(1, scores.n_blocks)
     return np.asarray(scores.values[:, band(depth, "middle")].mean(axis=1))
 
 
-def _last(scores: TaskScores) -> np.ndarray:
-    place = scores.column(scores.n_blocks)
-    return scores.values[:, place] if place is not None else np.full(len(scores.tasks), math.nan)
+def _last(scores: TaskScores) -> Float[np.ndarray, " tasks"]:
+    there = scores.n_blocks in scores.layers
+    return scores.values[:, scores.layers.index(scores.n_blocks)] if there else np.full(len(scores.tasks), np.nan)
 
 
-def _score_tests(model: str, settings: dict[tuple[str, str], TaskScores]) -> list[Test]:
-    tests = []
-    for (readout, positions), scores in settings.items():
-        gains = (_middle(scores) - _last(scores)).tolist()
-        tests.append(Test(ADVANTAGE, f"{model}, {readout}, {positions}", paired_t(gains, unit="score")))
+def _score_tests(model: str, settings: Mapping[tuple[str, str], TaskScores]) -> list[Test]:
+    tests = [
+        Test(ADVANTAGE, f"{model}, {', '.join(state)}", paired_t(_middle(scores) - _last(scores), unit="score"))
+        for state, scores in settings.items()
+    ]
     for claim, more, less in (
         (FIRST_HIDES, ("raw", "no-first"), ("raw", "all")),
         (NORM_HELPS, ("normed", "all"), ("raw", "all")),
         (NORM_AND_FIRST, ("normed", "no-first"), ("raw", "no-first")),
     ):
         if more in settings and less in settings and settings[more].tasks == settings[less].tasks:
-            change = (_middle(settings[more]) - _middle(settings[less])).tolist()
+            change = _middle(settings[more]) - _middle(settings[less])
             tests.append(Test(claim, model, paired_t(change, unit="score")))
     return tests
 
@@ -163,8 +160,8 @@ def _sentence(model: str, state: tuple[str, str], scores: TaskScores) -> str:
     means = scores.values.mean(axis=0)
     best = int(means.argmax())
     return (
-        f"{model}, {state[0]}, {state[1]}: best at layer {scores.layers[best]} ({number(float(means[best]))}), middle third "
-        f"{number(float(_middle(scores).mean()))}, last layer {number(float(_last(scores).mean()))}."
+        f"{model}, {', '.join(state)}: best at layer {scores.layers[best]} ({number(means[best])}), middle third "
+        f"{number(_middle(scores).mean())}, last layer {number(_last(scores).mean())}."
     )
 
 
@@ -173,12 +170,8 @@ STUDY = Study(
     what="raw, normed and no-first states: how much of the middle layers' lead is the first token or the final norm",
     paper="no figure; our own question about table 1 and figure 1",
     presets={
-        "small": StudySpec(
-            preset="small", models=("smollm2-135m",), benchmark="offline", texts="wiki", n=64, context=128
-        ),
-        "paper": StudySpec(
-            preset="paper", models=("EleutherAI/pythia-410m",), benchmark="paper32", texts="wikitext", n=1000
-        ),
+        "small": StudySpec(models=("smollm2-135m",), benchmark="offline", texts="wiki", n=64, context=128),
+        "paper": StudySpec(preset="paper", models=(PYTHIA,), benchmark="paper32", texts="wikitext", n=1000),
     },
     options=frozenset({"models", "tasks", "benchmark", "texts", "column", "n", "context"}),
     jobs=jobs,

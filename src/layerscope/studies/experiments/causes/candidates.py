@@ -53,15 +53,10 @@ def candidate_table(described: Descriptions, run: Run, layer: int, ids: Sequence
 
     Norms are those of the layer that is looked at.
     """
-    rows = pl.DataFrame({"prompt_id": list(ids)}).join(
-        described.table, on="prompt_id", how="left", maintain_order="left"
-    )
-    norms = _at(run, "norm_ratio", "all", layer)
-    lost = _at(run, "norm_ratio", "no-sink", layer)
-    rows = rows.join(norms, on="prompt_id", how="left", maintain_order="left").join(
-        lost, on="prompt_id", how="left", suffix="_left", maintain_order="left"
-    )
-    log_ratio = pl.col("value").log()
+    rows = pl.DataFrame({"prompt_id": list(ids)})
+    left = _norms(run, layer, "no-sink").select("prompt_id", n_left="n_tokens")
+    for other in (described.table, _norms(run, layer, "all"), left):
+        rows = rows.join(other, on="prompt_id", how="left", maintain_order="left")
     return rows.select(
         pl.col("tokens").log(),
         pl.col("characters").log(),
@@ -72,33 +67,32 @@ def candidate_table(described: Descriptions, run: Run, layer: int, ids: Sequence
         "overlap",
         (pl.col("language") == "en").alias("english"),
         (pl.col("value") > SINK_RATIO).alias("massive"),
-        (pl.col("n_tokens") - pl.col("n_tokens_left")).cast(pl.Float64).alias("massive_tokens"),
-        log_ratio.alias("norm_ratio"),
+        (pl.col("n_tokens") - pl.col("n_left")).cast(pl.Float64).alias("massive_tokens"),
+        pl.col("value").log().alias("norm_ratio"),
         "bos",
         *((pl.col("first_kind") == kind).alias(f"first_{kind}") for kind in ("capital", "digit", "other")),
         "first_frequency",
     )
 
 
-def _at(run: Run, metric: str, positions: str, layer: int) -> pl.DataFrame:
-    return run.prompts.filter(
-        pl.col("metric") == metric,
-        pl.col("positions") == positions,
-        pl.col("layer") == layer,
-        pl.col("readout") == READOUT,
-    ).select("prompt_id", "value", "n_tokens")
+def _norms(run: Run, layer: int, positions: str) -> pl.DataFrame:
+    wanted = {"metric": "norm_ratio", "positions": positions, "layer": layer, "readout": READOUT}
+    return run.prompts.filter(**wanted).select("prompt_id", "value", "n_tokens")
 
 
-def why_constant(described: Descriptions, name: str, table: pl.DataFrame) -> str:
-    """Why a candidate cannot be looked at; "" where it can."""
-    if name in described.reasons:
-        return described.reasons[name]
-    values = table[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+def reasons_without(described: Descriptions, table: pl.DataFrame) -> dict[str, str]:
+    """Why a candidate cannot be looked at, for those that cannot."""
+    reasons = {one.name: described.reasons.get(one.name) or _constant(table[one.name]) for one in CANDIDATES}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _constant(column: pl.Series) -> str:
+    values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     known = values[np.isfinite(values)]
     if not len(known):
         return "no prompt has a value"
-    if np.ptp(known) == 0:
-        if table.schema[name] == pl.Boolean():
-            return "true of every prompt" if known[0] else "true of no prompt"
-        return "the same for every prompt"
-    return ""
+    if np.ptp(known) > 0:
+        return ""
+    if column.dtype == pl.Boolean():
+        return "true of every prompt" if known[0] else "true of no prompt"
+    return "the same for every prompt"

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
+from pydantic import Field
 
 from layerscope.config import ModelSpec, TextSpec
-from layerscope.errors import LayerscopeError, RunFailedError, UserError
+from layerscope.errors import DamagedError, LayerscopeError, UserError
 from layerscope.files.locks import locked
-from layerscope.files.writing import whole_file
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.texts import texts_revision
 from layerscope.measuring.progress import Report
-from layerscope.results.resume import Look, compare_sources
+from layerscope.results.contents import Verb
+from layerscope.results.record import SCHEMA_VERSION, Keeper, Record, circumstances
+from layerscope.results.resume import Look, compare_sources, earlier
+from layerscope.results.tables import read_table, write_table
+from layerscope.studies.jobs import texts_identity
 
 if TYPE_CHECKING:
     from layerscope.inputs.models import LoadedModel
     from layerscope.inputs.prompts import PromptSet
 
-TABLE, NOTES = "descriptions.parquet", "notes.json"
+TABLE = "descriptions.parquet"
 VERSION = 1
 
 DESCRIPTIONS = pl.Schema(
@@ -46,6 +50,22 @@ DESCRIPTIONS = pl.Schema(
         "first_frequency": pl.Float64(),
     }
 )
+
+
+class DescribeRecord(Record):
+    """The record of a description."""
+
+    FILE: ClassVar[str] = "notes.json"
+    VERB: ClassVar[Verb] = "describe"
+    # A kill leaves the table without its record.
+    BESIDE: ClassVar[tuple[Verb, ...] | None] = ("describe",)
+
+    # Version 0.1.0 wrote none.
+    schema_version: int = 1
+    reasons: dict[str, str]
+    notes: tuple[str, ...]
+    sources: dict[str, str] = Field(default_factory=dict)
+    """The revisions of the model, the texts and the reference; empty where version 0.1.0 described."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +97,36 @@ class Describe:
         return {
             "describe": VERSION,
             "model": self.model.model_dump(mode="json"),
-            "texts": self.texts.model_dump(mode="json", exclude={"data_dir"}),
+            "texts": texts_identity(self.texts),
             "reference": self.reference,
         }
 
     def start(self, folder: Path, report: Report) -> Descriptions:
-        """Describe the prompts, or read what was written before."""
+        """Describe the prompts, or read what was written before; what is damaged is made again, and the record says so."""
         with locked(folder):
-            there = (folder / NOTES).exists()
-            if not there:
-                made = describe(self, report)
-                with whole_file(folder / TABLE) as temporary:
-                    made.table.write_parquet(temporary)
-                # The notes are written last: where they are, the table is whole.
-                with whole_file(folder / NOTES) as temporary:
-                    content = {"reasons": made.reasons, "notes": made.notes, "sources": self._sources()}
-                    temporary.write_text(json.dumps(content), encoding="utf-8")
+            warnings: tuple[str, ...] = ()
             try:
-                notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
-                table = pl.read_parquet(folder / TABLE).match_to_schema(DESCRIPTIONS)
-                reasons, told = dict(notes["reasons"]), tuple(notes["notes"])
-            except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
-                raise RunFailedError(f"{folder} cannot be read ({error}): delete it and run the study again") from error
-            # Version 0.1.0 recorded no sources.
-            recorded = notes.get("sources", {})
-            seen = compare_sources((folder, "describe"), recorded, self._looks()) if there and recorded else ()
-            return Descriptions(table, reasons, (*told, *seen))
+                if found := self._read(folder):
+                    return found
+            except DamagedError as error:
+                warnings = (f"made again: {error}",)
+            made = describe(self, report)
+            write_table([made.table], DESCRIPTIONS, folder / TABLE)
+            # The record is written last: where it is, the table is whole.
+            told = {"reasons": made.reasons, "notes": made.notes, "sources": self._sources(), "warnings": warnings}
+            record = DescribeRecord(schema_version=SCHEMA_VERSION, **told, **circumstances())
+            Keeper(record, folder).done([TABLE])
+            return made
+
+    def _read(self, folder: Path) -> Descriptions | None:
+        record = earlier(DescribeRecord, folder)
+        if record is None:
+            return None
+        seen = compare_sources((folder, "describe"), record.sources, self._looks()) if record.sources else ()
+        path = record.check(folder, TABLE)
+        if not path.exists():
+            raise DamagedError(f"{path} is gone")
+        return Descriptions(read_table(path, DESCRIPTIONS, ""), record.reasons, (*record.notes, *seen))
 
     def _looks(self) -> dict[str, Look]:
         reference = TextSpec(source=self.reference, data_dir=self.texts.data_dir)
@@ -189,7 +213,7 @@ def _first_real(tokens: Sequence[int], model: LoadedModel) -> int:
 
 def _losses(
     spec: ModelSpec, tokens: Sequence[Sequence[int]], pad_id: int, report: Report
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], str]:
+) -> tuple[Float[np.ndarray, " prompts"], str]:
     """Each prompt's loss under the model, or why there is none."""
     from layerscope.inputs.language_models import load_language_model
     from layerscope.states.likelihood import token_losses

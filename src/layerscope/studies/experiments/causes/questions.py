@@ -1,4 +1,4 @@
-"""Every candidate cause of the modes of one model, put to the test."""
+"""The questions that are put to every candidate cause of the modes of one model, and to every other way of measuring."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from layerscope.statistics.causes import residuals, take_out
 from layerscope.statistics.differences import DIFFERENCES, JOINT, compare_groups, fit_jointly
 from layerscope.statistics.modes import MIN_PROMPTS
 from layerscope.statistics.splits import SPLITS, compare_splits
-from layerscope.studies.estimates import Estimate, no_estimate
+from layerscope.studies.estimates import Estimate, no_estimate, size
 from layerscope.studies.experiments.causes.candidates import CANDIDATES, OURS, Candidate
 from layerscope.studies.experiments.modes import POSITIONS, VARIANTS, dip_estimate, entropy_rows, values_at
 from layerscope.studies.findings import Claim, Test
 from layerscope.studies.grid import short
 
 PAPER = "arXiv 2412.09563, section 4.3 and appendix A"
+OUR_QUESTION = OURS.replace("candidate", "question")
 EQUAL_TOKENS = 64
 PERMUTATIONS = 1999
 QUANTITY = "dip less what a single mode exceeds in 5 % of samples"
@@ -42,21 +43,21 @@ REMAIN = Claim(
 CHANGED = Claim(
     "modes-remain-when-measured-otherwise",
     "The two modes remain when the entropy is measured in another way",
-    OURS.replace("candidate", "question"),
+    OUR_QUESTION,
     QUANTITY,
     "positive",
 )
 ENTROPY = Claim(
     "goes-with-entropy",
     "It goes with the entropy, in one mode or two",
-    OURS.replace("candidate", "question"),
+    OUR_QUESTION,
     "share of the entropy's variance that it predicts",
     "positive",
 )
 JOINTLY = Claim(
     "tells-modes-apart-jointly",
     "It tells the two modes apart when all other candidates are held fixed",
-    OURS.replace("candidate", "question"),
+    OUR_QUESTION,
     "size of the log odds ratio per standard deviation",
     "positive",
 )
@@ -84,40 +85,48 @@ class Case:
         return f"{short(self.model)}, layer {self.layer}"
 
 
-@dataclass(frozen=True)
-class Look:
-    """What was found about one case."""
+def ask(case: Case, run: Run, equal: Run | None, seed: int) -> tuple[list[Test], dict[str, pl.DataFrame]]:
+    """Every candidate: how the modes differ, whether they go when it is taken out; and every other way of measuring.
 
-    tests: list[Test]
-    tables: dict[str, pl.DataFrame]
+    Args:
+        case: what is looked at.
+        run: the run that it is from.
+        equal: the run with prompts of one length, where it has a result.
+        seed: of the resampling.
 
-
-def look(case: Case, run: Run, equal: Run | None, seed: int) -> Look:
-    """Every candidate: how the modes differ, whether they go when it is taken out; and every other way of measuring."""
-    differences, joint = pl.DataFrame(schema=DIFFERENCES), pl.DataFrame(schema=JOINT)
-    splits = pl.DataFrame(schema=SPLITS)
-    without = take_out(case.values, case.candidates, seed=seed)
-    changed = _measured_otherwise(case, run)
-    if case.label is not None:
-        differences = compare_groups(case.label, case.candidates, permutations=PERMUTATIONS, seed=seed)
-        together = [one.name for one in CANDIDATES if one.joint and one.name not in case.reasons]
-        joint = fit_jointly(case.label, case.candidates.select(together))
-        splits = compare_splits(case.label, changed, seed=seed)
-    tests = [_named(ENTROPY, one, case, _explained(case, one, without)) for one in CANDIDATES]
+    Returns:
+        The tests, and the tables `differences`, `without`, `joint` and `splits` behind them.
+    """
+    tables = {
+        "differences": pl.DataFrame(schema=DIFFERENCES),
+        "without": take_out(case.values, case.candidates, seed=seed),
+    }
+    tables |= {"joint": pl.DataFrame(schema=JOINT), "splits": pl.DataFrame(schema=SPLITS)}
+    tests = [_asked(ENTROPY, one, case, tables["without"]) for one in CANDIDATES]
     if case.label is None:
         # One line a claim: the reason is the same for every candidate.
         tests += [Test(claim, case.about, no_estimate(case.why_no_modes)) for claim in ORDER if claim is not ENTROPY]
-    else:
-        tests += _about_modes(case, differences, joint, seed)
-        tests += [
-            Test(CHANGED, f"{name}, {case.about}", dip_estimate(values, seed=seed)) for name, values in changed.items()
-        ]
-        tests.append(
-            Test(CHANGED, f"first {EQUAL_TOKENS} tokens of every prompt, {case.about}", _equal(case, equal, seed))
-        )
-    return Look(
-        adjusted_within(tests), {"differences": differences, "without": without, "joint": joint, "splits": splits}
-    )
+        return adjusted_within(tests), tables
+    changed = _measured_otherwise(case, run)
+    together = [one.name for one in CANDIDATES if one.joint and one.name not in case.reasons]
+    tables["differences"] = compare_groups(case.label, case.candidates, permutations=PERMUTATIONS, seed=seed)
+    tables["joint"] = fit_jointly(case.label, case.candidates.select(together))
+    tables["splits"] = compare_splits(case.label, changed, seed=seed)
+    for one in CANDIDATES:
+        tests.append(_asked(DIFFER, one, case, effects(tables["differences"])))
+        tests.append(Test(REMAIN, f"without {one.words}, {case.about}", _left(case, [one.name], seed)))
+        if one.joint:
+            tests.append(_asked(JOINTLY, one, case, tables["joint"]))
+    tests.append(Test(REMAIN, f"without all of them together, {case.about}", _left(case, together, seed)))
+    tests += [Test(CHANGED, f"{name}, {case.about}", dip_estimate(at, seed=seed)) for name, at in changed.items()]
+    name = f"first {EQUAL_TOKENS} tokens of every prompt"
+    tests.append(Test(CHANGED, f"{name}, {case.about}", _equal(case, equal, seed)))
+    return adjusted_within(tests), tables
+
+
+def effects(differences: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the differences between modes that say how large they are: one a candidate."""
+    return differences.filter(pl.col("effect").is_in(["cliffs_delta", "phi"]))
 
 
 def adjusted_within(tests: list[Test]) -> list[Test]:
@@ -131,32 +140,36 @@ def adjusted_within(tests: list[Test]) -> list[Test]:
     return [replace(test, estimate=replace(test.estimate, p=float(next(left[test.claim.id])))) for test in tests]
 
 
-def _about_modes(case: Case, differences: pl.DataFrame, joint: pl.DataFrame, seed: int) -> list[Test]:
-    tests: list[Test] = []
-    for one in CANDIDATES:
-        tests.append(_named(DIFFER, one, case, _difference(case, one, differences)))
-        tests.append(Test(REMAIN, f"without {one.words}, {case.about}", _left(case, [one.name], seed)))
-        if one.joint:
-            tests.append(_named(JOINTLY, one, case, _jointly(case, one, joint)))
-    usable = [one.name for one in CANDIDATES if one.joint and one.name not in case.reasons]
-    tests.append(Test(REMAIN, f"without all of them together, {case.about}", _left(case, usable, seed)))
-    return tests
+# The columns of a claim's table: value, ends of its interval, p and numbers of prompts; and the words for its signs.
+_COLUMNS = {
+    ENTROPY: ("explained", "explained_ci_low", "explained_ci_high", "p_explained", "n"),
+    DIFFER: ("value", "ci_low", "ci_high", "p", "n_0", "n_1"),
+    JOINTLY: ("coefficient", "ci_low", "ci_high", "p", "n"),
+}
+_SIGNS = {
+    DIFFER: ("more in the high mode", "more in the low mode"),
+    JOINTLY: ("towards the high mode", "towards the low mode"),
+}
 
 
-def _explained(case: Case, one: Candidate, without: pl.DataFrame) -> Estimate:
+def _asked(claim: Claim, one: Candidate, case: Case, table: pl.DataFrame) -> Test:
+    """A claim about a candidate, by its row of a table.
+
+    Where the number has a sign, the test is of its size, so that `positive` is `differ`, and its name says which mode has
+    more; the table has the sign.
+    """
     if one.name in case.reasons:
-        return no_estimate(case.reasons[one.name])
-    row = without.filter(pl.col("covariate") == one.name).row(0, named=True)
-    if not np.isfinite(row["explained"]):
-        return no_estimate(row["note"].removeprefix("no value: "))
-    return Estimate(row["explained"], row["explained_ci_low"], row["explained_ci_high"], row["p_explained"], row["n"])
-
-
-def _named(claim: Claim, one: Candidate, case: Case, estimate: Estimate) -> Test:
-    """A test whose name says which mode has more: its number is a size."""
-    direction = estimate.note.partition(";")[0]
-    words = f"{one.words} ({direction})" if direction and np.isfinite(estimate.value) else one.words
-    return Test(claim, f"{words}, {case.about}", estimate)
+        return Test(claim, f"{one.words}, {case.about}", no_estimate(case.reasons[one.name]))
+    row = table.row(by_predicate=pl.col("covariate") == one.name, named=True)
+    value, low, high, p, *n = (row[name] for name in _COLUMNS[claim])
+    if (claim is DIFFER and row["note"]) or not np.isfinite(value):
+        return Test(claim, f"{one.words}, {case.about}", no_estimate(row["note"].removeprefix("no value: ")))
+    estimate = Estimate(value, low, high, p, sum(n))
+    if claim is ENTROPY:
+        return Test(claim, f"{one.words}, {case.about}", estimate)
+    direction = _SIGNS[claim][0 if value >= 0 else 1]
+    note = "; ".join(part for part in (direction, row["note"]) if part)
+    return Test(claim, f"{one.words} ({direction}), {case.about}", replace(size(estimate), note=note))
 
 
 def _measured_otherwise(case: Case, run: Run) -> dict[str, Float[np.ndarray, " prompts"]]:
@@ -165,53 +178,10 @@ def _measured_otherwise(case: Case, run: Run) -> dict[str, Float[np.ndarray, " p
         for variant in VARIANTS:
             if (variant, positions) != ("paper", "all"):
                 words = " ".join(part for part, usual in ((variant, "paper"), (positions, "all")) if part != usual)
-                changed[words] = values_at(
-                    entropy_rows(run, variant=variant, positions=positions), case.layer, case.ids
-                )
+                rows = entropy_rows(run, variant=variant, positions=positions)
+                changed[words] = values_at(rows, case.layer, case.ids)
     changed["divided by log T"] = values_at(entropy_rows(run, normalization="logN"), case.layer, case.ids)
     return changed
-
-
-def _difference(case: Case, one: Candidate, differences: pl.DataFrame) -> Estimate:
-    """The effect's size, whichever mode has more, so that `positive` is `differ`; the table has its sign."""
-    if one.name in case.reasons:
-        return no_estimate(case.reasons[one.name])
-    row = differences.filter(pl.col("covariate") == one.name, pl.col("effect").is_in(["cliffs_delta", "phi"])).row(
-        0, named=True
-    )
-    if row["note"]:
-        return no_estimate(row["note"].removeprefix("no value: "))
-    return _upwards(
-        row["value"],
-        (row["ci_low"], row["ci_high"]),
-        row["p"],
-        row["n_0"] + row["n_1"],
-        ("more in the high mode", "more in the low mode"),
-    )
-
-
-def _jointly(case: Case, one: Candidate, joint: pl.DataFrame) -> Estimate:
-    if one.name in case.reasons:
-        return no_estimate(case.reasons[one.name])
-    row = joint.filter(pl.col("covariate") == one.name).row(0, named=True)
-    if not np.isfinite(row["coefficient"]):
-        return no_estimate(row["note"].removeprefix("no value: "))
-    return _upwards(
-        row["coefficient"],
-        (row["ci_low"], row["ci_high"]),
-        row["p"],
-        row["n"],
-        ("towards the high mode", "towards the low mode"),
-        row["note"],
-    )
-
-
-def _upwards(
-    value: float, ends: tuple[float, float], p: float, n: int, words: tuple[str, str], note: str = ""
-) -> Estimate:
-    low, high = ends if value >= 0 else (-ends[1], -ends[0])
-    which = words[0 if value >= 0 else 1]
-    return Estimate(abs(value), low, high, p, n, note="; ".join(part for part in (which, note) if part))
 
 
 def _left(case: Case, names: list[str], seed: int) -> Estimate:

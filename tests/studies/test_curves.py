@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layerscope.studies.prompt_curves import BANDS, PromptCurves, band, paired, valley_weights
-from layerscope.studies.training_curves import middle_lead, movement
+from layerscope.studies.curves import BANDS, LayerCurve, PromptCurves, band, chart_line, paired, valley_weights
 
 
 def curves(values, ids=None, layers=None):
@@ -41,9 +40,29 @@ def test_pairs_are_of_the_same_prompts():
     assert b.values.tolist() == [[9, 9], [5, 6]]
 
 
-def test_movement_adds_up_the_changes_between_checkpoints():
-    series = [curves([[0, 0, 0, 0]]), curves([[0, 1, 2, 1]]), curves([[0, 0, 4, 1]])]
-    assert movement(series).tolist() == [[0, 2, 4, 1]]
-    # Thirds of three blocks, without the embeddings: 1, 2, 3.
-    assert middle_lead(series, "early").tolist() == [4 - 2]
-    assert middle_lead(series, "late").tolist() == [4 - 1]
+def curve(value, half=0.1):
+    value = np.asarray(value, dtype=float)
+    depth = np.arange(len(value)) / (len(value) - 1)
+    return LayerCurve(depth, tuple(range(len(value))), value, value - half, value + half, "nats", 40)
+
+
+def test_spread_is_the_standard_deviation_over_the_blocks():
+    one = curve([9.0, 1.0, 3.0, 2.0])
+    assert one.spread.value == pytest.approx(np.std([1.0, 3.0, 2.0]))
+    # The gradient's weights add up to zero, so a shift of all layers changes nothing.
+    assert curve([109.0, 101.0, 103.0, 102.0]).spread.value == pytest.approx(one.spread.value)
+    assert one.spread.low < one.spread.value < one.spread.high
+
+
+def test_a_flat_curve_has_no_spread():
+    assert curve([1.0, 1.0, 1.0, 1.0]).spread.value == 0
+
+
+def test_a_line_of_a_chart_is_the_curve():
+    data = curve([0.0, 1.0, 2.0]).line(("row", "column", "line"), step=4.0)
+    assert data["value"].to_list() == [0, 1, 2]
+    assert data["x"].to_list() == [0, 0.5, 1]
+    assert data["step"].to_list() == [4.0] * 3
+    assert data["low"].to_list() == pytest.approx([-0.1, 0.9, 1.9])
+    without = chart_line(("row", "column", "line"), [0.0, 1.0], [2.0, 3.0])
+    assert without["low"].null_count() == without["step"].null_count() == 2

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 
 from layerscope.statistics.causes import ALL
 from layerscope.studies.experiments.causes.candidates import CANDIDATES
-from layerscope.studies.experiments.causes.tests import Case
+from layerscope.studies.experiments.causes.questions import Case
 from layerscope.studies.findings import number
 
 EXAMPLES = 4
@@ -23,30 +20,24 @@ def cut(text: str, most: int = LONGEST) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def example_notes(
-    about: str,
-    described: pl.DataFrame,
-    ids: Sequence[str],
-    values: Float[np.ndarray, " prompts"],
-    label: Float[np.ndarray, " prompts"] | None,
-) -> list[str]:
+def example_notes(case: Case, described: pl.DataFrame) -> list[str]:
     """A few prompts of each mode, those in the middle of it; of the lowest and the highest where there are no modes.
 
     The middle of a mode is what is typical of it; its ends are not.
     """
     texts = dict(described.select("prompt_id", "text").iter_rows())
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known], kind="stable")]
-    if label is None:
+    known = np.flatnonzero(np.isfinite(case.values))
+    order = known[np.argsort(case.values[known], kind="stable")]
+    if case.label is None:
         groups = {"lowest entropy": order[:EXAMPLES], "highest entropy": order[::-1][:EXAMPLES]}
     else:
         groups = {}
-        for words, which in (("the low-entropy mode", 0), ("the high-entropy mode", 1)):
-            members = order[label[order] == which]
+        for which, words in enumerate(("the low-entropy mode", "the high-entropy mode")):
+            members = order[case.label[order] == which]
             start = max(0, len(members) // 2 - EXAMPLES // 2)
             groups[f"{words} (the middle of its {len(members)})"] = members[start : start + EXAMPLES]
     return [
-        f"{about}, prompt of {words}, {values[row]:.3f} nats: “{cut(texts.get(ids[row], ''))}”"
+        f"{case.about}, prompt of {words}, {case.values[row]:.3f} nats: “{cut(texts.get(case.ids[row], ''))}”"
         for words, rows in groups.items()
         for row in rows
     ]
@@ -68,14 +59,12 @@ def explained_words(case: Case, without: pl.DataFrame) -> str:
 
 def split_words(case: Case, splits: pl.DataFrame) -> list[str]:
     """How far the modes agree with those under another measurement, in a sentence."""
-    rows = []
+    parts = []
     for row in splits.iter_rows(named=True):
-        if np.isfinite(row["agreement"]):
-            ends = f"{number(row['agreement_ci_low'])} to {number(row['agreement_ci_high'])}"
-            rows.append(f"{row['change']} {number(row['agreement'])} ({ends})")
-        else:
-            rows.append(f"{row['change']} none (Cliff's delta between the first modes {number(row['apart'])})")
+        kappa, low, high = (number(row[name]) for name in ("agreement", "agreement_ci_low", "agreement_ci_high"))
+        delta = f"Cliff's delta between the first modes {number(row['apart'])}"
+        parts.append(f"{row['change']} {kappa} ({f'{low} to {high}' if np.isfinite(row['agreement']) else delta})")
     return [
         f"{case.about}: agreement of the modes with those of the entropy as in the paper (Cohen's kappa; 1 the same prompts, "
-        f"0 chance): {'; '.join(rows)}."
+        f"0 chance): {'; '.join(parts)}."
     ]
