@@ -71,7 +71,9 @@ def soak(n: int) -> str:
 
 def main() -> None:
     """Print a row for each number of texts."""
-    print("| texts | blocks kept by a kill | first new block | the other half | shown again | largest block | run | most memory |")
+    print(
+        "| texts | blocks kept by a kill | first new block | the other half | shown again | largest block | run | most memory |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for n in [int(word) for word in sys.argv[1:]] or TEXTS:
         print(soak(n), flush=True)

@@ -26,7 +26,7 @@ from layerscope.studies.experiments.causes.questions import (
     adjusted_within,
     ask,
 )
-from layerscope.studies.experiments.causes.sentences import example_notes, explained_words, split_words
+from layerscope.studies.experiments.causes.sentences import cut, example_notes, explained_words, split_words
 from layerscope.studies.findings import Test, judge
 from layerscope.studies.jobs import Measure, Results
 from layerscope.studies.study import run_study
