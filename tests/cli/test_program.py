@@ -135,8 +135,8 @@ def test_folders_that_are_no_finished_run_are_said_and_the_others_shown(finished
     code, shown, errors = program(*query, stub, out, scores, "--format", "csv")
     assert (code, shown) == (0, "n\n4\n")
     assert errors.splitlines() == [
-        f"note: left out: {stub} is not a run: it has no run.json",
-        f"note: left out: {scores} is not a run: it has no run.json (it holds scores of tasks)",
+        f"note: left out: {stub} does not hold a measurement: it has no run.json",
+        f"note: left out: {scores} does not hold a measurement: it has no run.json (it holds scores of tasks)",
     ]
     code, _, errors = program("report", scores, out, stub, "--out", tmp_path / "report.html")
     assert code == 0
@@ -145,7 +145,7 @@ def test_folders_that_are_no_finished_run_are_said_and_the_others_shown(finished
     (damaged / "run.json").write_text("{")
     code, _, errors = program(*query, out, damaged)
     assert code == 1
-    assert "run.json cannot be read" in errors
+    assert "run.json is no JSON" in errors
 
 
 def test_scores_stay_where_another_measurement_is_in_the_way(finished, program, texts_file, family_folder, tmp_path):
@@ -194,7 +194,7 @@ MISTAKES = [
         "choose a folder that you may write to",
     ),
     (("measure", "{model}", "--texts", "{texts}", "--out", "{tmp}"), "not empty and not a run"),
-    (("table", "{tmp}"), "not a run"),
+    (("table", "{tmp}"), "does not hold a measurement"),
     (("query", "select nothing from nowhere", "{run}"), "the query failed"),
     (("table", "{run}", "--metrics", "entropy"), "metric 'entropy' is not in"),
     (("measure",), "MODEL"),
@@ -234,7 +234,7 @@ def test_a_damaged_table_in_a_finished_run_exits_1_and_is_named(finished, tmp_pa
     (tmp_path / "layers.parquet").write_bytes((tmp_path / "layers.parquet").read_bytes()[:200])
     done = run("table", tmp_path)
     assert done.returncode == 1
-    assert "layers.parquet cannot be read" in done.stderr
+    assert "layers.parquet is damaged" in done.stderr
 
 
 def test_ctrl_c_exits_130_says_how_to_go_on_and_the_same_command_goes_on(family_folder, texts_file, tmp_path):

@@ -39,7 +39,7 @@ def test_an_empty_folder_is_new(tmp_path):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match=r"not such a run \(it holds thesis\.tex\): choose another --out"):
+    with pytest.raises(UserError, match=r"not a run of this kind \(it holds thesis\.tex\): choose another --out"):
         earlier(RunRecord, tmp_path, spec=spec())
 
 
@@ -107,7 +107,7 @@ def test_a_finished_run_is_refused_where_what_it_was_made_from_changed(own_run, 
     [
         ("model", r"the model cannot be compared with what was measured.*: no model at .*model: give"),
         ("model/model.safetensors", "the model cannot be compared .* expected safetensors weights in"),
-        ("texts.txt", "the texts cannot be compared .*texts.txt cannot be read .No such file"),
+        ("texts.txt", "the texts cannot be compared .*texts.txt does not exist"),
     ],
 )
 def test_a_source_that_is_gone_is_said_and_the_run_shown(own_run, tmp_path, name, message):

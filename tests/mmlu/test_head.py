@@ -1,5 +1,6 @@
 """The head of every family gives what the whole model gives, and what has no head is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -109,3 +110,13 @@ def test_full_attention_has_no_next_token(family_folder):
     model = load_model(ModelSpec(name=str(family_folder("llama")), bidirectional=True))
     with pytest.raises(UnsupportedModelError, match="bidirectional is none: leave it out"):
         load_head(model)
+
+
+def test_threads_that_share_a_head_read_their_own_states(one_token):
+    model = load_model(ModelSpec(name=str(one_token)))
+    head = load_head(model)
+    states = [torch.randn(3, model.dim, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    alone = [head.log_probabilities(one) for one in states]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(head.log_probabilities, states * 200))
+    assert all(torch.equal(one, alone[number % 4]) for number, one in enumerate(found))

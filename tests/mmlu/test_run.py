@@ -163,7 +163,7 @@ def test_other_settings_or_questions_are_refused(spec, tmp_path, monkeypatch, ro
         mmlu_spec(same, tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"is not empty and not such a run .it holds notes.txt."):
+    with pytest.raises(UserError, match=r"is not empty and not a run of this kind .it holds notes.txt."):
         mmlu_spec(same, tmp_path / "full")
 
 
@@ -200,7 +200,7 @@ def test_damaged_files_are_named(spec, tmp_path):
     record.write_text("{")
     with pytest.raises(RunFailedError, match=r"mmlu.json is no JSON"):
         open_mmlu(run.path)
-    with pytest.raises(UserError, match=r"holds no mmlu run: it has no mmlu.json"):
+    with pytest.raises(UserError, match=r"does not hold answers to questions: it has no mmlu.json"):
         open_mmlu(tmp_path)
 
 

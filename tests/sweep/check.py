@@ -256,6 +256,7 @@ def _normed(plain: Any, state: torch.Tensor) -> torch.Tensor:
 
 
 def _check_tasks(outcome: Outcome, loaded: Any, folder: Path, texts: list[str], plain: list[Any]) -> None:
+    from layerscope.states.state import State
     from layerscope.tasks.encoding import TextEncoder
     from layerscope.tasks.spec import TasksSpec
 
@@ -263,7 +264,7 @@ def _check_tasks(outcome: Outcome, loaded: Any, folder: Path, texts: list[str], 
     spec = TasksSpec(tasks=("x",), cache=str(folder / f"cache-{outcome.part}"), batch_tokens=128)
     encoder = TextEncoder(loaded, spec, (last,))
     encoder.fill(texts)
-    found = encoder.caches["normed", "all"].read(texts, last)
+    found = encoder.caches[State("normed", "all")].read(texts, last)
     for row, theirs in enumerate(plain):
         _require(outcome, "encoded, last layer", _distance(found[row], theirs.top.double().mean(0).numpy(), theirs.top))
 

@@ -334,7 +334,7 @@ def test_a_result_that_was_put_back_has_not_failed(tiny, cache, tmp_path) -> Non
 
 def test_a_folder_of_something_else_is_refused(tiny, cache, tmp_path) -> None:
     (tmp_path / "thesis.txt").write_text("important")
-    with pytest.raises(UserError, match=r"not empty and not such a run \(it holds thesis.txt"):
+    with pytest.raises(UserError, match=r"not empty and not a run of this kind \(it holds thesis.txt"):
         score_tasks(str(tiny), [OwnSTS()], out=tmp_path, cache=cache)
 
 

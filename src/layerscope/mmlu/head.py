@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,11 @@ def load_head(model: LoadedModel) -> Head:
 
 
 class _Given(nn.Module):
-    """Stands where a model's blocks were and returns the states it was given, once."""
+    """Stands where a model's blocks were and returns the states it was given, once, to the thread that gave them."""
 
     def __init__(self, headless: nn.Module) -> None:
         super().__init__()
-        self._given: Tensor | None = None
+        self._given = threading.local()
         # Some heads read a factor off the model (Falcon-H1's lm_head_multiplier).
         for name, value in vars(headless).items():
             if not name.startswith("_") and isinstance(value, (bool, int, float, str, PreTrainedConfig)):
@@ -92,12 +93,12 @@ class _Given(nn.Module):
 
     def give(self, states: Tensor) -> None:
         """The states that the next pass returns."""
-        self._given = states
+        self._given.states = states
 
     @property
     def taken(self) -> bool:
         """Whether a pass asked for them."""
-        return self._given is None
+        return self._given.states is None
 
     @property
     def decoder(self) -> _Given:
@@ -106,7 +107,7 @@ class _Given(nn.Module):
 
     def forward(self, *_: object, **__: object) -> _Output:
         """The states given, whatever the input."""
-        given, self._given = self._given, None
+        given, self._given.states = self._given.states, None
         return _Output(given)
 
 

@@ -20,6 +20,11 @@ MADE: dict[Verb, tuple[str, ...]] = {
     "zoo": ("zoo.json",),
 }
 """The files and folders that a verb writes into a run's folder, the first its record; `describe` is a job of a study."""
+WHAT: dict[str, str] = {
+    "measure": "a measurement", "tasks": "scores of tasks", "mmlu": "answers to questions", "study": "a study",
+    "zoo": "a trained model", "describe": "descriptions of prompts",
+}  # fmt: skip
+"""What a verb makes, in words."""
 
 
 def contents(folder: Path) -> list[str]:
@@ -64,5 +69,4 @@ def again(folder: Path, verb: Verb) -> str:
 
 def held(folder: Path) -> str:
     """What a folder holds, in words, such as "scores of tasks"; empty where no verb wrote into it."""
-    words: dict[Verb, str] = {"measure": "a measurement", "tasks": "scores of tasks", "mmlu": "answers to questions"}
-    return " and ".join(what for verb, what in words.items() if (folder / MADE[verb][0]).exists())
+    return " and ".join(WHAT[verb] for verb in ("measure", "tasks", "mmlu") if (folder / MADE[verb][0]).exists())

@@ -19,7 +19,7 @@ from layerscope.errors import DamagedError, LayerscopeError, UserError
 from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
 from layerscope.files.writing import inside
 from layerscope.inputs.models import LoadedModel
-from layerscope.results.contents import Verb, again, held
+from layerscope.results.contents import WHAT, Verb, again, held
 
 SCHEMA_VERSION = 2
 """Version 1, of layerscope 0.1.0, had no hashes: such folders are read as they are."""
@@ -130,7 +130,7 @@ def read_record(kind: type[R], folder: Path) -> R:
     if not path.exists() and not path.is_symlink():
         other = held(folder) if folder.is_dir() else ""
         raise UserError(
-            f"{folder} holds no {kind.__name__.removesuffix('Record').lower()} run: it has no {kind.FILE}"
+            f"{folder} does not hold {WHAT[kind.VERB]}: it has no {kind.FILE}"
             + (f" (it holds {other})" if other else "")
         )
     return read_sealed(path, kind, version=SCHEMA_VERSION, since=2, advice=again(folder, kind.VERB))

@@ -38,7 +38,7 @@ def earlier(kind: type[R], folder: Path, **asked: BaseModel) -> R | None:
         others = [] if kind.BESIDE is None else in_the_way(folder, kind.BESIDE)
         if others:
             raise UserError(
-                f"{folder} is not empty and not such a run (it holds {', '.join(others[:3])}): choose another --out"
+                f"{folder} is not empty and not a run of this kind (it holds {', '.join(others[:3])}): choose another --out"
             )
         return None
     record = read_record(kind, folder)
