@@ -142,3 +142,14 @@ def test_a_failed_write_that_a_library_in_rust_tells_of_in_its_own_words_is_name
         raise ValueError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
     with pytest.raises(ValueError, match="something else"), whole_file(tmp_path / "weights"):
         raise ValueError("something else")
+
+
+def test_a_folder_that_another_process_made_meanwhile_is_said_to_be_that(tmp_path):
+    def make(temporary):
+        temporary.mkdir()
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "x").write_text("theirs")
+
+    with pytest.raises(UserError, match="was written by another process meanwhile"), whole_file(tmp_path / "a") as mine:
+        make(mine)
+    assert (tmp_path / "a" / "x").read_text() == "theirs"

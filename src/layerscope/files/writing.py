@@ -81,6 +81,8 @@ def cannot_write(path: Path, error: OSError) -> RunFailedError | UserError:
     if error.errno == errno.EIO:
         return RunFailedError(f"cannot write {path} ({error.strerror}): the disk reports an error, look at it first")
     advice = "choose a shorter name" if error.errno == errno.ENAMETOOLONG else "choose a folder that you may write to"
+    if error.errno == errno.ENOTEMPTY or (error.errno == errno.EEXIST and path.is_dir()):
+        return UserError(f"{path} was written by another process meanwhile: look at it, or choose another place")
     return UserError(f"cannot write {path} ({error.strerror or error}): {advice}")
 
 
