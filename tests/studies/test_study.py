@@ -111,6 +111,7 @@ class Killed(BaseException):
     """The process ends here: nothing that comes later is written."""
 
 
+@pytest.mark.faults
 def test_a_study_killed_at_any_write_goes_on_to_equal_findings(
     make_study, tmp_path, tiny_pair, tiny_texts, monkeypatch
 ):

@@ -196,6 +196,7 @@ def test_a_record_of_an_older_version_loads(zoo, tmp_path):
     assert record.losses == read_zoo_record(zoo / "zoo-neox-tiny").losses
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [Killed, OSError])
 def test_a_training_that_was_stopped_at_a_write_ends_with_the_same_model(tmp_path, monkeypatch, error):
