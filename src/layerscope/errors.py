@@ -27,6 +27,10 @@ class RunFailedError(LayerscopeError):
     """The work was valid but did not succeed: the machine, the disk or the model's numbers stood in the way."""
 
 
+class DiskFullError(RunFailedError):
+    """A disk has no room left: whatever else is tried there would fail too."""
+
+
 class DamagedError(RunFailedError):
     """A file is there and may be read, but its content is not what was written or what it should be."""
 

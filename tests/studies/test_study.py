@@ -10,7 +10,7 @@ import pytest
 from tests.studies.conftest import CLAIM, Counted
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
-from layerscope.errors import DamagedError, UserError
+from layerscope.errors import DamagedError, DiskFullError, UserError
 from layerscope.figures import FacetLook
 from layerscope.results.record import read_record
 from layerscope.results.run import Run
@@ -85,6 +85,27 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(make_study, tmp_path):
     assert run.findings[0].n == 1
     assert "step2 is missing: there is no step2" in (run.path / "findings.md").read_text()
     assert [job.status for job in read_record(StudyRecord, run.path).jobs] == ["done", "missing"]
+
+
+def test_a_full_disk_ends_the_study(make_study, tmp_path, monkeypatch):
+    def full(*_):
+        raise DiskFullError("the disk is full")
+
+    monkeypatch.setattr(Counted, "start", full)
+    study = make_study()
+    with pytest.raises(DiskFullError):
+        run_study(study, study.spec("small"), tmp_path)
+    assert read_record(StudyRecord, tmp_path / "counting").status == "failed"
+
+
+def test_what_cannot_be_looked_at_says_why_what_it_lacks_is_missing(make_study, tmp_path):
+    def too_few(*_):
+        raise UserError("one checkpoint is too few")
+
+    jobs = [Counted("step1"), Counted("step2", "gone", reason="there is no step2")]
+    study = make_study(jobs=jobs, analyse=too_few)
+    with pytest.raises(UserError, match=r"one checkpoint is too few \(step2 is missing: there is no step2\)"):
+        run_study(study, study.spec("small"), tmp_path)
 
 
 def test_nothing_but_failures_is_a_failure(make_study, tmp_path):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from layerscope.errors import RunFailedError, UserError
+from layerscope.errors import DiskFullError, RunFailedError, UserError
 
 # Windows opens no folders, and flushes only what it may write.
 _WINDOWS = os.name == "nt"
@@ -74,7 +74,7 @@ def cannot_write(path: Path, error: OSError) -> RunFailedError | UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (
         error.errno is None and "requested and" in str(error)
     ):
-        return RunFailedError(
+        return DiskFullError(
             f"the disk is full, {path} could not be written: free some space there and run the same command, "
             "what is finished is kept"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from layerscope.errors import LayerscopeError, UserError
+from layerscope.errors import DiskFullError, LayerscopeError, UserError
 from layerscope.figures import FacetLook, plot_facets, save_figure
 from layerscope.files.locks import locked
 from layerscope.files.writing import make_folder, write_text
@@ -150,6 +150,8 @@ def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Res
 
         try:
             found[job.key] = job.start(folder_of(job, root), inside)
+        except DiskFullError:
+            raise
         except LayerscopeError as error:
             missing[job.key] = str(error)
         report(name, index + 1.0, total)
@@ -158,7 +160,14 @@ def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Res
 
 def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> tuple[StudyRun, list[str]]:
     """Look at the results and write what was found; also the names of all files."""
-    outcome = study.analyse(spec, results)
+    try:
+        outcome = study.analyse(spec, results)
+    except UserError as error:
+        if not results.missing:
+            raise
+        # What cannot be looked at lacks what is missing, and that has a reason of its own.
+        key, reason = next(iter(results.missing.items()))
+        raise UserError(f"{error} ({key} is missing: {reason})") from error
     findings = judge(outcome.tests)
     tables = {**outcome.tables, **{drawing.name: drawing.data for drawing in outcome.figures}}
     for name, table in tables.items():
