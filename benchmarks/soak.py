@@ -27,16 +27,18 @@ def write_texts(path: Path, n: int) -> None:
             file.write(f"{' '.join(draw.choice(WORDS) for _ in range(draw.randrange(3, 12)))} {number}\n")
 
 
-def measure(texts: Path, out: Path, kill_after: int | None = None) -> tuple[float, float, float]:
+def measure(texts: Path, out: Path, n: int, kill_after: int | None = None) -> tuple[float, float, float]:
     """Seconds in all, seconds until the first new block was done or nothing was left to do, and most memory in MB.
 
     With `kill_after`, the process is killed when so many blocks are there.
     """
-    words = ["measure", "minilm-l6", "--texts", str(texts), "--metrics", METRICS, "--out", str(out), "--quiet"]
+    words = ["measure", "minilm-l6", "--texts", str(texts), "--n", str(n), "--metrics", METRICS, "--out", str(out)]
     before = set((out / "blocks").glob("block_*")) if out.exists() else set()
     begun = time.perf_counter()
     first = None
-    with subprocess.Popen([sys.executable, "-m", "layerscope", *words], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "layerscope", *words, "--quiet"], stdout=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None:
             now = set((out / "blocks").glob("block_*"))
             if first is None and now - before:
@@ -57,11 +59,11 @@ def soak(n: int) -> str:
         texts, out = Path(folder) / "texts.txt", Path(folder) / "run"
         write_texts(texts, n)
         blocks = -(-n // 32)
-        measure(texts, out, kill_after=max(1, blocks // 2))
+        measure(texts, out, n, kill_after=max(1, blocks // 2))
         kept = sorted((out / "blocks").glob("block_*"))
         largest = max(sum(file.stat().st_size for file in block.iterdir()) for block in kept)
-        seconds, first, most = measure(texts, out)
-        again, _, _ = measure(texts, out)
+        seconds, first, most = measure(texts, out, n)
+        again, _, _ = measure(texts, out, n)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return (
         f"| {n:,} | {len(kept):,} | {first:.0f} s | {seconds:.0f} s | {again:.0f} s | {largest / 1e6:.2f} MB | "

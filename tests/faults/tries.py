@@ -80,7 +80,8 @@ def kills(bench: Bench, kind: str, n: int) -> Tally:
         process.kill()
         process.join()
         tally.ends["through before it"] += answer.exists()
-        tally.ends["killed"] += not answer.exists()
+        written = any(path.is_file() and path.name != ".lock" for path in place.rglob("*"))
+        tally.ends["killed with files written" if written else "killed before its first file"] += not answer.exists()
         answer.unlink(missing_ok=True)
         _afterwards(tally, bench, (kind, place), whole)
     return tally
