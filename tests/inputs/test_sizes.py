@@ -121,3 +121,7 @@ def test_a_tokenizer_file_that_is_none_is_refused(tmp_path, content, error):
     file.write_text(content)
     with pytest.raises(error):
         check_normaliser(file, "a model")
+
+
+def test_a_factor_is_no_number_of_things():
+    check_numbers({"layer_rope_theta": 500_000, "head_scale": 10**6, "block_token_id": 150_000}, 56, "config.json")

@@ -25,6 +25,8 @@ _SIZES = re.compile(
     r"(^|\.)(n|num|d)_|(size|dim|positions|embeddings|width|rank|seq_len)$|"
     r"(embedding|context|feed_forward|key|value|seq|sequence)_length$"
 )
+# Numbers that are used to compute with, however large: nothing is made in their number.
+_FACTORS = re.compile(r"theta|base|freq|scal|factor|_id$")
 _MOST_LAYERS = 1024
 _MOST_COUNTED = 2**17
 _MOST_SIZED = 2**24
@@ -50,6 +52,8 @@ def check_numbers(stated: Mapping[str, object], tensors: int | None, name: str) 
     """
     layers = max(_MOST_LAYERS, tensors or 0)
     for key, value in _numbers(stated):
+        if _FACTORS.search(key):
+            continue
         for kind, most in ((_LAYERS, layers), (_COUNTS, _MOST_COUNTED), (_SIZES, _MOST_SIZED)):
             if kind.search(key):
                 if value > most:
