@@ -190,6 +190,10 @@ def read_only(bench: Bench, kind: str, n: int) -> Tally:
     for number in range(n):
         place = bench.copy(finished) if number % 2 else bench.new("read-only")
         mounted = _mount_read_only(place)
+        if not mounted and os.geteuid() == 0 and not _is_for_all(Path(os.__file__)):
+            # Python itself lies where only its owner may read.
+            tally.ends["not possible here"] += 1
+            continue
         if not mounted:
             _for_all(place, writable=False)
         outcome = do("run", kind, (bench.inputs, place), Limits(reader=not mounted))
@@ -288,6 +292,10 @@ def _mount_read_only(place: Path) -> bool:
         return False
     subprocess.run(["mount", "-o", "remount,ro,bind", place], check=True)
     return True
+
+
+def _is_for_all(path: Path) -> bool:
+    return all(stat.S_IMODE(one.stat().st_mode) & 0o005 for one in (path, *path.parents))
 
 
 def _for_all(place: Path, *, writable: bool) -> None:
