@@ -4,7 +4,6 @@ import pytest
 from tests.export.conftest import save_reader
 from tests.export.scored import save_scores
 
-from layerscope.cli import main
 from layerscope.config import ModelSpec
 from layerscope.export import speed
 from layerscope.inputs.models import load_model
@@ -16,21 +15,11 @@ def reader(tmp_path_factory):
 
 
 @pytest.fixture
-def program(capfd, monkeypatch, tmp_path):
-    """The program within this process: exit code, stdout, stderr."""
-
-    def call(*words):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        return left.value.code, *capfd.readouterr()
-
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def program(program, monkeypatch):
+    """Speeds are measured on few texts."""
     monkeypatch.setattr(speed, "_ROUNDS", 1)
     monkeypatch.setattr(speed, "_TEXTS", 4)
-    monkeypatch.chdir(tmp_path)
-    return call
+    return program
 
 
 def test_an_export_says_how_equal_small_and_fast_it_is(program, reader, tmp_path):

@@ -13,7 +13,6 @@ import pytest
 from tests.picking.folders import peaked_metrics, peaked_scores, write_metrics, write_scores
 from tests.picking.tables import score_table
 
-from layerscope.cli import main
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.results.run import load_run
 from layerscope.results.tables import PROMPTS, TEXTS, write_table
@@ -23,17 +22,10 @@ SHOWN = r"[/x][red]\x1b]0;owned\x07\x1b[2J\x9b31m\u202eabc :smile:"
 
 
 @pytest.fixture
-def program(capfd, monkeypatch, tmp_path):
-    def call(*words):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        return left.value.code, *capfd.readouterr()
-
+def program(program, monkeypatch):
+    """On a screen wide enough for every value on one line."""
     monkeypatch.setenv("COLUMNS", "400")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.chdir(tmp_path)
-    return call
+    return program
 
 
 def write_prompts(folder):

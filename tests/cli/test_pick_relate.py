@@ -11,22 +11,8 @@ from scipy import stats
 from tests.picking.folders import PEAK, peaked_metrics, peaked_scores, write_metrics, write_scores
 from tests.picking.tables import score_table
 
-from layerscope.cli import main
 from layerscope.files.writing import cannot_write
 from layerscope.picking.relations import RELATIONS
-
-
-@pytest.fixture
-def program(capfd, monkeypatch, tmp_path):
-    def call(*words):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        return left.value.code, *capfd.readouterr()
-
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.chdir(tmp_path)
-    return call
 
 
 @pytest.fixture
