@@ -121,12 +121,12 @@ def _from_disk(path: Path, spec: ModelSpec, note: str) -> Checkpoint:
         return replace(_identified(path, spec, note), warnings=pickled)
     if path.suffix != ".gguf":
         raise UserError(f"expected a model folder or a .gguf file, got {path}: give the folder that holds config.json")
-    converted = convert_gguf(path)
-    level = converted.quantisation
-    stated = note or (f"de-quantised {level} weights" if level not in {"ALL_F32", "F16", "BF16"} else "")
-    warnings = ((stated,) if stated else ()) + converted.warnings
-    weights = named(converted.sha256)
-    return Checkpoint(str(converted.folder), _read_as(weights), warnings=warnings, weights=weights)
+    folder, made = convert_gguf(path)
+    whole = made.quantisation in {"ALL_F32", "F16", "BF16"}
+    stated = note or ("" if whole else f"de-quantised {made.quantisation} weights")
+    warnings = ((stated,) if stated else ()) + made.warnings
+    weights = named(folder.name)
+    return Checkpoint(str(folder), _read_as(weights), warnings=warnings, weights=weights)
 
 
 def _identified(path: Path, spec: ModelSpec, _: str) -> Checkpoint:

@@ -20,7 +20,6 @@ from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_o
 from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
 from layerscope.inputs.embeddings import input_device, table_rows
-from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
@@ -35,8 +34,6 @@ from layerscope.inputs.standing import Standing
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, listed_weights, unused_keys
 
 _OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
-
-__all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
 
 
 class PrecisionError(UnsupportedModelError):

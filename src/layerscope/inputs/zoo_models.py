@@ -11,6 +11,7 @@ from layerscope.errors import UserError
 from layerscope.files.reading import check_sum, read_sealed
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.revisions import find_revision, revisions
+from layerscope.inputs.tables import table
 
 RECORD = "zoo.json"
 SEALED_SINCE = 2
@@ -41,16 +42,7 @@ class ZooModel:
         return found
 
 
-_PYTHIA = "GPT-NeoX by Pythia's recipe, trained here on the wiki leads"
-_MAMBA2 = "Mamba-2, trained here on the same texts in the same order"
-_TINY = "layerscope zoo train --tiny"
-
-ZOO_MODELS: dict[str, ZooModel] = {
-    "zoo-neox": ZooModel(_PYTHIA, layers=6, dim=256, command="layerscope zoo train"),
-    "zoo-mamba2": ZooModel(_MAMBA2, layers=6, dim=256, command="layerscope zoo train"),
-    "zoo-neox-tiny": ZooModel(f"{_PYTHIA}; for tests only", layers=3, dim=32, command=_TINY),
-    "zoo-mamba2-tiny": ZooModel(f"{_MAMBA2}; for tests only", layers=3, dim=32, command=_TINY),
-}
+ZOO_MODELS = {name: ZooModel(**stated) for name, stated in table("models")["zoo"].items()}
 
 
 class _Record(BaseModel):
