@@ -85,29 +85,32 @@ def with_attentions(model: nn.Module, parts: Parts, input_ids: Tensor) -> Parts:
     Raises:
         UserError: a block has no attention weights.
     """
-    seen: list[bool] = []
+    seen: set[int] = set()
     for asked in (parts, replace(parts, ask_attentions=True)):
-        seen = _blocks_with_weights(model, asked, input_ids)
-        if all(seen):
+        seen.clear()
+        with ExitStack() as hooks, torch.inference_mode():
+            for index, block in enumerate(parts.blocks):
+                watch_attentions(hooks, block, index, lambda index, _: seen.add(index))
+            run_model(model, asked, input_ids, torch.ones_like(input_ids))
+        if len(seen) == len(parts.blocks):
             return asked
+    first = min(set(range(len(parts.blocks))) - seen)
     raise UserError(
-        f"{type(model).__name__} gives no attention weights at block {seen.index(False) + 1} of {len(seen)}: "
-        "leave out the metrics that need attentions for this family"
+        f"{type(model).__name__} gives no attention weights at block {first + 1} of {len(parts.blocks)}: leave out the "
+        "metrics that need attentions for this family"
     )
 
 
-def _blocks_with_weights(model: nn.Module, parts: Parts, input_ids: Tensor) -> list[bool]:
-    seen = [False] * len(parts.blocks)
+def watch_attentions(stack: ExitStack, block: nn.Module, layer: int, read: Callable[[int, Tensor], None]) -> None:
+    """Hooks that hand over the layer and the first attention weights that a module of the block returns, once."""
+    done = False
 
-    def note(index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, __: object, output: object) -> None:
-            seen[index] = seen[index] or attention_weights(output) is not None
+    def hook(_: nn.Module, __: object, output: object) -> None:
+        nonlocal done
+        weights = None if done else attention_weights(output)
+        if weights is not None:
+            done = True
+            read(layer, weights)
 
-        return hook
-
-    with ExitStack() as hooks, torch.inference_mode():
-        for index, block in enumerate(parts.blocks):
-            for module in block.modules():
-                hooks.enter_context(module.register_forward_hook(note(index)))
-        run_model(model, parts, input_ids, torch.ones_like(input_ids))
-    return seen
+    for module in block.modules():
+        stack.enter_context(module.register_forward_hook(hook))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from layerscope.errors import LayerscopeError
+from layerscope.errors import LayerscopeError, UserError
 
 
 @contextmanager
@@ -21,3 +21,8 @@ def said_as(say: Callable[[str, BaseException], LayerscopeError]) -> Iterator[No
             raise
         text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode() or type(error).__name__
         raise say(text, error) from error
+
+
+def refusing(what: str, advice: str) -> AbstractContextManager[None]:
+    """`said_as` for what the user may mend: WHAT (what the library says): ADVICE."""
+    return said_as(lambda text, _: UserError(f"{what} ({text[:200]}): {advice}"))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
+from warnings import catch_warnings
 
 import torch
 from torch import nn
@@ -112,27 +112,27 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     if spec.trust_remote_code:
         warnings.append("trust_remote_code was on: code that comes with the model could run")
     # Some classes draw their weights at random before the checkpoint's replace them.
-    loading = said_as(partial(_loading_error, spec))
-    with loading, quiet_libraries(), torch.random.fork_rng(devices=[]):
+    with said_as(partial(_loading_error, spec)), quiet_libraries(), torch.random.fork_rng(devices=[]):
         loaded, notes = _from_pretrained(spec, checkpoint, device, dtype, attentions=attentions)
-        warnings += notes
         tokenizer = _load_tokenizer(spec, checkpoint)
-    revision = checkpoint.revision
-    model = stack_to_run(loaded, spec)
+    model, revision = stack_to_run(loaded, spec), checkpoint.revision
     check_finite(model, spec.name)
     if spec.adapter is not None:
-        merged = merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
-        model, revision = merged.model, f"{revision}+adapter:{merged.revision}"
-        warnings += merged.warnings
+        model, merged, more = merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
+        revision, notes = f"{revision}+adapter:{merged}", (*notes, *more)
         check_finite(model, f"{spec.name} with its adapter")
     ready = ready_model(model, tokenizer, spec, revision, attentions=attentions)
-    warnings += ready.warnings
     if ready.parts.standing is not None:
         ready.parts.standing.watch(checkpoint.files)
+    warnings += (*notes, *ready.warnings)
     fast = False
-    if spec.fast_matmul:
-        fast, note = _probe_fast_matmul(device, dtype)
-        warnings.append(note)
+    if spec.fast_matmul and dtype != torch.float32:
+        warnings.append(f"fast_matmul was off: it is for float32, the model runs in {dtype}")
+    elif spec.fast_matmul:
+        error = fast_matmul_error(device)
+        fast = error < FAST_MATMUL_ERROR
+        said = f"relative error {error:.1e} of a product against float64"
+        warnings.append(f"fast_matmul was on: {said}" if fast else f"fast_matmul was off: {said} is too large")
     weights = "" if spec.adapter else weights_of(checkpoint)
     return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast, weights=weights)
 
@@ -151,21 +151,33 @@ def ready_model(
         UnsupportedModelError: the one rule does not find them, or padding changes the states.
     """
     with said_as(partial(_probing_error, model)), quiet_libraries():
-        parts, lengths, context, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
-    return LoadedModel(
-        spec=spec,
-        model=model,
-        tokenizer=tokenizer,
-        parts=parts,
-        dim=parts.dim,
-        context=context,
-        revision=revision,
-        device=input_device(model),
-        dtype=model.dtype,
-        warnings=tuple(notes),
-        attentions=attentions,
-        lengths=lengths,
+        config = model.config.get_text_config()
+        require_ids_alone(model, config)
+        vocab, device = table_rows(model), input_device(model)
+        ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
+        notes: list[str] = []
+        if spec.part == "decoder":
+            depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+            parts = find_parts(model, int(depth or config.num_hidden_layers), ids, stack=model.get_decoder())
+            notes.append("decoder states: the encoder reads the same prompt as the decoder")
+            if spec.bidirectional:
+                raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
+        else:
+            parts = find_parts(model, int(config.num_hidden_layers), ids)
+        if spec.bidirectional and first_token_sees_last(model, parts, ids):
+            notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
+        elif spec.bidirectional:
+            lift_causal_mask(model)
+            parts = replace(parts, standing=Standing(model))
+            check_bidirectional(model, parts, ids)
+        context = longest_input(model, parts, ids)
+        lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
+        if attentions:
+            parts = with_attentions(model, parts, ids)
+    found = LoadedModel(
+        spec, model, tokenizer, parts, parts.dim, context, revision, device, model.dtype, (*notes, *why)
     )
+    return replace(found, attentions=attentions, lengths=lengths)
 
 
 def _loading_error(spec: ModelSpec, text: str, error: BaseException) -> UserError:
@@ -205,28 +217,19 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     from transformers import AutoConfig, AutoModel
 
-    code = {"trust_remote_code": spec.trust_remote_code}
-    with catch_warnings():
-        simplefilter("ignore")  # reading it for the model warns of the same
-        config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
+    source, options = checkpoint.source, checkpoint.loading(spec, dtype)
+    with catch_warnings(action="ignore"):  # reading it for the model warns of the same
+        config = AutoConfig.from_pretrained(source, **checkpoint.options, trust_remote_code=spec.trust_remote_code)
     if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
         require_text_class(config, spec.name)
         if not checkpoint.hub:
-            files = listed_weights(Path(checkpoint.source), allow_pickle=spec.allow_pickle)
+            files = listed_weights(Path(source), allow_pickle=spec.allow_pickle)
             check_room(config, sum(file.stat().st_size for file in files), spec.name)
-    options: dict[str, object] = {
-        "dtype": dtype,
-        "trust_remote_code": spec.trust_remote_code,
-        "use_safetensors": None if spec.allow_pickle else True,
-        "output_loading_info": True,
-        # Not to let them pass: `check_keys` names them, transformers only logs them.
-        "ignore_mismatched_sizes": True,
-    }
     if attentions:
         options["attn_implementation"] = "eager"
-    if spec.device_map is not None:
-        options["device_map"] = spec.device_map
-    model, info = AutoModel.from_pretrained(checkpoint.source, **checkpoint.options, **options)
+    # Not to let them pass: `check_keys` names them, transformers only logs them.
+    options["ignore_mismatched_sizes"] = True
+    model, info = AutoModel.from_pretrained(source, **options)
     if not callable(model) or not hasattr(model, "config"):
         raise UnsupportedModelError(f"{type(model).__name__} is not a text model: expected one with hidden states")
     if getattr(model, "_hf_peft_config_loaded", False):
@@ -238,16 +241,14 @@ def _from_pretrained(
     named = named_class(config)
     if info["missing_keys"] and named is not None and named is not type(model):
         # Some classes with a head call the parts otherwise than the headless class, which then finds none of them.
-        whole, of_whole = named.from_pretrained(checkpoint.source, **checkpoint.options, **options)
+        whole, of_whole = named.from_pretrained(source, **options)
         if not of_whole["missing_keys"]:
             model, info = whole, of_whole
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
-    model.config.use_cache = False
-    _text_config(model).use_cache = False
     set_plain_pass(model)
     if spec.device_map is None:
         model.to(device)
-    stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)
+    stated, _ = PreTrainedConfig.get_config_dict(source, **checkpoint.options)
     notes = (*unused_keys(model, info["unexpected_keys"]), *unread_settings(stated, model))
     return model.eval().requires_grad_(False), notes
 
@@ -289,41 +290,8 @@ def stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
         return without_head(stack, f"the {spec.part} of {type(model).__name__}")
     if spec.part is not None:
         raise UserError(f"{type(model).__name__} has one stack of layers: leave out part={spec.part}")
-    stack = model if _text_config(model) is model.config else model.get_decoder()
+    stack = model if model.config.get_text_config() is model.config else model.get_decoder()
     return without_head(stack, f"the language model of {type(model).__name__}")
-
-
-def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
-    return model.config.get_text_config()
-
-
-def _checked_parts(
-    model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
-) -> tuple[Parts, Lengths, int | None, list[str]]:
-    config = _text_config(model)
-    require_ids_alone(model, config)
-    vocab, device = table_rows(model), input_device(model)
-    ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
-    notes: list[str] = []
-    if spec.part == "decoder":
-        depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
-        parts = find_parts(model, int(depth or config.num_hidden_layers), ids, stack=model.get_decoder())
-        notes.append("decoder states: the encoder reads the same prompt as the decoder")
-        if spec.bidirectional:
-            raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
-    else:
-        parts = find_parts(model, int(config.num_hidden_layers), ids)
-    if spec.bidirectional and first_token_sees_last(model, parts, ids):
-        notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
-    elif spec.bidirectional:
-        lift_causal_mask(model)
-        parts = replace(parts, standing=Standing(model))
-        check_bidirectional(model, parts, ids)
-    context = longest_input(model, parts, ids)
-    lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
-    if attentions:
-        parts = with_attentions(model, parts, ids)
-    return parts, lengths, context, notes + why
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
@@ -331,12 +299,3 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
         if isinstance(chosen, int) and 0 <= chosen < vocab:
             return chosen
     return 0
-
-
-def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
-    if dtype != torch.float32:
-        return False, f"fast_matmul was off: it is for float32, the model runs in {dtype}"
-    error = fast_matmul_error(device)
-    if error < FAST_MATMUL_ERROR:
-        return True, f"fast_matmul was on: relative error {error:.1e} of a product against float64"
-    return False, f"fast_matmul was off: relative error {error:.1e} of a product against float64 is too large"

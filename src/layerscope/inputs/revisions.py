@@ -36,12 +36,10 @@ def transformer_part(folder: Path) -> Path | None:
 
     None where `folder` holds a model itself, or no such model.
     """
-    if (folder / "config.json").is_file() or not folder.is_dir():
+    if (folder / "config.json").is_file():
         return None
-    parts = [child for child in sorted(folder.iterdir()) if _PART.fullmatch(child.name)]
-    return next(
-        (part for part in parts if part.name.endswith("_Transformer") and (part / "config.json").is_file()), None
-    )
+    found = sorted(folder.glob("*_Transformer/config.json"))
+    return next((file.parent for file in found if _PART.fullmatch(file.parent.name)), None)
 
 
 def step_of(revision: str) -> int:
@@ -62,17 +60,15 @@ def find_revision(folder: Path, name: str, revision: str | None) -> Path:
         UserError: there is no such revision; the message names those that exist.
     """
     there = revisions(folder)
-    if not there:
+    names = list(there)
+    if not names:
         raise UserError(f"{name!r} has no revisions: expected model folders such as step0 in {folder}, found none")
     if revision is None:
-        return there[list(there)[-1]]
+        return there[names[-1]]
     if revision not in there:
         # An empty folder of that name is a checkpoint that went missing: what matters is that it cannot be read.
-        raise UserError(f"{name!r} has no revision {revision!r}: {_those_there(revision, list(there))}")
+        listed = ", ".join(names)
+        if len(names) > _MOST_NAMED:
+            listed = f"{len(names)}, from {names[0]} to {names[-1]}; nearest: {', '.join(nearest(revision, names))}"
+        raise UserError(f"{name!r} has no revision {revision!r}: it has {listed}")
     return there[revision]
-
-
-def _those_there(revision: str, names: list[str]) -> str:
-    if len(names) <= _MOST_NAMED:
-        return f"it has {', '.join(names)}"
-    return f"it has {len(names)}, from {names[0]} to {names[-1]}; nearest: {', '.join(nearest(revision, names))}"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerscope.errors import UserError
-from layerscope.inputs.attention import attention_weights
+from layerscope.inputs.attention import watch_attentions
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.parts import block_input, block_output, run_model
 from layerscope.inputs.processor import matmul_precision
@@ -90,7 +90,7 @@ def capture(
                 stack.enter_context(blocks[0].register_forward_pre_hook(before_first, with_kwargs=True))
                 continue
             if read_attentions is not None:
-                _watch_attentions(stack, blocks[layer - 1], layer, read_attentions)
+                watch_attentions(stack, blocks[layer - 1], layer, read_attentions)
             stack.enter_context(blocks[layer - 1].register_forward_hook(after(layer)))
         stack.enter_context(torch.no_grad())
         if model.fast_matmul:
@@ -106,21 +106,3 @@ def _wanted(model: LoadedModel, layers: Collection[int] | None) -> list[int]:
     if wanted and not 0 <= wanted[0] <= wanted[-1] <= model.n_layers:
         raise UserError(f"expected layers from 0 to {model.n_layers} (the model's depth), got {wanted}")
     return wanted
-
-
-def _watch_attentions(stack: ExitStack, block: nn.Module, layer: int, read: AttentionReader) -> None:
-    """Hooks that hand over the first attention weights a submodule of the block returns, once a forward pass."""
-    done = False
-
-    def hook(_: nn.Module, __: object, output: object) -> None:
-        nonlocal done
-        if done:
-            return
-        weights = attention_weights(output)
-        if weights is not None:
-            done = True
-            read(layer, weights)
-
-    for module in block.modules():
-        if module is not block:
-            stack.enter_context(module.register_forward_hook(hook))
