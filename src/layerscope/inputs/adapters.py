@@ -12,9 +12,8 @@ from transformers import PreTrainedModel
 
 from layerscope.errors import UserError, missing_package
 from layerscope.files.reading import expanded
-from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.parts import PROBE_TOKENS
+from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_safetensors, content_hash, named, pickled_only
 

@@ -19,12 +19,11 @@ from layerscope.inputs.attention import check_bidirectional, first_token_sees_la
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
 from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
-from layerscope.inputs.embeddings import input_device, table_rows
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
 from layerscope.inputs.padding import Probe, prove_batches
-from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
+from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, input_device, probe_ids, table_rows
 from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.prompts import special_ids
