@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerscope.errors import UserError, missing_package
+from layerscope.errors import UserError, lacking
 from layerscope.files.reading import expanded
 from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
@@ -52,10 +52,6 @@ def merge_adapter(
     """
     folder = expanded(adapter)
     files, notes = _adapter_files(folder, allow_pickle=allow_pickle)
-    try:
-        from peft import PeftConfig, PeftModel
-    except ImportError as error:
-        raise missing_package("peft", f"adapter {adapter!r}") from error
     # The names of its weights as its own class had them, without what peft puts before and into them.
     stored = torch.load(files[0], weights_only=True) if files[0].suffix == ".bin" else check_safetensors(files[0])
     keys = [_plain(str(key)) for key in stored]
@@ -67,10 +63,17 @@ def merge_adapter(
     heads = [key for key in keys if prefix and not key.startswith(f"{prefix}.")]
     if heads:
         notes += (f"the adapter's weights of its head, such as {heads[0]}, were left out: no state depends on them",)
-    fit = said_as(lambda text, _: UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}"))
+
+    def say(text: str, error: BaseException) -> UserError:
+        if isinstance(error, ImportError):
+            return lacking(error, f"adapter {adapter!r}")
+        return UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}")
+
     # peft draws adapter weights at random before it loads them, and asks transformers for a deprecated property.
     traces = catch_warnings(action="ignore", category=FutureWarning)
-    with fit, quiet_libraries(), torch.random.fork_rng(devices=[]), traces:
+    with said_as(say), quiet_libraries(), torch.random.fork_rng(devices=[]), traces:
+        from peft import PeftConfig, PeftModel
+
         config = PeftConfig.from_pretrained(str(folder))
         _check_kind(config, folder)
         _leave_out_heads(config, holder)
@@ -97,7 +100,7 @@ def merge_adapter(
         )
     base = getattr(merged, prefix) if prefix else merged
     base.eval().requires_grad_(False)
-    return base, adapter_revision(adapter, allow_pickle=allow_pickle), notes
+    return base, named(content_hash(files)), notes
 
 
 def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:

@@ -12,9 +12,31 @@ from transformers import PreTrainedModel
 
 from layerscope.errors import UnsupportedModelError, UserError
 from layerscope.inputs.parts import Parts, probe_states, run_model
+from layerscope.inputs.standing import Standing
 
 _SEEN = 1e-6
-_ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+
+
+def attend_both_ways(model: PreTrainedModel, parts: Parts, input_ids: Tensor) -> tuple[Parts, list[str]]:
+    """Switch a decoder to full attention, and prove that its first token then sees the last one.
+
+    Returns:
+        The parts of the model as it stands now, and a note where nothing had to be switched.
+
+    Raises:
+        UnsupportedModelError: full attention did not come about; or some blocks are no attention, or attend in chunks, and
+            would stay as they are.
+    """
+    if first_token_sees_last(model, parts, input_ids):
+        return parts, ["bidirectional changed nothing: this model attends to all tokens anyway"]
+    lift_causal_mask(model)
+    parts = replace(parts, standing=Standing(model))
+    if not first_token_sees_last(model, parts, input_ids):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no switch to full attention: with bidirectional on, changing the last token "
+            "left the first token's states as they were; measure this family without bidirectional"
+        )
+    return parts, []
 
 
 def lift_causal_mask(model: PreTrainedModel) -> None:
@@ -22,16 +44,13 @@ def lift_causal_mask(model: PreTrainedModel) -> None:
 
     A sliding window would still hide far tokens. It is removed, or, where blocks of both kinds need it set to build
     their masks (Gemma 2 and 3), made as wide as the longest input.
-
-    Raises:
-        UnsupportedModelError: some blocks are no attention, or attend in chunks, and would stay as they are.
     """
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ())
-    if kinds - _ATTENTION_KINDS:
+    if others := ", ".join(sorted(kinds - {"full_attention", "sliding_attention"})):
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no switch to full attention: it has blocks of kind "
-            f"{', '.join(sorted(kinds - _ATTENTION_KINDS))}; measure this family without bidirectional"
+            f"{type(model).__name__} has no switch to full attention: it has blocks of kind {others}; measure this family "
+            "without bidirectional"
         )
     config.is_causal = False
     if getattr(config, "sliding_window", None) is not None:
@@ -51,27 +70,12 @@ def first_token_sees_last(model: nn.Module, parts: Parts, input_ids: Tensor) -> 
     return any(float((a[0, 0] - b[0, 0]).norm() / a[0, 0].norm()) > _SEEN for a, b in pairs)
 
 
-def check_bidirectional(model: nn.Module, parts: Parts, input_ids: Tensor) -> None:
-    """Refuse a model in which full attention was asked for and did not come about.
-
-    Raises:
-        UnsupportedModelError: the first token does not see the last one.
-    """
-    if not first_token_sees_last(model, parts, input_ids):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has no switch to full attention: with bidirectional on, changing the last token "
-            "left the first token's states as they were; measure this family without bidirectional"
-        )
-
-
 def attention_weights(output: object) -> Tensor | None:
     """The attention weights in what a module returned: a 4-D (prompts, heads, tokens, tokens) tensor of distributions.
 
     T5 returns its position bias in the same shape, so the first row is tested: weights are not negative and sum to 1.
     """
-    if not isinstance(output, (tuple, list)):
-        return None
-    for value in output:
+    for value in output if isinstance(output, (tuple, list)) else ():
         if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-1] == value.shape[-2]:
             row = value[0, 0, 0].float()
             if bool((row >= 0).all()) and abs(float(row.sum()) - 1) < 2e-2:
@@ -82,8 +86,7 @@ def attention_weights(output: object) -> Tensor | None:
 def with_attentions(model: nn.Module, parts: Parts, input_ids: Tensor) -> Parts:
     """The parts, told to ask for attention weights where blocks do not return them unasked (MPNet, DeBERTa).
 
-    Raises:
-        UserError: a block has no attention weights.
+    A block without attention weights is a UserError.
     """
     seen: set[int] = set()
     for asked in (parts, replace(parts, ask_attentions=True)):

@@ -21,7 +21,6 @@ from layerscope.inputs.library_errors import refusing
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
 from layerscope.inputs.sizes import check_numbers
-from layerscope.inputs.standing import Stamp, stamp_of
 from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, named, weight_files
 from layerscope.inputs.zoo_models import ZOO_MODELS
 
@@ -42,7 +41,7 @@ class Checkpoint:
     warnings: tuple[str, ...] = ()
     weights: str = ""
     """sha256 of the weight files alone: two checkpoints with equal ones are one model. "" where they are not here yet."""
-    files: Mapping[Path, Stamp] = field(default_factory=dict)
+    files: Mapping[Path, os.stat_result] = field(default_factory=dict)
     """The weight files as they were before the hash was taken."""
 
     @property
@@ -142,13 +141,13 @@ def _identified(path: Path, spec: ModelSpec) -> Checkpoint:
     if not config.is_file():
         raise UserError(f"expected a model folder with a config.json or a .gguf file, {path} is neither")
     files = listed_weights(path, allow_pickle=spec.allow_pickle)
-    stamps = {file: stamp for file in files if (stamp := stamp_of(file)) is not None}
+    before = {file: file.stat() for file in files}
     both, alone = content_hashes([config], files)
     revision = named(both)
     code = sorted(path.glob("*.py")) if spec.trust_remote_code else []
     if code:
         revision = f"{revision}+code:{named(content_hash(code))}"
-    return Checkpoint(str(path), revision, weights=named(alone), files=stamps)
+    return Checkpoint(str(path), revision, weights=named(alone), files=before)
 
 
 def _read_as(weights: str) -> str:

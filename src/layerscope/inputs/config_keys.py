@@ -20,9 +20,7 @@ _OF_ROPE = ("rope_scaling", "partial_rotary_factor")
 def unread_settings(stated: Mapping[str, Any], model: PreTrainedModel) -> tuple[str, ...]:
     """A warning for each setting that would change what blocks compute and that no line of the class's code mentions.
 
-    Args:
-        stated: the content of config.json.
-        model: what was built from it.
+    `stated` is the content of config.json, `model` what was built from it.
     """
     config = model.config.get_text_config()
     text = stated.get("text_config")

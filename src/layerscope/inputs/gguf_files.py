@@ -54,8 +54,8 @@ def cache_folder() -> Path:
 def convert_gguf(file: Path) -> tuple[Path, Conversion]:
     """The float32 safetensors folder of a GGUF file, from the cache or made now (about 13 s for 135M parameters).
 
-    The folder's name is the file's sha256; what it was made of comes with it. It is written under a temporary name and renamed, so an interrupted
-    conversion leaves nothing that looks finished.
+    The folder's name is the file's sha256; what it was made of comes with it. It is written under a temporary name and
+    renamed, so an interrupted conversion leaves nothing that looks finished.
 
     Raises:
         UserError: not a GGUF file, `gguf` or `accelerate` is missing, or the cache cannot be written.

@@ -61,11 +61,7 @@ def set_rope(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
 
 
 def check_rope(model: nn.Module, metadata: GgufMetadata) -> None:
-    """Prove on the built model that rotary positions came out as the file states them.
-
-    Raises:
-        UnsupportedModelError: they did not.
-    """
+    """Prove on the built model that rotary positions came out as the file states, or raise an UnsupportedModelError."""
     frequencies = [buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq")]
     width = metadata.get("rope.dimension_count")
     if frequencies and width and not any(2 * len(one) == int(width) for one in frequencies):

@@ -47,10 +47,9 @@ def set_settings(config: PreTrainedConfig, metadata: GgufMetadata) -> tuple[str,
 
 
 def check_whole(metadata: GgufMetadata) -> None:
-    """Refuse a file that is not a whole model.
+    """Refuse (UnsupportedModelError) a file that is not a whole model.
 
-    Raises:
-        UnsupportedModelError: one of several files, an adapter, a projector, or blocks of several shapes.
+    Such are one of several files, an adapter, a projector, and blocks of several shapes.
     """
     parts = int(metadata.values.get("split.count", 0) or 0)
     if parts > 1:
@@ -69,8 +68,7 @@ def check_whole(metadata: GgufMetadata) -> None:
 def check_tensors(metadata: GgufMetadata, without_place: Iterable[str]) -> None:
     """Refuse a file with a tensor that found no place in the model, unless it lies behind the last layer.
 
-    Raises:
-        UnsupportedModelError: naming the first such tensor.
+    The UnsupportedModelError names the first such tensor.
     """
     left = [name for name in without_place if not _is_behind(name, metadata)]
     if left:

@@ -50,10 +50,7 @@ def parse_hub(source: str) -> HubName:
 def stand_in(path: str, data_dir: str | None) -> Path | None:
     """The folder that stands in for the hub data set org/name: DIR/org/name, if it is there.
 
-    DIR is `data_dir`, or the environment's LAYERSCOPE_DATA_DIR where that is not given.
-
-    Raises:
-        UserError: DIR is not a folder.
+    DIR is `data_dir`, or else the environment's LAYERSCOPE_DATA_DIR; a UserError where it is not a folder.
     """
     root = data_dir or os.environ.get(DATA_DIR)
     if not root:

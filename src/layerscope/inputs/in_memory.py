@@ -18,7 +18,7 @@ from layerscope.inputs.adapters import kind_of
 from layerscope.inputs.library_errors import refusing
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
-from layerscope.inputs.plain_pass import Before, put_back, set_plain_pass
+from layerscope.inputs.plain_pass import Before, set_plain_pass
 from layerscope.inputs.weights import check_finite, named
 
 
@@ -55,15 +55,12 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
     finally:
         for module, training in modes.items():
             module.training = training
-        put_back(settings)
+        for holder, name, value in settings:
+            setattr(holder, name, value)
 
 
 def headless(model: nn.Module) -> PreTrainedModel:
-    """The transformers model without a head inside a model and its wrappers.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The transformers model without a head inside a model and its wrappers; a UserError where there is none."""
     core: PreTrainedModel = _transformers_model(model).base_model
     return core
 

@@ -58,11 +58,7 @@ def named_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
 
 
 def without_head(stack: nn.Module, name: str) -> PreTrainedModel:
-    """A stack that reads token ids, without a next-token head around it.
-
-    Args:
-        stack: what a composite model calls its encoder or decoder.
-        name: what to call it in an error.
+    """What a composite model calls its encoder or decoder, without a next-token head around it.
 
     Raises:
         UnsupportedModelError: it is no model of its own.
@@ -79,10 +75,9 @@ def without_head(stack: nn.Module, name: str) -> PreTrainedModel:
 
 
 def require_ids_alone(stack: PreTrainedModel, config: PreTrainedConfig) -> None:
-    """Refuse a stack that cannot run on token ids and a mask alone, or whose config does not say how.
+    """Refuse a stack (UnsupportedModelError) that cannot run on token ids and a mask alone.
 
-    Raises:
-        UnsupportedModelError: other inputs are required, or the config names no vocabulary or depth.
+    So is one whose config names no vocabulary or depth, and so does not say how.
     """
     name = type(stack).__name__
     others = [

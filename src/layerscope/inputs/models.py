@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
 from layerscope.inputs.adapters import merge_adapter
-from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
+from layerscope.inputs.attention import attend_both_ways, with_attentions
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
 from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
@@ -29,7 +29,6 @@ from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, 
 from layerscope.inputs.prompts import special_ids
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.sizes import check_normaliser, check_room
-from layerscope.inputs.standing import Standing
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, listed_weights, unused_keys
 
 _OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
@@ -155,20 +154,16 @@ def ready_model(
         vocab, device = table_rows(model), input_device(model)
         ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
         notes: list[str] = []
+        if spec.part == "decoder" and spec.bidirectional:
+            raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
         if spec.part == "decoder":
             depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
             parts = find_parts(model, int(depth or config.num_hidden_layers), ids, stack=model.get_decoder())
             notes.append("decoder states: the encoder reads the same prompt as the decoder")
-            if spec.bidirectional:
-                raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
         else:
             parts = find_parts(model, int(config.num_hidden_layers), ids)
-        if spec.bidirectional and first_token_sees_last(model, parts, ids):
-            notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
-        elif spec.bidirectional:
-            lift_causal_mask(model)
-            parts = replace(parts, standing=Standing(model))
-            check_bidirectional(model, parts, ids)
+        if spec.bidirectional:
+            parts, notes = attend_both_ways(model, parts, ids)
         context = longest_input(model, parts, ids)
         lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
         if attentions:
@@ -183,21 +178,20 @@ def _loading_error(spec: ModelSpec, text: str, error: BaseException) -> UserErro
     name = f"model {spec.name!r}"
     if isinstance(error, ImportError):
         return lacking(error, name)
+    said = f"cannot load {name}: {text[:300]}"
     if "Padding_idx" in text:
-        return UserError(
-            f"cannot load {name}: the pad_token_id of its config has no embedding: set it to null in config.json"
-        )
-    if "trust_remote_code" in text or "custom code" in text:
-        return UserError(
+        said = f"cannot load {name}: the pad_token_id of its config has no embedding: set it to null in config.json"
+    elif "trust_remote_code" in text or "custom code" in text:
+        said = (
             f"{name} comes with its own code, which layerscope does not run unasked: read the code, then pass "
             "trust_remote_code if you trust it"
         )
-    if "safetensors" in text and ("no file named" in text or "not appear to have" in text):
-        return UserError(
+    elif "safetensors" in text and ("no file named" in text or "not appear to have" in text):
+        said = (
             f"{name} has no safetensors weights (only pickled ones, perhaps): use a revision that has them, or pass "
             "allow_pickle if you trust where they came from"
         )
-    return UserError(f"cannot load {name}: {text[:300]}")
+    return UserError(said)
 
 
 def _probing_error(model: PreTrainedModel, text: str, error: BaseException) -> UnsupportedModelError:
@@ -259,18 +253,16 @@ def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokeni
     def say(text: str, error: BaseException) -> LayerscopeError:
         if "trust_remote_code" in text:
             return _loading_error(spec, text, error)
-        return UserError(
-            f"model {spec.name!r} has no tokenizer that loads ({text[:160]}): save its tokenizer beside the weights"
-        )
+        what = f"model {spec.name!r} has no tokenizer that loads"
+        return UserError(f"{what} ({text[:160]}): save its tokenizer beside the weights")
 
+    source, options = checkpoint.source, checkpoint.options
     with said_as(say):
-        file = cached_file(
-            checkpoint.source, "tokenizer.json", **checkpoint.options, _raise_exceptions_for_missing_entries=False
-        )
+        file = cached_file(source, "tokenizer.json", **options, _raise_exceptions_for_missing_entries=False)
         if file is not None:
             check_normaliser(Path(file), spec.name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            checkpoint.source, **checkpoint.options, padding_side="right", trust_remote_code=spec.trust_remote_code
+            source, **options, padding_side="right", trust_remote_code=spec.trust_remote_code
         )
         # One of an odd config loads, and looks for its special tokens for ever when it is asked for them.
         special_ids(tokenizer)

@@ -48,10 +48,9 @@ def block_output(output: object) -> object:
 
 
 def run_model(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> object:
-    """Call the model on a right-padded batch. Position ids are left to the model: padding on the right moves none.
+    """Call the model on a right-padded batch; an id without an embedding is a UserError.
 
-    Raises:
-        UserError: an id has no embedding.
+    Position ids are left to the model: padding on the right moves none.
     """
     inputs: dict[str, Tensor | bool] = {"input_ids": input_ids, "attention_mask": attention_mask}
     if parts.beside_encoder:

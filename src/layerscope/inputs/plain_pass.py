@@ -20,7 +20,7 @@ Before = list[tuple[PreTrainedConfig | nn.Module, str, object]]
 
 
 def set_plain_pass(model: PreTrainedModel) -> Before:
-    """Change the settings of a model and of its text config; what they were is returned for `put_back`."""
+    """Change the settings of a model and of its text config; what they were is returned, to be set again."""
     before: Before = []
     rescaled = [module for module in model.modules() if hasattr(module, _RESCALED)]
     for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
@@ -35,9 +35,3 @@ def set_plain_pass(model: PreTrainedModel) -> Before:
         before.append((module, _RESCALED, getattr(module, _RESCALED)))
         setattr(module, _RESCALED, True)
     return before
-
-
-def put_back(before: Before) -> None:
-    """Undo `set_plain_pass`."""
-    for holder, name, value in before:
-        setattr(holder, name, value)

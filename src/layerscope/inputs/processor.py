@@ -17,11 +17,7 @@ _PROBE_SIZE = 256
 
 
 def choose_device(name: str) -> torch.device:
-    """The device asked for, or the best one there is for `auto`.
-
-    Raises:
-        UserError: the name is no device, or this machine has no such device.
-    """
+    """The device asked for, or the best one for `auto`; a UserError where it is no device, or this machine has none."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -49,15 +49,9 @@ def step_of(revision: str) -> int:
 
 
 def find_revision(folder: Path, name: str, revision: str | None) -> Path:
-    """The model folder of a revision; of the last one where none is asked for.
+    """The model folder of a revision of `folder`; of the last one where none is asked for.
 
-    Args:
-        folder: the folder of model folders.
-        name: what the user calls it, for the error.
-        revision: the name of a model folder in it.
-
-    Raises:
-        UserError: there is no such revision; the message names those that exist.
+    Where it is not there, the UserError calls the model `name` and names the revisions that exist.
     """
     there = revisions(folder)
     names = list(there)

@@ -45,10 +45,7 @@ def check_numbers(stated: Mapping[str, object], tensors: int | None, name: str) 
     Args:
         stated: a config as its file states it, or the metadata of a GGUF file.
         tensors: how many tensors the model's files hold; None where they are not here yet.
-        name: what the file is called in the error.
-
-    Raises:
-        UserError: naming the setting.
+        name: what the file is called in the UserError, beside the setting.
     """
     limits = ((_LAYERS, max(_MOST_LAYERS, tensors or 0)), (_COUNTS, _MOST_COUNTED), (_SIZES, _MOST_SIZED))
     for key, value in _leaves(stated):
@@ -75,15 +72,9 @@ def _leaves(stated: object) -> Iterator[tuple[str, object]]:
 
 
 def check_room(config: PreTrainedConfig, size: int, name: str) -> None:
-    """Refuse a config whose model has many times the weights that the files hold; nothing is allocated for it.
+    """Refuse a config whose model has many times the weights that files of `size` bytes hold; nothing is allocated.
 
-    Args:
-        config: the model's config.
-        size: bytes of the files.
-        name: what the user calls the model.
-
-    Raises:
-        UserError: saying both numbers.
+    The UserError says both numbers.
     """
     from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
 

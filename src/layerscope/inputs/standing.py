@@ -7,8 +7,9 @@ states depend on which prompts came before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import is_
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,6 @@ SMALL_BYTES = 2**20
 
 _REGISTERS = ("_parameters", "_buffers", "_modules")
 _NOTHING = object()
-Stamp = tuple[int, int, int]
-"""Which file a name stands for, its size, and when it was last written to."""
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """The stamp of a file as it is now; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Standing:
@@ -56,11 +46,11 @@ class Standing:
         self._buffers = list(_tensors(model))
         self._versions = [_version(tensor) for _, tensor in self._buffers]
         self._copies = [tensor.detach().clone() if is_small(tensor) else None for _, tensor in self._buffers]
-        self._files: dict[Path, Stamp] = {}
+        self._files: Mapping[Path, os.stat_result] = {}
 
-    def watch(self, files: Mapping[Path, Stamp]) -> None:
+    def watch(self, files: Mapping[Path, os.stat_result]) -> None:
         """Notice from now on where something writes to a file that weights were loaded from: they are read through it."""
-        self._files = dict(files)
+        self._files = files
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
@@ -77,10 +67,8 @@ class Standing:
             self._put_back(versions)
 
     def _put_back(self, versions: list[int]) -> None:
-        for path, stamp in self._files.items():
-            now = stamp_of(path)
-            # Another file under the name is no harm: the one that was loaded stays.
-            if now is not None and now[0] == stamp[0] and now != stamp:
+        for path, loaded in self._files.items():
+            if _is_written_to(path, loaded):
                 raise RunFailedError(
                     f"{path} was written to while the model was read from it, which changed its weights: write to another "
                     "file and rename it, and run the same command again"
@@ -113,6 +101,14 @@ class Standing:
             equal = type(old) is type(now) and isinstance(old, (bool, int, float, str)) and old == now
             if not isinstance(now, Tensor) and not equal:
                 self.switched.add(f"{name}.{key}".lstrip("."))
+
+
+def _is_written_to(path: Path, before: os.stat_result) -> bool:
+    with suppress(OSError):  # another file under the name, or none, is no harm: the one that was loaded stays
+        now = path.stat()
+        same = now.st_size == before.st_size and now.st_mtime_ns == before.st_mtime_ns
+        return now.st_ino == before.st_ino and not same
+    return False
 
 
 def is_small(tensor: Tensor) -> bool:

@@ -91,11 +91,7 @@ def pickled_only(folder: Path, what: str) -> UserError:
 
 
 def check_safetensors(file: Path) -> tuple[str, ...]:
-    """The tensor names in a safetensors file.
-
-    Raises:
-        UserError: the header does not fit the file (cut short, or another format).
-    """
+    """The tensor names in a safetensors file; a UserError where the header does not fit it (cut, another format)."""
     from safetensors import safe_open
 
     with refusing(f"{file} is not a whole safetensors file", "download or save it again"):
@@ -127,11 +123,7 @@ def content_hashes(before: Iterable[Path], files: Iterable[Path]) -> tuple[str, 
 
 
 def check_finite(model: nn.Module, name: str) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Raises:
-        RunFailedError: naming the first such tensor.
-    """
+    """Refuse weights that hold NaN or infinity by a RunFailedError that names the first such tensor."""
     for key, tensor in model.named_parameters():
         if tensor.is_meta or not tensor.is_floating_point():
             continue
@@ -144,10 +136,9 @@ def check_finite(model: nn.Module, name: str) -> None:
 
 
 def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: Iterable[str]) -> None:
-    """Refuse a model in which a weight that states depend on was not in the checkpoint and so drawn at random.
+    """Refuse a model in which a weight that states depend on was not in the checkpoint, or of another shape.
 
-    Raises:
-        UserError: naming the first such weight.
+    It would be drawn at random. The UserError names the first such weight.
     """
     if wrong_shape := sorted(mismatched):
         raise UserError(

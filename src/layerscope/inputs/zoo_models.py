@@ -38,7 +38,11 @@ class ZooModel:
         if not revisions(folder):
             raise UserError(f"model {name!r} is not trained on this machine yet: run `{self.command}` first")
         found = find_revision(folder, name, revision)
-        _check_files(folder, found, f"delete {folder} and run `{self.command}` again")
+        if (folder / RECORD).exists():  # not where checkpoints were put there by hand
+            advice = f"delete {folder} and run `{self.command}` again"
+            sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
+            for path in (path for path in sums if path.startswith(f"{found.name}/")):
+                check_sum(folder / path, sums, path, advice)
         return found
 
 
@@ -49,15 +53,6 @@ class _Record(BaseModel):
     """What is asked of zoo.json: the sha256 of the checkpoints' files by their path in the folder; 0.1.0 kept none."""
 
     files: dict[str, str] = {}
-
-
-def _check_files(folder: Path, checkpoint: Path, advice: str) -> None:
-    if not (folder / RECORD).exists():
-        return  # checkpoints that were put there by hand
-    sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
-    for name in sums:
-        if name.startswith(f"{checkpoint.name}/"):
-            check_sum(folder / name, sums, name, advice)
 
 
 def zoo_folder(name: str, cache: Path | None = None) -> Path:
