@@ -12,9 +12,8 @@ from transformers import PreTrainedModel
 
 from layerscope.errors import UserError, lacking
 from layerscope.files.reading import expanded
-from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
-from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.quiet import quiet_libraries, said_as
 from layerscope.inputs.weights import check_safetensors, content_hash, named, pickled_only
 
 if TYPE_CHECKING:
@@ -106,8 +105,7 @@ def merge_adapter(
 def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
     """The start of the hash of an adapter's files, without loading it.
 
-    Raises:
-        UserError: the folder is no adapter, or holds only pickled weights.
+    A UserError where the folder is no adapter, or holds only pickled weights.
     """
     files, _ = _adapter_files(expanded(adapter), allow_pickle=allow_pickle)
     return named(content_hash(files))

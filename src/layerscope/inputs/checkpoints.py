@@ -17,8 +17,7 @@ from layerscope.errors import LayerscopeError, UserError, unknown
 from layerscope.files.reading import expanded, named_errors, read_json
 from layerscope.inputs.gguf_files import READING, convert_gguf
 from layerscope.inputs.known_models import KNOWN_MODELS
-from layerscope.inputs.library_errors import refusing
-from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.quiet import quiet_libraries, refusing
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
 from layerscope.inputs.sizes import check_numbers
 from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, named, weight_files
@@ -68,10 +67,7 @@ def find_checkpoint(spec: ModelSpec) -> Checkpoint:
 def identify_checkpoint(spec: ModelSpec) -> Checkpoint:
     """`find_checkpoint` for its revision alone: files are hashed and not looked into, and nothing is converted.
 
-    Its `source` is the folder or .gguf file itself.
-
-    Raises:
-        UserError: it is not there any more, or the hub cannot be asked.
+    Its `source` is the folder or .gguf file. A UserError where it is not there any more, or the hub cannot be asked.
     """
     return _find(spec, _identified)
 

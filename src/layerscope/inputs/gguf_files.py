@@ -21,8 +21,7 @@ from layerscope.inputs.gguf_metadata import GgufMetadata, read_metadata
 from layerscope.inputs.gguf_rope import check_rope, set_rope
 from layerscope.inputs.gguf_settings import check_tensors, check_whole, set_settings
 from layerscope.inputs.gguf_tokenizer import mend_tokenizer
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.quiet import quiet_libraries, quiet_stderr
+from layerscope.inputs.quiet import quiet_libraries, quiet_stderr, said_as
 from layerscope.inputs.sizes import check_numbers, check_room
 from layerscope.inputs.weights import check_keys, content_hash
 

@@ -25,8 +25,7 @@ def head_width(config: PreTrainedConfig) -> int:
 def set_rope(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
     """Give the config the base, the width and the scaling of rotary positions that the file states.
 
-    Raises:
-        UnsupportedModelError: the file scales positions in a way that transformers does not have for this model.
+    A scaling that transformers does not have for this model is an UnsupportedModelError.
     """
     parameters = getattr(config, "rope_parameters", None)
     factors = {name: values for name, values in metadata.frequencies.items() if any(value != 1 for value in values)}

@@ -19,13 +19,9 @@ _UNTOUCHED = {*_JUDGED["harmless"], *_JUDGED["elsewhere"]["rules"], *_JUDGED["el
 
 
 def set_settings(config: PreTrainedConfig, metadata: GgufMetadata) -> tuple[str, ...]:
-    """Give the config every setting that the file states for its model.
+    """Give the config every setting that the file states for its model; a warning for each key that is not known.
 
-    Returns:
-        A warning for each key that is not known.
-
-    Raises:
-        UnsupportedModelError: a key changes what the model computes and cannot be taken over.
+    A key that changes what the model computes and cannot be taken over is an UnsupportedModelError.
     """
     unknown = []
     for name, value in metadata.own().items():
@@ -47,10 +43,7 @@ def set_settings(config: PreTrainedConfig, metadata: GgufMetadata) -> tuple[str,
 
 
 def check_whole(metadata: GgufMetadata) -> None:
-    """Refuse (UnsupportedModelError) a file that is not a whole model.
-
-    Such are one of several files, an adapter, a projector, and blocks of several shapes.
-    """
+    """Refuse (UnsupportedModelError) one of several files, an adapter, a projector, and blocks of several shapes."""
     parts = int(metadata.values.get("split.count", 0) or 0)
     if parts > 1:
         raise UnsupportedModelError(
@@ -66,10 +59,7 @@ def check_whole(metadata: GgufMetadata) -> None:
 
 
 def check_tensors(metadata: GgufMetadata, without_place: Iterable[str]) -> None:
-    """Refuse a file with a tensor that found no place in the model, unless it lies behind the last layer.
-
-    The UnsupportedModelError names the first such tensor.
-    """
+    """Refuse (UnsupportedModelError) a tensor without a place in the model, unless it lies behind the last layer."""
     left = [name for name in without_place if not _is_behind(name, metadata)]
     if left:
         raise UnsupportedModelError(

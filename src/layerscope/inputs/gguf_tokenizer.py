@@ -12,11 +12,7 @@ _JUDGED = table("gguf")["tokenizer"]
 
 
 def mend_tokenizer(tokenizer: PreTrainedTokenizerBase, metadata: GgufMetadata) -> tuple[str, ...]:
-    """Make the tokenizer split texts as the file says.
-
-    Returns:
-        A warning for each key that was not taken over.
-    """
+    """Make the tokenizer split texts as the file says; a warning for each key that was not taken over."""
     from tokenizers import pre_tokenizers
 
     values = {key.removeprefix(_SPACE): value for key, value in metadata.values.items() if key.startswith(_SPACE)}

@@ -10,7 +10,7 @@ from typing import Any
 from layerscope.errors import UserError
 from layerscope.files.reading import expanded
 from layerscope.inputs.files import SUFFIXES, Table, file_revision, read_table, table_of_rows
-from layerscope.inputs.library_errors import said_as
+from layerscope.inputs.quiet import said_as
 
 DATA_DIR = "LAYERSCOPE_DATA_DIR"
 MOST_ROWS = 1_000_000  # of one split; more would not fit in memory as Python strings
@@ -35,8 +35,7 @@ class HubName:
 def parse_hub(source: str) -> HubName:
     """Read `hub:org/name[:config[:split[:column]]]`; a part may be left empty, as in `hub:org/name::test`.
 
-    Raises:
-        UserError: the name is not org/name, or there are too many parts.
+    A UserError where the name is not org/name, or there are too many parts.
     """
     path, *rest = source.removeprefix("hub:").split(":")
     org, slash, name = path.partition("/")
@@ -117,8 +116,7 @@ def read_hub(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, st
 def hub_revision(name: HubName, data_dir: str | None) -> str:
     """The revision that `read_hub` would give now, with no row read.
 
-    Raises:
-        UserError: the data set is not under data_dir, and the hub cannot be asked.
+    A UserError where the data set is not under data_dir, and the hub cannot be asked.
     """
     import huggingface_hub
 

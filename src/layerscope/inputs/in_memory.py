@@ -15,10 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
 from layerscope.inputs.adapters import kind_of
-from layerscope.inputs.library_errors import refusing
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
-from layerscope.inputs.plain_pass import Before, set_plain_pass
+from layerscope.inputs.quiet import refusing
+from layerscope.inputs.standing import Before, set_plain_pass
 from layerscope.inputs.weights import check_finite, named
 
 

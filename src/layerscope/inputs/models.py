@@ -20,15 +20,14 @@ from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_o
 from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
-from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
 from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, input_device, probe_ids, table_rows
-from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
 from layerscope.inputs.prompts import special_ids
-from layerscope.inputs.quiet import quiet_libraries
+from layerscope.inputs.quiet import quiet_libraries, said_as
 from layerscope.inputs.sizes import check_normaliser, check_room
+from layerscope.inputs.standing import set_plain_pass
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, listed_weights, unused_keys
 
 _OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
@@ -145,8 +144,7 @@ def ready_model(
 ) -> LoadedModel:
     """Find and check the parts of a headless model in eval mode, by a few tiny forward passes.
 
-    Raises:
-        UnsupportedModelError: the one rule does not find them, or padding changes the states.
+    An UnsupportedModelError where the one rule does not find them, or padding changes the states.
     """
     with said_as(partial(_probing_error, model)), quiet_libraries():
         config = model.config.get_text_config()

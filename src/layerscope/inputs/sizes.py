@@ -16,8 +16,8 @@ from transformers import PreTrainedConfig
 
 from layerscope.errors import UserError
 from layerscope.files.reading import read_json
-from layerscope.inputs.library_errors import refusing
 from layerscope.inputs.model_classes import headless_class
+from layerscope.inputs.quiet import refusing
 
 _LAYERS = re.compile(r"layers?$|depth$|blocks?$|block_count$")
 _COUNTS = re.compile(r"(^|_)(layer|block|head|expert|label|group)s?(_|$)|\.(head|expert)_")

@@ -8,6 +8,7 @@ states depend on which prompts came before.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import is_
@@ -16,14 +17,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from layerscope.errors import RunFailedError, UnsupportedModelError
 
 SMALL_BYTES = 2**20
+Before = list[tuple[PreTrainedConfig | nn.Module, str, object]]
 
 _REGISTERS = ("_parameters", "_buffers", "_modules")
 _NOTHING = object()
+_SETTINGS = {
+    "use_cache": False,
+    # RWKV halves weights and states every so many blocks, at the first pass, to fit float16: other numbers, same model.
+    "rescale_every": 0,
+    # xLSTM runs its blocks over one piece of a longer prompt after the other, which hooks would take for the whole.
+    "max_inference_chunksize": sys.maxsize,
+}
+_RESCALED = "layers_are_rescaled"
 
 
 class Standing:
@@ -156,3 +166,21 @@ def _overwritten(name: str) -> UnsupportedModelError:
         f"the model is not supported: a forward pass overwrites its {name}, so that states would depend on which prompts "
         "came before"
     )
+
+
+def set_plain_pass(model: PreTrainedModel) -> Before:
+    """Change the settings of a model and of its text config; what they were is returned, to be set again."""
+    before: Before = []
+    rescaled = [module for module in model.modules() if hasattr(module, _RESCALED)]
+    for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
+        for name, value in _SETTINGS.items():
+            # Weights that were halved by an earlier pass need what that pass did to the states.
+            if hasattr(config, name) and not (
+                name == "rescale_every" and any(getattr(module, _RESCALED) for module in rescaled)
+            ):
+                before.append((config, name, getattr(config, name)))
+                setattr(config, name, value)
+    for module in rescaled:
+        before.append((module, _RESCALED, getattr(module, _RESCALED)))
+        setattr(module, _RESCALED, True)
+    return before

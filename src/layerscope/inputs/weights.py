@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from layerscope.errors import RunFailedError, UserError
 from layerscope.files.reading import named_errors, open_regular, read_json
-from layerscope.inputs.library_errors import refusing
+from layerscope.inputs.quiet import refusing
 from layerscope.inputs.sizes import check_numbers
 
 HASH_DIGITS = 16

@@ -14,11 +14,9 @@ from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.checkpoints import find_checkpoint
 from layerscope.inputs.lengths import Lengths, known_lengths
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.plain_pass import set_plain_pass
 from layerscope.inputs.processor import choose_device, choose_dtype
-from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.standing import Standing
+from layerscope.inputs.quiet import quiet_libraries, said_as
+from layerscope.inputs.standing import Standing, set_plain_pass
 from layerscope.inputs.weights import check_finite
 from layerscope.states.batches import make_batches
 
