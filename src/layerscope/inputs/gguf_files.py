@@ -18,8 +18,7 @@ from layerscope.errors import DamagedError, RunFailedError, UnsupportedModelErro
 from layerscope.files.reading import check_sum, expanded, open_regular, read_sealed, sums_of, write_sealed
 from layerscope.files.writing import cannot_write, make_folder, tidy, whole_file
 from layerscope.inputs.gguf_metadata import GgufMetadata, read_metadata
-from layerscope.inputs.gguf_rope import check_rope, set_rope
-from layerscope.inputs.gguf_settings import check_tensors, check_whole, set_settings
+from layerscope.inputs.gguf_settings import check_rope, check_tensors, check_whole, set_rope, set_settings
 from layerscope.inputs.gguf_tokenizer import mend_tokenizer
 from layerscope.inputs.quiet import quiet_libraries, quiet_stderr, said_as
 from layerscope.inputs.sizes import check_numbers, check_room

@@ -14,13 +14,12 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
+from layerscope.inputs import model_classes
 from layerscope.inputs.adapters import merge_adapter
 from layerscope.inputs.attention import attend_both_ways, with_attentions
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
-from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
-from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
 from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, input_device, probe_ids, table_rows
 from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
@@ -148,7 +147,7 @@ def ready_model(
     """
     with said_as(partial(_probing_error, model)), quiet_libraries():
         config = model.config.get_text_config()
-        require_ids_alone(model, config)
+        model_classes.require_ids_alone(model, config)
         vocab, device = table_rows(model), input_device(model)
         ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
         notes: list[str] = []
@@ -212,7 +211,7 @@ def _from_pretrained(
     with catch_warnings(action="ignore"):  # reading it for the model warns of the same
         config = AutoConfig.from_pretrained(source, **checkpoint.options, trust_remote_code=spec.trust_remote_code)
     if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
-        require_text_class(config, spec.name)
+        model_classes.require_text_class(config, spec.name)
         if not checkpoint.hub:
             files = listed_weights(Path(source), allow_pickle=spec.allow_pickle)
             check_room(config, sum(file.stat().st_size for file in files), spec.name)
@@ -229,7 +228,7 @@ def _from_pretrained(
             "names in place of it: give that model, and the adapter's folder as adapter"
         )
     info["missing_keys"] = drawn_keys(model, info["missing_keys"])
-    named = named_class(config)
+    named = model_classes.named_class(config)
     if info["missing_keys"] and named is not None and named is not type(model):
         # Some classes with a head call the parts otherwise than the headless class, which then finds none of them.
         whole, of_whole = named.from_pretrained(source, **options)
@@ -240,7 +239,7 @@ def _from_pretrained(
     if spec.device_map is None:
         model.to(device)
     stated, _ = PreTrainedConfig.get_config_dict(source, **checkpoint.options)
-    notes = (*unused_keys(model, info["unexpected_keys"]), *unread_settings(stated, model))
+    notes = (*unused_keys(model, info["unexpected_keys"]), *model_classes.unread_settings(stated, model))
     return model.eval().requires_grad_(False), notes
 
 
@@ -276,11 +275,11 @@ def stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
                 "say which with part=encoder or part=decoder"
             )
         stack = model.get_encoder() if spec.part == "encoder" else model
-        return without_head(stack, f"the {spec.part} of {type(model).__name__}")
+        return model_classes.without_head(stack, f"the {spec.part} of {type(model).__name__}")
     if spec.part is not None:
         raise UserError(f"{type(model).__name__} has one stack of layers: leave out part={spec.part}")
     stack = model if model.config.get_text_config() is model.config else model.get_decoder()
-    return without_head(stack, f"the language model of {type(model).__name__}")
+    return model_classes.without_head(stack, f"the language model of {type(model).__name__}")
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 
 from layerscope.errors import LayerscopeError, UserError
 
 _NOISY = ("transformers", "huggingface_hub", "accelerate", "peft", "safetensors")
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
     """No log lines and no progress bars of Hugging Face libraries inside the block; what was set before is restored.
 
@@ -41,14 +41,14 @@ def quiet_libraries() -> Iterator[None]:
             enable_progress_bars()
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Nothing on sys.stderr inside the block: for a progress bar that no setting of its library turns off."""
-    with redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def said_as(say: Callable[[str, BaseException], LayerscopeError]) -> Iterator[None]:
     """Raise `say(text, error)` in place of an error of a library; text is one line, and never empty."""
     try:
@@ -63,6 +63,6 @@ def said_as(say: Callable[[str, BaseException], LayerscopeError]) -> Iterator[No
         raise say(text, error) from error
 
 
-def refusing(what: str, advice: str) -> AbstractContextManager[None]:
+def refusing(what: str, advice: str) -> contextlib.AbstractContextManager[None]:
     """`said_as` for what the user may mend: WHAT (what the library says): ADVICE."""
     return said_as(lambda text, _: UserError(f"{what} ({text[:200]}): {advice}"))
