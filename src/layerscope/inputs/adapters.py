@@ -24,16 +24,6 @@ _PREFIX = "base_model.model."
 _MOST_MERGED = 0.03
 
 
-class _LanguageModel(nn.Module):
-    """Stands in for the class with a head that an adapter was trained on, so that the adapter's key names fit."""
-
-    def __init__(self, prefix: str, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.add_module(prefix, model)
-        self.config = model.config
-        self.is_gradient_checkpointing = False
-
-
 def merge_adapter(
     model: PreTrainedModel, adapter: str, *, allow_pickle: bool
 ) -> tuple[PreTrainedModel, str, tuple[str, ...]]:
@@ -58,7 +48,12 @@ def merge_adapter(
     prefix = str(getattr(model, "base_model_prefix", "") or "")
     if hasattr(model, prefix) or not any(key.startswith(f"{prefix}.") for key in keys):
         prefix = ""
-    holder = _LanguageModel(prefix, model) if prefix else model
+    holder: nn.Module = model
+    if prefix:
+        # In place of the class with a head that the adapter was trained on, so that the names of its weights fit.
+        holder = nn.Module()
+        holder.add_module(prefix, model)
+        vars(holder).update(config=model.config, is_gradient_checkpointing=False)
     heads = [key for key in keys if prefix and not key.startswith(f"{prefix}.")]
     if heads:
         notes += (f"the adapter's weights of its head, such as {heads[0]}, were left out: no state depends on them",)

@@ -24,7 +24,8 @@ from layerscope.inputs.weights import content_hash, content_hashes, listed_weigh
 from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_READ_AS = re.compile(r"\+reading:\d+")
+# In a GGUF file's revision: the same file read in another way may be another model.
+_READ_AS = f"+reading:{READING}"
 
 OnDisk = Callable[[Path, ModelSpec], "Checkpoint"]
 """What is made of a folder or .gguf file on disk."""
@@ -126,13 +127,13 @@ def _from_disk(path: Path, spec: ModelSpec) -> Checkpoint:
     if not note and made.quantisation not in {"ALL_F32", "F16", "BF16"}:
         note = f"de-quantised {made.quantisation} weights"
     warnings = (note, *made.warnings) if note else made.warnings
-    return Checkpoint(str(folder), _read_as(weights), warnings=warnings, weights=weights)
+    return Checkpoint(str(folder), weights + _READ_AS, warnings=warnings, weights=weights)
 
 
 def _identified(path: Path, spec: ModelSpec) -> Checkpoint:
     if path.suffix == ".gguf" and path.is_file():
         weights = named(content_hash([path]))
-        return Checkpoint(str(path), _read_as(weights), weights=weights)
+        return Checkpoint(str(path), weights + _READ_AS, weights=weights)
     config = path / "config.json"
     if not config.is_file():
         raise UserError(f"expected a model folder with a config.json or a .gguf file, {path} is neither")
@@ -146,14 +147,9 @@ def _identified(path: Path, spec: ModelSpec) -> Checkpoint:
     return Checkpoint(str(path), revision, weights=named(alone), files=before)
 
 
-def _read_as(weights: str) -> str:
-    """A GGUF file's revision: the same file read in another way may be another model."""
-    return f"{weights}+reading:{READING}"
-
-
 def without_reading(revision: str) -> str:
     """The revision without the way a GGUF file was read."""
-    return _READ_AS.sub("", revision)
+    return re.sub(r"\+reading:\d+", "", revision)
 
 
 def _from_hub(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:

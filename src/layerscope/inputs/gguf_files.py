@@ -64,10 +64,7 @@ def convert_gguf(file: Path) -> tuple[Path, Conversion]:
         if opened.read(4) != _MAGIC:
             raise UserError(f"{file} is not a GGUF file (it does not start with 'GGUF'): download it again")
     folder = cache_folder() / "gguf" / content_hash([file])
-    note = _kept(folder)
-    if note is None:
-        _write(file, folder)
-        note = _kept(folder)
+    note = _kept(folder) or _write(file, folder)
     if note is None:
         raise RunFailedError(
             f"{folder} is not what was written a moment ago: look at the disk, then delete it and try again"
@@ -86,7 +83,7 @@ def _kept(folder: Path) -> Conversion | None:
     return None  # as if it were not there: it is only a copy of the file
 
 
-def _write(file: Path, folder: Path) -> None:
+def _write(file: Path, folder: Path) -> Conversion | None:
     try:
         make_folder(folder.parent)
     except UserError as error:
@@ -102,6 +99,7 @@ def _write(file: Path, folder: Path) -> None:
         # Another process may have been faster, and be reading it.
         if _kept(folder) is None:
             raise
+    return _kept(folder)
 
 
 def _dequantise(file: Path, folder: Path) -> None:

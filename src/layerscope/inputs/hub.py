@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from layerscope.inputs.quiet import said_as
 
 DATA_DIR = "LAYERSCOPE_DATA_DIR"
 MOST_ROWS = 1_000_000  # of one split; more would not fit in memory as Python strings
+_NAME = re.compile(r"hub:([^/:\\]+/[^/:\\]+)(?::([^:]*))?(?::([^:]*))?(?::([^:]*))?", re.DOTALL)
 _TIMEOUT = 10.0  # seconds that the hub may take to answer whether it is there
 
 
@@ -37,13 +39,11 @@ def parse_hub(source: str) -> HubName:
 
     A UserError where the name is not org/name, or there are too many parts.
     """
-    path, *rest = source.removeprefix("hub:").split(":")
-    org, slash, name = path.partition("/")
-    safe = all(part and part not in {".", ".."} for part in (org, name)) and "/" not in name and "\\" not in path
-    if not slash or not safe or len(rest) > 3:
+    found = _NAME.fullmatch(source)
+    if found is None or {".", ".."} & set(found[1].split("/")):
         raise UserError(f"texts {source!r}: expected hub:org/name[:config[:split[:column]]]")
-    config, split, column = [part.strip() or None for part in (*rest, "", "", "")[:3]]
-    return HubName(path, config, split, column)
+    config, split, column = ((part or "").strip() or None for part in found.groups()[1:])
+    return HubName(found[1], config, split, column)
 
 
 def stand_in(path: str, data_dir: str | None) -> Path | None:

@@ -6,9 +6,11 @@ import inspect
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from logging.handlers import BufferingHandler
 from typing import Any
 
+import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -22,14 +24,11 @@ _OF_ROPE = ("rope_scaling", "partial_rotary_factor")
 
 def headless_class(config: PreTrainedConfig) -> type | None:
     """The class that `AutoModel` makes of a config; None where there is none."""
-    if type(config) not in MODEL_MAPPING:
-        return None
-    try:
+    with suppress(KeyError, ValueError):  # ValueError: transformers names a class that it does not have
         found = MODEL_MAPPING[type(config)]
-    except (KeyError, ValueError):  # ValueError: transformers names a class that it does not have
-        return None
-    kind: type | None = found[0] if isinstance(found, tuple) else found
-    return kind
+        kind: type = found[0] if isinstance(found, tuple) else found
+        return kind
+    return None
 
 
 def require_text_class(config: PreTrainedConfig, name: str) -> None:
@@ -60,8 +59,6 @@ def require_text_class(config: PreTrainedConfig, name: str) -> None:
 
 def named_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class that a checkpoint says it was saved from; None where it says nothing or transformers has no such class."""
-    import transformers
-
     found = getattr(transformers, (config.architectures or [""])[0] or " ", None)
     return found if isinstance(found, type) and issubclass(found, PreTrainedModel) else None
 

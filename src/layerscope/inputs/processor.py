@@ -124,7 +124,5 @@ def in_float32(model: nn.Module, blocks: Sequence[nn.Module]) -> Iterator[None]:
                 tensor.data = half
 
 
-def _half_tensors(module: nn.Module) -> Iterator[Tensor]:
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dtype in HALF:
-            yield tensor
+def _half_tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.dtype in HALF]

@@ -8,8 +8,8 @@ from pathlib import Path
 from layerscope.errors import UserError, nearest
 
 _NUMBER = re.compile(r"(\d+)$")
-# How sentence-transformers names the folders of one model's parts: 0_Transformer, 1_Pooling.
-_PART = re.compile(r"\d+_[A-Z]\w*")
+# Hidden folders, and those of one model's parts as sentence-transformers names them: 0_Transformer, 1_Pooling.
+_OTHER = re.compile(r"\.|\d+_[A-Z]\w*$")
 _MOST_NAMED = 20
 
 
@@ -23,11 +23,7 @@ def revisions(folder: Path) -> dict[str, Path]:
     """The model folders inside `folder`, by name; those that end in a number in its order, others before them."""
     if not folder.is_dir():
         return {}
-    found = [
-        child
-        for child in folder.iterdir()
-        if not child.name.startswith(".") and not _PART.fullmatch(child.name) and (child / "config.json").is_file()
-    ]
+    found = [child for child in folder.iterdir() if not _OTHER.match(child.name) and (child / "config.json").is_file()]
     return {child.name: child for child in sorted(found, key=lambda child: (step_of(child.name), child.name))}
 
 
@@ -38,8 +34,7 @@ def transformer_part(folder: Path) -> Path | None:
     """
     if (folder / "config.json").is_file():
         return None
-    found = sorted(folder.glob("*_Transformer/config.json"))
-    return next((file.parent for file in found if _PART.fullmatch(file.parent.name)), None)
+    return next((file.parent for file in sorted(folder.glob("[0-9]*_Transformer/config.json"))), None)
 
 
 def step_of(revision: str) -> int:
@@ -59,8 +54,7 @@ def find_revision(folder: Path, name: str, revision: str | None) -> Path:
         raise UserError(f"{name!r} has no revisions: expected model folders such as step0 in {folder}, found none")
     if revision is None:
         return there[names[-1]]
-    if revision not in there:
-        # An empty folder of that name is a checkpoint that went missing: what matters is that it cannot be read.
+    if revision not in there:  # an empty folder of that name is a checkpoint that went missing: it cannot be read
         listed = ", ".join(names)
         if len(names) > _MOST_NAMED:
             listed = f"{len(names)}, from {names[0]} to {names[-1]}; nearest: {', '.join(nearest(revision, names))}"

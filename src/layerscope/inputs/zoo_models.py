@@ -41,8 +41,9 @@ class ZooModel:
         if (folder / RECORD).exists():  # not where checkpoints were put there by hand
             advice = f"delete {folder} and run `{self.command}` again"
             sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
-            for path in (path for path in sums if path.startswith(f"{found.name}/")):
-                check_sum(folder / path, sums, path, advice)
+            for path in sums:
+                if path.startswith(f"{found.name}/"):
+                    check_sum(folder / path, sums, path, advice)
         return found
 
 
