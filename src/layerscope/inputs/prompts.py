@@ -10,7 +10,6 @@ import numpy as np
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.perturbations import (
     Perturbation,
     drawable,
@@ -20,6 +19,7 @@ from layerscope.inputs.perturbations import (
     randomize_tokens,
     repeat_token,
 )
+from layerscope.inputs.quiet import said_as
 from layerscope.inputs.seeds import stable_seed
 from layerscope.inputs.texts import Text, TextSet
 

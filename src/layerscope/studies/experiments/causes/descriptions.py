@@ -215,8 +215,7 @@ def _losses(
     spec: ModelSpec, tokens: Sequence[Sequence[int]], pad_id: int, report: Report
 ) -> tuple[Float[np.ndarray, " prompts"], str]:
     """Each prompt's loss under the model, or why there is none."""
-    from layerscope.inputs.language_models import load_language_model
-    from layerscope.states.likelihood import token_losses
+    from layerscope.states.likelihood import load_language_model, token_losses
 
     try:
         model = load_language_model(spec)
