@@ -172,7 +172,7 @@ def _read_remote(name: HubName, data_dir: str | None, limit: int) -> tuple[Table
             f"hub data set {name.path!r} cannot be read ({what}): check its config and split on the hub, or put the "
             f"texts in a file"
         ) from error
-    table = table_of_rows(name.text, taken, [f"row-{number}" for number in range(1, len(taken) + 1)])
+    table = table_of_rows(name.text, taken)
     kept = getattr(rows, "cache_files", None) or [{"filename": "unknown/rows"}]
     return table, commit or f"cached {Path(kept[0]['filename']).parent.name}"
 
