@@ -57,7 +57,7 @@ def test_known_texts_are_the_three_of_the_design_and_say_where_they_come_from():
 
 
 def test_wiki_gives_a_lead_a_prompt_with_its_topic(monkeypatch):
-    leads = (WikiLead("A", "first", "thing", "Arts"), WikiLead("D", "last", "", ""))
+    leads = (WikiLead("A", "first", "Arts", "thing"), WikiLead("D", "last", ""))
     monkeypatch.setattr(texts.wiki, "load_wiki", lambda: leads)
     monkeypatch.setattr(texts.wiki, "wiki_revision", lambda: "0.0.7 sha256:0")
     loaded = load("wiki")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from layerscope.inputs.augmentations import count_unchanged, make_views
+from layerscope.inputs.augmentations import make_views
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import Prompt, tokenize
 from layerscope.measuring.blocks import Block
@@ -97,7 +97,7 @@ def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) 
         return [], 0
     spec = plan.spec.views.model_copy(update={"views": plan.n_views})
     made = [make_views(prompt.text, prompt.id, spec) for prompt in prompts]
-    unchanged = sum(count_unchanged(prompt.text, views) for prompt, views in zip(prompts, made, strict=True))
+    unchanged = sum(view == prompt.text for prompt, views in zip(prompts, made, strict=True) for view in views)
     context = min((c for c in (model.context, plan.spec.texts.context) if c is not None), default=None)
     return tokenize([view for views in made for view in views], model.tokenizer, context), unchanged
 

@@ -19,7 +19,7 @@ from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent
 from layerscope.measuring.summary import write_tables
 from layerscope.results.measurement import Resolved, RunRecord
-from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions
+from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions
 from layerscope.results.resume import (
     OBJECT,
     compare_sources,
@@ -145,7 +145,7 @@ def _measure_locked(plan: Plan, model: LoadedModel | None, out: Path, report: Re
         weights=loaded.weights,
         counts=dict(prompts.counts),
         filters=prompts.filters,
-        skipped=tuple(Skipped(prompt_id=s.id, n_tokens=s.n_tokens, reason=s.reason) for s in prompts.skipped),
+        skipped=prompts.skipped,
         warnings=loaded.warnings,
         timings=dict(before.timings) if before else {},
         **circumstances(loaded, before),

@@ -17,6 +17,7 @@ from layerscope.files.reading import sums_of
 from layerscope.files.writing import inside, make_folder
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
+from layerscope.inputs.prompts import Skipped
 from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
 from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
@@ -41,7 +42,7 @@ from layerscope.mmlu.tables import (
     tables_of,
 )
 from layerscope.results.contents import again
-from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions, read_record
+from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
 from layerscope.results.resume import (
     compare_sources,
     earlier,
@@ -282,7 +283,7 @@ class _Work:
         record = MmluRecord(
             spec=self.spec,
             resolved=resolved,
-            skipped=tuple(Skipped(prompt_id=name, n_tokens=0, reason=why) for name, why in questions.skipped),
+            skipped=tuple(Skipped(prompt_id=name, reason=why) for name, why in questions.skipped),
             warnings=(*model.warnings, *_warnings(questions, asked, resolved.context)),
             timings=dict(self.earlier.timings) if self.earlier else {},
             **circumstances(model, self.earlier) | {"packages": _packages()},

@@ -34,14 +34,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Skipped(Frozen):
-    """A prompt that was left out, and why."""
-
-    prompt_id: str
-    n_tokens: int
-    reason: str
-
-
 class ResolvedModel(Frozen):
     """What the model of a spec turned out to be."""
 
