@@ -17,6 +17,7 @@ from layerscope.files.reading import sums_of
 from layerscope.files.writing import inside, make_folder
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel, load_model
+from layerscope.inputs.prompts import Skipped
 from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
 from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
@@ -41,15 +42,13 @@ from layerscope.mmlu.tables import (
     tables_of,
 )
 from layerscope.results.contents import again
-from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions, read_record
+from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
 from layerscope.results.resume import (
     compare_sources,
     earlier,
     fingerprint,
     hash_of,
-    mixed_packages,
     other_packages,
-    refuse_moved_model,
     refuse_other_inputs,
 )
 from layerscope.results.tables import read_table, write_table
@@ -137,10 +136,7 @@ def open_mmlu(path: str | Path, notes: tuple[str, ...] = ()) -> MmluRun:
         RunFailedError: its files are damaged.
     """
     folder = Path(path)
-    record = read_record(MmluRecord, folder)
-    if record.status != "done":
-        why = f" ({record.reason})" if record.reason else ""
-        raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope mmlu` command to finish it")
+    record = read_record(MmluRecord, folder, done=True)
     tables = {name: _read(record, folder, name) for name in TABLES}
     guessing = judge_answers(tables["questions"], permutations=record.spec.permutations, seed=record.spec.seed)
     return MmluRun(path=folder, record=record, **tables, guessing=guessing, notes=notes)
@@ -211,8 +207,7 @@ class _Work:
         self.report("loading the model", 0.0, 1.0)
         model = load_model(self.spec.model)
         head = load_head(model)
-        identity = model_identity(self.spec.model)
-        refuse_moved_model(model, identity["model_revision"])
+        facts = ResolvedModel.facts(model, model_identity(self.spec.model))
         self.report("loading the model", 1.0, 1.0)
         loaded = time.perf_counter()
         self.report("building the prompts", 0.0, 1.0)
@@ -223,9 +218,8 @@ class _Work:
         plan = make_plan(self.plan.spec.model_copy(update={"texts": texts})).for_model(model.n_layers, len(asked))
         lengths = [len(one.tokens) for one in asked]
         rows = split_blocks(lengths, self.spec.block_size)
-        facts = ResolvedModel.facts(model, identity["tokenizer_revision"]) | {"context": context}
-        resolved = self._resolved(facts, harness, asked, len(rows))
-        keeper = Keeper(self._record(model, questions, asked, resolved), self.out)
+        resolved = self._resolved(facts | {"context": context}, harness, asked, len(rows))
+        keeper = Keeper(self._record(model, questions, asked, resolved), self.out, self.earlier)
         keeper.spend("load", loaded - start)
         keeper.spend("prompts", time.perf_counter() - loaded)
         store = BlockStore(self.out, rows, fingerprint(MmluRecord.FREE, self.spec, resolved))
@@ -279,15 +273,13 @@ class _Work:
     def _record(
         self, model: LoadedModel, questions: QuestionSet, asked: Sequence[Asked], resolved: ResolvedQuestions
     ) -> MmluRecord:
-        record = MmluRecord(
+        return MmluRecord(
             spec=self.spec,
             resolved=resolved,
-            skipped=tuple(Skipped(prompt_id=name, n_tokens=0, reason=why) for name, why in questions.skipped),
+            skipped=tuple(Skipped(prompt_id=name, reason=why) for name, why in questions.skipped),
             warnings=(*model.warnings, *_warnings(questions, asked, resolved.context)),
-            timings=dict(self.earlier.timings) if self.earlier else {},
             **circumstances(model, self.earlier) | {"packages": _packages()},
         )
-        return record.model_copy(update={"warnings": (*record.warnings, *mixed_packages(self.earlier, record))})
 
 
 def _warnings(questions: QuestionSet, asked: Sequence[Asked], context: int | None) -> list[str]:

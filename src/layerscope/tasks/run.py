@@ -22,10 +22,11 @@ from layerscope.results.record import (
     Keeper,
     ResolvedModel,
     circumstances,
+    mixed_packages,
     package_versions,
     read_record,
 )
-from layerscope.results.resume import mixed_packages, other_packages, refuse_moved_model, refuse_other_inputs
+from layerscope.results.resume import other_packages, refuse_other_inputs
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.private import private_folder
 from layerscope.tasks.random_state import kept_random_state
@@ -203,10 +204,8 @@ class _Work:
         with self.keeper.stage("load"):
             self.report("loading the model", 0.0, 1.0)
             model = load_model(self.record.model)
-            now = model_identity(self.record.model)
-            refuse_moved_model(model, now["model_revision"])
+            resolved = ResolvedModel(**ResolvedModel.facts(model, model_identity(self.record.model)))
             self.report("loading the model", 1.0, 1.0)
-        resolved = ResolvedModel(**ResolvedModel.facts(model, now["tokenizer_revision"]))
         if self.record.resolved is not None:
             # The same weights may be scored on another device.
             refuse_other_inputs(self.results.folder, "tasks", self.record.resolved, resolved, ("device", "context"))

@@ -20,8 +20,7 @@ from transformers import (
 
 from layerscope.config import ModelSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.measuring.in_memory import measure_model
-from layerscope.measuring.measure import run_spec
+from layerscope.measuring.measure import measure_model, run_spec
 from layerscope.measuring.plan import make_plan
 from layerscope.results.run import Run
 from layerscope.tasks.random_state import kept_random_state
