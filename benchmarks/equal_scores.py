@@ -31,12 +31,11 @@ from layerscope.inputs.prompts import tokenize
 from layerscope.tasks.batches import fixed_batches
 from layerscope.tasks.choice import choose_tasks
 from layerscope.tasks.data import load_task_data
-from layerscope.tasks.encoder import loader_texts
 from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.evaluation import quiet_mteb
+from layerscope.tasks.evaluation import loader_texts
+from layerscope.tasks.process import quiet_mteb, threads
 from layerscope.tasks.run import import_mteb, score_spec
 from layerscope.tasks.spec import TasksSpec
-from layerscope.tasks.threads import threads
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 

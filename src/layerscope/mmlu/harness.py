@@ -16,7 +16,7 @@ from layerscope.errors import missing_package
 from layerscope.inputs.quiet import quiet_stderr
 from layerscope.mmlu.dev_questions import lm_eval_folder
 from layerscope.mmlu.questions import Question, QuestionSet
-from layerscope.tasks.random_state import kept_random_state
+from layerscope.tasks.process import kept_random_state
 
 STOCK = Path("tasks", "mmlu", "default")
 TEMPLATE = "_default_template_yaml"
