@@ -23,7 +23,7 @@ from layerscope.errors import UserError
 from layerscope.measuring.measure import measure_model, run_spec
 from layerscope.measuring.plan import make_plan
 from layerscope.results.run import Run
-from layerscope.tasks.random_state import kept_random_state
+from layerscope.tasks.process import kept_random_state
 from layerscope.training.reporting import log_to_reporters, scalars
 from layerscope.training.steps import is_log_step
 from layerscope.training.watch import Watch, WatchedStep, read_watch
