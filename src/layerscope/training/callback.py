@@ -26,8 +26,7 @@ from layerscope.measuring.plan import make_plan
 from layerscope.results.run import Run
 from layerscope.tasks.random_state import kept_random_state
 from layerscope.training.reporting import log_to_reporters, scalars
-from layerscope.training.steps import is_log_step
-from layerscope.training.watch import Watch, WatchedStep, read_watch
+from layerscope.training.watch import Watch, WatchedStep, is_log_step, read_watch
 
 _PROMPTS = 64
 logger = logging.getLogger("layerscope")
