@@ -13,8 +13,6 @@ from layerscope.studies.spec import StudySpec
 from layerscope.training.recipes import PAIR
 from layerscope.training.zoo import HELD_OUT, checkpoints
 
-PYTHIA, MAMBA, LLAMA = "EleutherAI/pythia-410m", "state-spaces/mamba-370m-hf", "meta-llama/Meta-Llama-3-8B"
-PYTHIA_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 143000)
 # One readout for all curves: what `output_hidden_states` gives, which the papers' metrics were computed on.
 READOUT = "hf"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from layerscope.studies.findings import Finding, Test, judge
 from layerscope.studies.jobs import Job, Results, folder_of
 from layerscope.studies.pages import findings_json, findings_page
 from layerscope.studies.record import JobRecord, StudyRecord
-from layerscope.studies.spec import ALWAYS, Preset, StudySpec
+from layerscope.studies.spec import ALWAYS, PRESETS, Preset, StudySpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,6 +72,15 @@ class Study:
     options: frozenset[str]
     jobs: Callable[[StudySpec], Sequence[Job]]
     analyse: Callable[[StudySpec, Results], Outcome]
+
+    @classmethod
+    def written(
+        cls, name: str, jobs: Callable[[StudySpec], Sequence[Job]], analyse: Callable[[StudySpec, Results], Outcome]
+    ) -> Study:
+        """A study of the papers, whose words and settings stand in studies.toml."""
+        told = tomllib.loads((resources.files("layerscope.studies") / "studies.toml").read_text(encoding="utf-8"))[name]
+        presets = {size: StudySpec.of({"preset": size, **told[size]}) for size in PRESETS}
+        return cls(name, told["what"], told["figure"], presets, frozenset(told["options"]), jobs, analyse)
 
     def spec(self, preset: Preset, given: Mapping[str, Any] | None = None) -> StudySpec:
         """The settings of a preset with what the user gave in their place.

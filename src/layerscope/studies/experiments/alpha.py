@@ -17,7 +17,7 @@ from layerscope.results.run import Run
 from layerscope.studies.curves import MASSIVE, PromptCurves, chart_line, layer_curve, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.findings import CLAIMS, Test, number
-from layerscope.studies.grid import PYTHIA, entropy_run, short
+from layerscope.studies.grid import entropy_run, short
 from layerscope.studies.jobs import Job, Measure, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
@@ -133,15 +133,4 @@ _STATES = FacetLook(
     about="prompt entropy at six orders; readout hf; band: 95 % interval over prompts",
     y_labels={row: f"S_α, {row} (nats)" for row in MASSIVE.values()},
 )
-STUDY = Study(
-    name="alpha",
-    what="the order of the entropy: S_alpha on power-law spectra and on real states",
-    paper="arXiv 2412.09563, figure 7",
-    presets={
-        "small": StudySpec(models=("smollm2-135m", "minilm-l6"), texts="wiki", n=24, context=128),
-        "paper": StudySpec(preset="paper", models=(PYTHIA,), texts="wikitext", n=1000, dtype="float32"),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("alpha", jobs, analyse)

@@ -11,11 +11,10 @@ from layerscope.results.run import Run
 from layerscope.studies.curves import PromptCurves, counted_prompts, layer_curve, paired, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import against_both, difference, mean_estimate
 from layerscope.studies.findings import CLAIMS, Test
-from layerscope.studies.grid import MAMBA, PYTHIA, curves_run, is_ssm, named, short
+from layerscope.studies.grid import curves_run, is_ssm, named, short
 from layerscope.studies.jobs import Job, Measure, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
-from layerscope.training.recipes import PAIR
 
 OF_VIEWS = ("infonce", "lidar", "dime")
 LABELS = {
@@ -105,15 +104,4 @@ def _compare(spec: StudySpec, pair: Mapping[str, Run]) -> tuple[list[Test], str]
     return tests, f"{one} and {other} are compared on the same prompts, their entropies {how}."
 
 
-STUDY = Study(
-    name="architectures",
-    what="entropy, curvature and augmentation invariance against depth, Transformer and state-space model",
-    paper="arXiv 2412.09563, figure 1",
-    presets={
-        "small": StudySpec(models=(*PAIR, "smollm2-135m", "minilm-l6"), n=32),
-        "paper": StudySpec(preset="paper", models=(PYTHIA, MAMBA), texts="wikitext", n=1000, dtype="float32"),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("architectures", jobs, analyse)

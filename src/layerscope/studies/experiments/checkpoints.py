@@ -14,7 +14,7 @@ from layerscope.results.run import Run
 from layerscope.studies.curves import counted_prompts, layer_curve
 from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.findings import CLAIMS, Test
-from layerscope.studies.grid import PYTHIA, PYTHIA_STEPS, checkpoint_names, curves_run, short
+from layerscope.studies.grid import checkpoint_names, curves_run, short
 from layerscope.studies.jobs import Job, Measure, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
@@ -25,7 +25,6 @@ from layerscope.studies.training_curves import (
     training_runs,
     training_series,
 )
-from layerscope.training.recipes import PAIR
 
 OF_PROMPTS = ("prompt_entropy", "curvature", "effective_rank")
 LABELS = {
@@ -105,17 +104,4 @@ def _moved(series: Mapping[str, Mapping[int, Run]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["model", "from", "to", "layer", "change"], orient="row")
 
 
-STUDY = Study(
-    name="checkpoints",
-    what="every metric over depth at log-spaced training steps",
-    paper="arXiv 2412.09563, figure 2",
-    presets={
-        "small": StudySpec(models=PAIR, n=32),
-        "paper": StudySpec(
-            preset="paper", models=(PYTHIA,), texts="wikitext", n=1000, steps=PYTHIA_STEPS, dtype="float32"
-        ),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context", "steps"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("checkpoints", jobs, analyse)

@@ -16,7 +16,7 @@ from layerscope.studies.curves import MASSIVE, PromptCurves, layer_curve, paired
 from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.examples import examples_page
 from layerscope.studies.findings import CLAIMS, Test
-from layerscope.studies.grid import PYTHIA, entropy_run, file_name, short, text_spec
+from layerscope.studies.grid import entropy_run, file_name, short, text_spec
 from layerscope.studies.jobs import Job, Measure, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
@@ -136,30 +136,4 @@ def _lines(runs: Series, prefix: str) -> list[pl.DataFrame]:
     ]
 
 
-STUDY = Study(
-    name="extremes",
-    what="prompt entropy of repeated, randomised and random prompts over the layers",
-    paper="arXiv 2412.09563, figure 3, appendix G",
-    presets={
-        "small": StudySpec(
-            models=("smollm2-135m",),
-            texts="wiki",
-            n=24,
-            context=128,
-            shares=(0.25, 0.5, 0.75, 1.0),
-            tokens=(32, 64, 128, 256),
-        ),
-        "paper": StudySpec(
-            preset="paper",
-            models=(PYTHIA,),
-            texts="wikitext",
-            n=1000,
-            shares=(0.1, 0.2, 0.5, 0.8, 1.0),
-            tokens=(64, 128, 256, 512, 1024, 2048),
-            dtype="float32",
-        ),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context", "shares", "tokens"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("extremes", jobs, analyse)

@@ -17,7 +17,7 @@ from layerscope.mmlu.spec import MmluSpec
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, no_estimate, size
 from layerscope.studies.findings import CLAIMS, Test
-from layerscope.studies.grid import LLAMA, READOUT, file_name, model_spec, named, short
+from layerscope.studies.grid import READOUT, file_name, model_spec, named, short
 from layerscope.studies.jobs import Job, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
@@ -101,17 +101,4 @@ def _strongest(rows: pl.DataFrame) -> Estimate:
     return size(Estimate(*numbers, over="subjects", note=signed))
 
 
-STUDY = Study(
-    name="mmlu",
-    what="prompt entropy against accuracy over the subjects of MMLU",
-    paper="arXiv 2412.09563, figures 5 and 6",
-    presets={
-        "small": StudySpec(models=("smollm2-135m",), questions="lm-eval-dev", shots=0),
-        "paper": StudySpec(
-            preset="paper", models=(LLAMA, "nvidia/mamba2-8b-3t-4k"), questions="mmlu", shots=5, dtype="bfloat16"
-        ),
-    },
-    options=frozenset({"models", "questions", "shots"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("mmlu", jobs, analyse)

@@ -15,7 +15,7 @@ from layerscope.studies.experiments.causes.candidates import candidate_table, re
 from layerscope.studies.experiments.causes.descriptions import Describe, Descriptions
 from layerscope.studies.experiments.causes.questions import EQUAL_TOKENS, ORDER, Case, ask
 from layerscope.studies.experiments.causes.shown import draw_forest, example_notes, explained_words, split_words
-from layerscope.studies.experiments.modes import PRESETS, entropy_rows, largest_dip, modes_run, values_at
+from layerscope.studies.experiments.modes import entropy_rows, largest_dip, modes_run, values_at
 from layerscope.studies.findings import Test, number, p_words
 from layerscope.studies.grid import file_name, short
 from layerscope.studies.jobs import Job, Measure, Results
@@ -108,12 +108,4 @@ def make_case(model: str, run: Run, described: Descriptions, spec: StudySpec) ->
     return case, f"{model}: {sentence}"
 
 
-STUDY = Study(
-    name="mode-causes",
-    what="why prompts fall into two groups by their entropy: every candidate cause, and every way to take it away",
-    paper="arXiv 2412.09563, appendix A",
-    presets=PRESETS,
-    options=frozenset({"models", "texts", "column", "n", "context", "layer"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("mode-causes", jobs, analyse)

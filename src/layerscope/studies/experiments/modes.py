@@ -22,24 +22,16 @@ from layerscope.statistics.modes import MIN_PROMPTS, find_modes
 from layerscope.studies.curves import band, chart_line, counted_prompts
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import CLAIMS, Test, number, p_words
-from layerscope.studies.grid import LLAMA, MAMBA, PYTHIA, READOUT, file_name, is_ssm, run_of, short
+from layerscope.studies.grid import READOUT, file_name, is_ssm, run_of, short
 from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import Preset, StudySpec
+from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
-from layerscope.training.recipes import PAIR
 
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
 POSITIONS = ("all", "no-first", "no-sink")
 # Which of a layer's densities are drawn: what lies outside is a handful of prompts that would flatten the rest.
 SHOWN = (0.005, 0.995)
 PLACES = 161
-
-PRESETS: dict[Preset, StudySpec] = {
-    "small": StudySpec(models=(*PAIR, "smollm2-135m"), n=400, context=512),
-    "paper": StudySpec(
-        preset="paper", models=(PYTHIA, MAMBA, LLAMA), texts="ai-medical", n=1000, context=512, dtype="float32"
-    ),
-}
 
 
 def modes_run(spec: StudySpec, model: str) -> RunSpec:
@@ -220,12 +212,4 @@ def ridge_data(rows: pl.DataFrame, modes: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-STUDY = Study(
-    name="modes",
-    what="whether prompts fall into two groups by their entropy, at which layer and in which model",
-    paper="arXiv 2412.09563, figure 4",
-    presets=PRESETS,
-    options=frozenset({"models", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("modes", jobs, analyse)

@@ -9,12 +9,11 @@ from layerscope.figures import FacetLook
 from layerscope.studies.curves import MASSIVE, layer_curve, tokens_to_test
 from layerscope.studies.estimates import mean_estimate
 from layerscope.studies.findings import CLAIMS, Test
-from layerscope.studies.grid import PYTHIA, PYTHIA_STEPS, checkpoint_names, entropy_run, short, text_spec
+from layerscope.studies.grid import checkpoint_names, entropy_run, short, text_spec
 from layerscope.studies.jobs import Job, Measure, Results
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
 from layerscope.studies.training_curves import middle_moves_most, training_runs, training_series
-from layerscope.training.recipes import PAIR
 
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
@@ -64,15 +63,4 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     return Outcome(tests, [Drawing.of_lines("random-prompts", lines, look)], notes=notes)
 
 
-STUDY = Study(
-    name="random-prompts",
-    what="prompt entropy of random prompts over training",
-    paper="arXiv 2412.09563, figure 8",
-    presets={
-        "small": StudySpec(models=PAIR, n=24, tokens=(512,)),
-        "paper": StudySpec(preset="paper", models=(PYTHIA,), n=100, tokens=(512,), steps=PYTHIA_STEPS, dtype="float32"),
-    },
-    options=frozenset({"models", "n", "tokens", "steps"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("random-prompts", jobs, analyse)

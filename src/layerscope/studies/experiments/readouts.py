@@ -17,7 +17,7 @@ from layerscope.studies.curves import band, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate, paired_t
 from layerscope.studies.experiments.table1 import failure_notes, score_lines, tasks_spec
 from layerscope.studies.findings import CLAIMS, Test, number
-from layerscope.studies.grid import PYTHIA, file_name, model_spec, run_of, short
+from layerscope.studies.grid import file_name, model_spec, run_of, short
 from layerscope.studies.jobs import Job, Measure, Results, Score
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
@@ -127,15 +127,4 @@ def _sentence(label: str, state: tuple[str, str], scores: TaskScores) -> str:
     )
 
 
-STUDY = Study(
-    name="readouts",
-    what="raw, normed and no-first states: how much of the middle layers' lead is the first token or the final norm",
-    paper="no figure; our own question about table 1 and figure 1",
-    presets={
-        "small": StudySpec(models=("smollm2-135m",), benchmark="offline", texts="wiki", n=64, context=128),
-        "paper": StudySpec(preset="paper", models=(PYTHIA,), benchmark="paper32", texts="wikitext", n=1000),
-    },
-    options=frozenset({"models", "tasks", "benchmark", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("readouts", jobs, analyse)

@@ -17,7 +17,7 @@ from layerscope.picking.selection import Selection, select_layer
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, interval_estimate, no_estimate
 from layerscope.studies.findings import CLAIMS, Test, number
-from layerscope.studies.grid import LLAMA, MAMBA, PYTHIA, model_spec, short
+from layerscope.studies.grid import model_spec, short
 from layerscope.studies.jobs import Job, Results, Score
 from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Drawing, Outcome, Study
@@ -106,15 +106,4 @@ def _gain(row: Mapping[str, Any], name: str, n: int) -> Estimate:
     return interval_estimate(row[name], *ends, n=n, over="tasks", unit="score")
 
 
-STUDY = Study(
-    name="table1",
-    what="the best layer against the last over a benchmark",
-    paper="arXiv 2412.09563, table 1",
-    presets={
-        "small": StudySpec(models=("smollm2-135m", "minilm-l6"), benchmark="offline", context=128),
-        "paper": StudySpec(preset="paper", models=(PYTHIA, MAMBA, LLAMA), benchmark="paper32"),
-    },
-    options=frozenset({"models", "tasks", "benchmark", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("table1", jobs, analyse)

@@ -56,9 +56,11 @@ def ask(case: Case, run: Run, equal: Run | None, seed: int) -> tuple[list[Test],
     Returns:
         The tests, and the tables `differences`, `without`, `joint` and `splits` behind them.
     """
-    empty = {"differences": DIFFERENCES, "without": DIFFERENCES, "joint": JOINT, "splits": SPLITS}
-    tables = {name: pl.DataFrame(schema=schema) for name, schema in empty.items()}
-    tables["without"] = take_out(case.values, case.candidates, seed=seed)
+    tables = {
+        "differences": pl.DataFrame(schema=DIFFERENCES),
+        "without": take_out(case.values, case.candidates, seed=seed),
+    }
+    tables |= {"joint": pl.DataFrame(schema=JOINT), "splits": pl.DataFrame(schema=SPLITS)}
     tests = [_asked(ENTROPY, one, case, tables["without"]) for one in CANDIDATES]
     if case.label is None:
         # One line a claim: the reason is the same for every candidate.
