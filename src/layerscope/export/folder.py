@@ -20,6 +20,7 @@ from layerscope.config import Pooling
 from layerscope.errors import UserError
 from layerscope.export.cutting import Cut
 from layerscope.export.spec import ExportSpec
+from layerscope.files.reading import expanded
 from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.quiet import quiet_libraries
 
@@ -55,7 +56,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         RunFailedError: the disk is full.
         UserError: the folder cannot be written.
     """
-    path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  (resolve() would follow a link)
+    path = Path(os.path.abspath(expanded(str(path))))  # noqa: PTH100  (resolve() would follow a link)
     new = [parent for parent in path.parents if not parent.exists()]
     try:
         make_folder(path.parent)
