@@ -13,7 +13,7 @@ from scipy import stats
 from layerscope.errors import UserError
 from layerscope.statistics.association import is_flat
 from layerscope.statistics.intervals import LEVEL
-from layerscope.statistics.modes import MIN_PROMPTS, SMALLEST_P
+from layerscope.statistics.modes import MIN_PROMPTS, hartigan
 
 DISTANCE = 4.0
 SHARE = 0.4
@@ -66,19 +66,13 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
         raise UserError(f"a dip test needs at least {MIN_PROMPTS} prompts with a value, got {n}: use more texts (--n)")
     if is_flat(known):
         raise UserError("a dip test needs values that differ: all prompts have the same")
-    dip, p = diptest.diptest(known)
-    excess = float(dip) - critical_dip(n, seed)
+    dip, p = hartigan(known)
+    excess = dip - critical_dip(n, seed)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * dip_error(known, seed)
     two = dips_of_two_modes(n, seed)
-    return WeighedDip(
-        dip=float(dip),
-        excess=excess,
-        low=excess - half,
-        high=excess + half,
-        p_one_mode=max(float(p), SMALLEST_P) if p_one_mode is None else p_one_mode,
-        p_two_modes=float((1 + (two <= dip).sum()) / (1 + len(two))),
-        n=n,
-    )
+    p_two_modes = float((1 + (two <= dip).sum()) / (1 + len(two)))
+    p_one_mode = p if p_one_mode is None else p_one_mode
+    return WeighedDip(dip, excess, excess - half, excess + half, p_one_mode, p_two_modes, n)
 
 
 def dip_error(values: Float[np.ndarray, " n"], seed: int = 0) -> float:
