@@ -9,10 +9,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import PooledVectors
 from layerscope.metrics.spectrum import Variant, degenerate_reason, unit, variant_of, vary
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 _VARIANTS: tuple[Variant, ...] = ("paper", "centered")
 

@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from layerscope.metrics.metric import K_STEP, PAPER, Metric, Setting, Values, steps_of
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.spectrum import Prepared
-from layerscope.metrics.workers import on_one_thread, parallel_map
+from layerscope.metrics.workers import aligned, on_one_thread, parallel_map
 
 # Per point of a path: its squared norm, its inner product with the next point, and with the one after that.
 Bands = Float64[np.ndarray, "3 _"]

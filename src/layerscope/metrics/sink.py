@@ -10,10 +10,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.spectrum import SPECTRAL, degenerate_reason, shares, spectrum_values, variant_of
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 _SAFE = (1e-15, 1e15)
 

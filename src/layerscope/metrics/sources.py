@@ -11,9 +11,17 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.spectrum import Prepared, Variant, prepare_prompts, prompt_spectra
-from layerscope.metrics.subsets import subset_spectra
-from layerscope.metrics.views import pair_gram
+from layerscope.metrics.spectrum import (
+    Prepared,
+    Variant,
+    gram_spectrum,
+    prepare_prompts,
+    prompt_spectra,
+    small_gram,
+    vary,
+    vary_gram,
+)
+from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
 
 Kept = TypeVar("Kept")
 
@@ -120,8 +128,29 @@ class PooledVectors(_Subsets):
         self.pooled = pooled
 
     def spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
-        """Eigenvalues of each subset's Gram matrix, as `subsets.subset_spectra`."""
-        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant))
+        """Eigenvalues of each subset's Gram matrix in a variant of `TokenStates.spectra`, the mean over those kept.
+
+        For each subset min(n, D) float64 numbers, descending, as exact as squared singular values; none where nothing is
+        kept or a kept vector is not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset.
+        """
+        return self.once(("spectra", variant), lambda: self._spectra(variant))
+
+    def _spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
+        vectors = aligned(self.pooled.cpu(), torch.float64)
+        usable = vectors.isfinite().all(-1)
+        vectors = vectors.where(usable.unsqueeze(-1), 0.0)
+        shared = gram_of_many(vectors) if vectors.shape[0] <= vectors.shape[1] else None
+
+        def spectrum(kept: Tensor) -> Tensor:
+            if not kept.shape[0] or not bool(usable[kept].all()):
+                return torch.empty(0, dtype=torch.float64)
+            rows = vary(vectors[kept], variant)
+            if not bool(rows.any()):
+                return torch.zeros(min(rows.shape), dtype=torch.float64)
+            gram = small_gram(rows, variant) if shared is None else vary_gram(shared[kept][:, kept], variant)
+            return gram_spectrum(gram, rows, variant)
+
+        return parallel_map(spectrum, list(self.subsets))
 
 
 @dataclass(frozen=True)
@@ -158,5 +187,12 @@ class ViewVectors(_Subsets):
         self.options = options or ViewOptions()
 
     def gram(self) -> Float64[Tensor, "two prompts two prompts"]:
-        """Inner products between all first two views, as `views.pair_gram`."""
-        return self.once("gram", lambda: pair_gram(self.views))
+        """Inner products between all first two views. Raises ValueError where there are fewer a prompt."""
+        if self.views.shape[1] < 2:
+            raise ValueError(f"expected 2 or more views a prompt, got {self.views.shape[1]}")
+        return self.once("gram", self._gram)
+
+    def _gram(self) -> Float64[Tensor, "two prompts two prompts"]:
+        count = self.views.shape[0]
+        rows = aligned(self.views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
+        return gram_of_many(rows).reshape(2, count, 2, count)

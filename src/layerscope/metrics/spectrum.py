@@ -12,23 +12,13 @@ from torch import Tensor
 
 from layerscope.config import Precision
 from layerscope.metrics.metric import PAPER, Setting
-from layerscope.metrics.products import aligned
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
 SPECTRAL: tuple[Variant, ...] = ("paper", "centered", "unit", "centered-unit")
 WITH_RELEASED: tuple[Variant, ...] = (*SPECTRAL, "released")
-
-
-class Prepared(NamedTuple):
-    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by."""
-
-    rows: Float[Tensor, "tokens dim"]
-    gram: Float[Tensor, "k k"]
-    scale: float
-
 
 # Eigenvalues of a float64 Gram below this share of the largest one lose digits in their square root; measured against
 # a float64 SVD, above it singular values are good to 1e-9 of the largest.
@@ -37,6 +27,14 @@ _SQUARING_LIMIT = 1e-10
 _PLAIN_ENERGY = (1e-18, 1e30)
 # From this side on a GPU's eigvalsh is worth its launch; below, the CPU's workers are faster.
 _GPU_SIDE = 512
+
+
+class Prepared(NamedTuple):
+    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by."""
+
+    rows: Float[Tensor, "tokens dim"]
+    gram: Float[Tensor, "k k"]
+    scale: float
 
 
 def variant_of(setting: Setting, known: tuple[Variant, ...] = SPECTRAL) -> Variant:
@@ -96,10 +94,7 @@ def _spectrum(prepared: Prepared | None, variant: Variant) -> Float64[Tensor, " 
 
 
 def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Prepared | None:
-    """The Gram matrix that everything about one prompt's spectrum is read from.
-
-    None where there are no tokens or a state is not finite.
-    """
+    """What one prompt's spectrum is read from; None where there are no tokens or a state is not finite."""
     if not z.shape[0]:
         return None
     dtype = torch.float64 if precision == "float64" else torch.float32
@@ -121,13 +116,9 @@ def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precisi
 
 def vary(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tensor, "rows dim"]:
     """The rows in a variant: mean row removed, scaled to norm 1, both in that order, or as they are."""
-    if variant == "paper":
-        return rows
-    if variant != "unit":
+    if variant not in ("paper", "unit"):
         rows = center(rows)
-    if variant != "centered":
-        rows = unit(rows)
-    return rows
+    return rows if variant in ("paper", "centered") else unit(rows)
 
 
 def center(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
@@ -156,6 +147,21 @@ def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tenso
     return gram.clamp(min=0) if variant == "released" else gram
 
 
+def vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[Tensor, "rows rows"]:
+    """The Gram matrix that the rows would have in a variant, from their own: H G H, G_ij / sqrt(G_ii G_jj).
+
+    Only in float64: centring takes the difference of large numbers.
+    """
+    if variant not in ("paper", "unit"):
+        gram = gram - gram.mean(-1, keepdim=True)
+        gram = gram - gram.mean(-2, keepdim=True)
+    if variant not in ("paper", "centered"):
+        norms = gram.diagonal().clamp(min=0).sqrt()
+        norms = norms.where(norms > 0, 1.0)
+        gram = gram / norms[:, None] / norms
+    return gram.clamp(min=0) if variant == "released" else gram
+
+
 def gram_spectrum(
     gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant
 ) -> Float64[Tensor, " k"]:
@@ -174,15 +180,9 @@ def gram_spectrum(
 
 
 def shares(eigenvalues: Float[Tensor, "*prompts k"]) -> Float64[Tensor, "*prompts k"]:
-    """Eigenvalues as a distribution.
+    """Non-negative eigenvalues as a distribution: p_i = lambda_i / sum(lambda).
 
-    p_i = lambda_i / sum(lambda).
-
-    Args:
-        eigenvalues: `*prompts k`, non-negative.
-
-    Returns:
-        `*prompts k` float64 in [0, 1], each row summing to 1; NaN where a row is all zero or holds NaN.
+    `*prompts k` float64 in [0, 1], each row summing to 1; NaN where a row is all zero or holds NaN.
     """
     values = eigenvalues.to(torch.float64)
     return values / values.sum(-1, keepdim=True)
@@ -240,16 +240,14 @@ def _collision(prepared: Prepared | None) -> float:
 
 def degenerate_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) -> str:
     """Why the spectrum of one prompt's states, or of pooled vectors, gives NaN, in words; "" where it does not."""
-    centered = setting.variant not in ("paper", "unit")
-    reason = ""
-    if data.shape[0] == 0:
-        reason = "no tokens"
-    elif not bool(data.isfinite().all()):
-        reason = "non-finite states"
-    elif not bool(data.any()):
-        reason = "all-zero states"
-    elif centered and data.shape[0] == 1:
-        reason = "one token: nothing is left after centring"
-    elif centered and bool((data == data[0]).all()):
-        reason = "identical rows: nothing is left after centring"
-    return reason
+    if not data.shape[0]:
+        return "no tokens"
+    if not bool(data.isfinite().all()):
+        return "non-finite states"
+    if not bool(data.any()):
+        return "all-zero states"
+    if setting.variant in ("paper", "unit"):
+        return ""
+    if data.shape[0] == 1:
+        return "one token: nothing is left after centring"
+    return "identical rows: nothing is left after centring" if bool((data == data[0]).all()) else ""

@@ -9,24 +9,12 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Setting
-from layerscope.metrics.products import aligned, gram_of_many
+from layerscope.metrics.sources import ViewVectors
 from layerscope.metrics.spectrum import Variant, variant_of
 
 # Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
 _ROUNDING = 1e-13
 _ROWS = 256
-
-
-def pair_gram(views: Float[Tensor, "prompts views dim"]) -> Float64[Tensor, "two prompts two prompts"]:
-    """Inner products between all first two views, in float64.
-
-    Raises ValueError where there are fewer than two views a prompt.
-    """
-    if views.shape[1] < 2:
-        raise ValueError(f"expected 2 or more views a prompt, got {views.shape[1]}")
-    count = views.shape[0]
-    rows = aligned(views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
-    return gram_of_many(rows).reshape(2, count, 2, count)
 
 
 def subset_cosines(
@@ -92,6 +80,6 @@ def view_reason(views: Float[Tensor, "prompts views dim"], setting: Setting = PA
         return "non-finite vectors"
     if not bool(views[:, :2].any(-1).all()):
         return "a zero vector has no direction"
-    if subset_cosines(pair_gram(views), torch.arange(views.shape[0]), variant_of(setting)) is None:
+    if subset_cosines(ViewVectors(views).gram(), torch.arange(views.shape[0]), variant_of(setting)) is None:
         return "a vector equals the mean: no direction is left after centring"
     return ""
