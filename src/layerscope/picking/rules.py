@@ -144,7 +144,7 @@ def _score(choice: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
         notes.append("no score: no task, or no layer that all tasks have")
     elif choice["rule"] == "random":
         contrast = at_random(scores)
-    elif layer is not None and scores.column(layer) is None:
+    elif layer is not None and layer not in scores.layers:
         notes.append(f"no score: not every task has one at layer {layer}")
     elif layer is not None:
         contrast = at_layer(scores, layer)
@@ -152,7 +152,7 @@ def _score(choice: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
         average = resampling.estimate(contrast)
         if layer == scores.middle:
             difference = MeanScore(0.0, 0.0, 0.0, float("nan"))
-        elif scores.column(scores.middle) is not None:
+        elif scores.middle in scores.layers:
             difference = resampling.estimate(contrast - at_layer(scores, scores.middle))
         else:
             notes.append(f"no comparison: not every task has a score at the middle layer {scores.middle}")

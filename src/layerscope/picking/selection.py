@@ -144,7 +144,7 @@ def _choices(resampling: Resampling, choice: Choice) -> Iterator[dict[str, Any]]
     scores = resampling.scores
     ways: list[_Way] = []
     for name, layer in {"last": scores.n_blocks, "middle": scores.middle}.items():
-        has = scores.column(layer) is not None
+        has = layer in scores.layers
         note = "" if has else f"not every task has a score at layer {layer}"
         ways.append(_Way(name, layer, resampling.read(at_layer(scores, layer)) if has else None, note))
     ways.append(_Way("random", None, resampling.read(at_random(scores)), "the mean over layers"))
