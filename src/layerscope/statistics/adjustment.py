@@ -23,7 +23,7 @@ def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " te
     return adjusted
 
 
-def add_adjusted(rows: Sequence[dict[str, Any]]) -> None:
-    """Give every row, with its p-value in `p`, the one adjusted over all rows in `p_adjusted`."""
-    for row, adjusted in zip(rows, benjamini_hochberg(np.array([row["p"] for row in rows], float)), strict=True):
-        row["p_adjusted"] = float(adjusted)
+def add_adjusted(rows: Sequence[dict[str, Any]], name: str = "p") -> None:
+    """Give every row the p-value of that name adjusted over all rows, as `p_adjusted`; None where it has None."""
+    for row, adjusted in zip(rows, benjamini_hochberg(np.array([row[name] for row in rows], float)), strict=True):
+        row[f"{name}_adjusted"] = None if row[name] is None else float(adjusted)
