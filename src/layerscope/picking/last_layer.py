@@ -44,38 +44,27 @@ def compare_with_last(settings: Sequence[Resampling]) -> pl.DataFrame:
 
 def _row(resampling: Resampling) -> dict[str, object]:
     scores = resampling.scores
-    row: dict[str, object] = {**scores.setting, "n_tasks": len(scores.tasks), "n_layers": len(scores.layers)}
+    row: dict[str, object] = {name: np.nan for name, kind in TABLE1.items() if kind == pl.Float64()}
+    row |= {**scores.setting, "n_tasks": len(scores.tasks), "n_layers": len(scores.layers)}
     notes = list(scores.left_out)
-    numbers = [name for name, kind in TABLE1.items() if kind == pl.Float64()]
-    row |= dict.fromkeys(numbers, float("nan"))
     if not scores.usable:
-        notes.append("no table: no task has a score" if not scores.tasks else "no table: no layer that all tasks have")
-        return row | {"note": "; ".join(notes)}
+        reason = "no layer that all tasks have" if scores.tasks else "no task has a score"
+        return row | {"note": "; ".join([*notes, f"no table: {reason}"])}
     means = scores.values.mean(axis=0)
     best = scores.layers[int(means.argmax())]
-    own, common = _task_best(scores)
-    row |= {
-        "best_layer": best,
-        "average_best_layer": float(means.max()),
-        "average_task_best": own,
-        "average_task_best_common": common,
-    }
+    row |= {"best_layer": best, "average_best_layer": float(means.max())}
+    row["average_task_best"], row["average_task_best_common"] = _task_best(scores)
     notes += own_layers_note(scores)
     last = np.array([one.at(scores.n_blocks) for one in scores.own])
     if not np.isfinite(last).all():
-        notes.append(f"nothing about the last layer: not every task has a score at layer {scores.n_blocks}")
-        return row | {"note": "; ".join(notes)}
+        missing = f"nothing about the last layer: not every task has a score at layer {scores.n_blocks}"
+        return row | {"note": "; ".join([*notes, missing])}
     behind = last < np.array([one.values.max() for one in scores.own])
-    row |= {
-        "best_not_last": int(behind.sum()),
-        "share_not_last": float(behind.mean()),
-        "average_last": float(last.mean()),
-    }
+    row |= {"best_not_last": int(behind.sum()), "share_not_last": float(behind.mean())}
+    row["average_last"] = float(last.mean())
     at_last = resampling.read(at_layer(scores, scores.n_blocks))
-    for name, reading in (
-        ("gain_best_layer", resampling.read(at_layer(scores, best))),
-        ("gain_task_best", resampling.own_best()),
-    ):
+    ways = {"gain_best_layer": resampling.read(at_layer(scores, best)), "gain_task_best": resampling.own_best()}
+    for name, reading in ways.items():
         row |= resampling.estimate_reading(minus(reading, at_last)).columns(*with_ends(name))
     if resampling.units < 2:
         notes.append("no intervals: one task without experiments")
@@ -86,9 +75,8 @@ def _row(resampling: Resampling) -> dict[str, object]:
 
 def own_layers_note(scores: TaskScores) -> list[str]:
     """What the common layers leave out of the tasks' own best; nothing where that is nothing."""
-    if not scores.layers:
-        return []
-    elsewhere = sum(one.values.max() > row.max() for one, row in zip(scores.own, scores.values, strict=True))
+    both = zip(scores.own, scores.values, strict=True)
+    elsewhere = sum(one.values.max() > row.max() for one, row in both) if scores.layers else 0
     if not elsewhere:
         return []
     own, common = _task_best(scores)
