@@ -105,11 +105,7 @@ def choose(resampling: Resampling, margin: float) -> tuple[Choice, BestSet]:
     """The earliest layer shown to lose at most `margin` against the best, else the best observed.
 
     Only layers before the best observed are cheaper, so a later one is never taken for it. With fewer than two units
-    nothing is shown.
-
-    Args:
-        resampling: draws over the tasks of one setting that has layers and tasks.
-        margin: at least 0, in the scores' unit.
+    nothing is shown. The margin is at least 0, in the scores' unit; there are layers and tasks.
 
     Returns:
         The choice, and the set and bounds it was made from.
@@ -119,10 +115,5 @@ def choose(resampling: Resampling, margin: float) -> tuple[Choice, BestSet]:
     best = int(np.argmax(scores.values.mean(axis=0)))
     shown = np.flatnonzero(found.most_lost[: best + 1] <= margin)
     column = int(shown[0]) if len(shown) else best
-    return Choice(
-        best=scores.layers[best],
-        recommended=scores.layers[column],
-        shown=bool(len(shown)),
-        most_lost=float(found.most_lost[column]),
-        margin=margin,
-    ), found
+    most_lost = float(found.most_lost[column])
+    return Choice(scores.layers[best], scores.layers[column], bool(len(shown)), most_lost, margin), found
