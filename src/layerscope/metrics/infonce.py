@@ -23,10 +23,9 @@ def infonce(source: ViewVectors, setting: Setting = PAPER) -> Values:
 
     NT-Xent: mean over all 2N views i of -log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t)), s cosines, j the other view.
 
-    Args:
-        source: the views, of which the first two are used, and in its options the temperature t.
-        setting: the variant: paper, or centered (each view's mean over prompts removed); unit and centered-unit equal
-            these two, since the cosine scales its vectors to norm 1 anyway.
+    Of the views the first two are used; t is the temperature of the source's options. In the variant centered each view's
+    mean over prompts is removed; unit and centered-unit equal paper and centered, since the cosine scales its vectors to
+    norm 1 anyway.
 
     Returns:
         `subsets` float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN

@@ -28,11 +28,9 @@ def lidar(source: ViewVectors, setting: Setting = PAPER) -> Values:
     S_1 of the eigenvalues of W^(-1/2) B W^(-1/2), with B the covariance of the prompts' mean vectors and W the mean
     covariance of the views around them plus delta I.
 
-    Args:
-        source: the views, all of which are used (J = 16 in the paper's comparisons), and in its options delta. The
-            scatter of the prompts that a subset leaves out is subtracted from the whole.
-        setting: the variant: paper, centered (each view's mean over prompts removed), unit (rows of norm 1),
-            centered-unit.
+    All views are used (J = 16 in the paper's comparisons), and delta of the source's options. The scatter of the prompts
+    that a subset leaves out is subtracted from the whole. Variants: paper, centered (each view's mean over prompts
+    removed), unit (rows of norm 1), centered-unit.
 
     Returns:
         `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
@@ -79,9 +77,8 @@ def _spectra(source: ViewVectors, variant: Variant) -> list[Float64[Tensor, " _"
         if shared is not None:
             return _eigenvalues(shared, kept, delta, centered=variant == "centered")
         part = views[kept].to(torch.float64)
-        rows = unit(part - part.mean(0))
-        whole = torch.arange(kept.shape[0])
-        return _eigenvalues(_Scatter(rows, usable[kept], scaled=False), whole, delta, centered=False)
+        own = _Scatter(unit(part - part.mean(0)), usable[kept], scaled=False)
+        return _eigenvalues(own, torch.arange(kept.shape[0]), delta, centered=False)
 
     return parallel_map(spectrum, list(source.subsets))
 
@@ -108,9 +105,7 @@ class _Scatter:
 
     def offsets(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "views dim"]:
         """Mean residual of each view over some prompts."""
-        total = torch.zeros(self.views.shape[1:], dtype=torch.float64)
-        for some in torch.split(which, _TOGETHER):
-            total += self.residuals(some).sum(0)
+        total = sum((self.residuals(some).sum(0) for some in torch.split(which, _TOGETHER)), torch.tensor(0.0))
         return total / which.shape[0]
 
     def within(self, kept: Int64[Tensor, " kept"]) -> Float64[Tensor, "dim dim"]:
@@ -118,11 +113,9 @@ class _Scatter:
         left_out = torch.ones(self.means.shape[0], dtype=torch.bool)
         left_out[kept] = False
         missing = left_out.nonzero().flatten()
-        if not missing.shape[0]:
-            return self.total
-        if missing.shape[0] < kept.shape[0]:
-            return self.total - self._sum(missing)
-        return self._sum(kept)
+        if missing.shape[0] >= kept.shape[0]:
+            return self._sum(kept)
+        return self.total - self._sum(missing) if missing.shape[0] else self.total
 
     def _rows(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "some views dim"]:
         rows = self.views[which].to(torch.float64).where(self.usable[which][:, None, None], 0.0)
@@ -155,9 +148,8 @@ def _eigenvalues(
         within = within - prompts * offsets.mT @ offsets
     covariance = within / (prompts * views)
     if float(covariance.trace()) < _CHOLESKY_LIMIT * delta:
-        ridged = covariance.clone()
-        ridged.diagonal().add_(delta)
-        factor = torch.linalg.cholesky(ridged)
+        covariance.diagonal().add_(delta)
+        factor = torch.linalg.cholesky(covariance)
     else:
         rows = (scatter.residuals(kept) - offsets).flatten(0, 1) / (prompts * views) ** 0.5
         ridge = torch.eye(dim, dtype=torch.float64) * delta**0.5

@@ -50,10 +50,8 @@ def norm_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
 
 
 def _ratio_and_first(source: TokenStates) -> Float64[Tensor, "prompts two"]:
-    def compute() -> Tensor:
-        return torch.tensor(parallel_map(_norms, source.split(source.states)), dtype=torch.float64).reshape(-1, 2)
-
-    return source.once("norms", compute)
+    found = source.once("norms", lambda: parallel_map(_norms, source.split(source.states)))
+    return torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
 
 
 def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
@@ -75,11 +73,8 @@ def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
 def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Share of the largest eigenvalue: near 1, one direction drowns every entropy.
 
-    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix.
-
-    Args:
-        source: token states; its precision is that of the eigenvalues.
-        setting: the variant (`TokenStates.spectra`), not `released`.
+    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix in a variant of `TokenStates.spectra`, not `released`, in the
+    source's precision.
 
     Returns:
         `prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. With
@@ -94,10 +89,7 @@ def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
 def sink_rate(source: TokenStates, _: Setting = PAPER) -> Values:
     """Share of the attention that goes to the first token.
 
-    The mean over heads and queries i of A[head, i, 0].
-
-    Args:
-        source: token states with their attentions, rows of attention weights; padding queries are never read.
+    The mean over heads and queries i of A[head, i, 0], the source's attention weights; padding queries are never read.
 
     Returns:
         `prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.spectrum import (
-    Prepared,
-    Variant,
-    gram_spectrum,
-    prepare_prompts,
-    prompt_spectra,
-    small_gram,
-    vary,
-    vary_gram,
-)
-from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
+from layerscope.metrics.metric import Subset
+from layerscope.metrics.spectrum import Prepared, Spectrum, Variant, prepare_prompts, prompt_spectra, subset_spectra
+from layerscope.metrics.workers import aligned, gram_of_many
 
 Kept = TypeVar("Kept")
 
@@ -36,8 +28,7 @@ class _Once:
         """What `compute` gives, computed when the key is first asked for."""
         if key not in self._kept:
             self._kept[key] = compute()
-        kept: Kept = self._kept[key]
-        return kept
+        return cast("Kept", self._kept[key])
 
 
 class TokenStates(_Once):
@@ -67,16 +58,16 @@ class TokenStates(_Once):
         self.precision: Precision = precision
         self.attentions = None if attentions is None else attentions[None].flatten(0, -4)
         self._counts: list[int] = self.lengths.tolist()
+        rows = states.shape[-2]
         for count in self._counts:
-            if not 0 <= count <= states.shape[-2]:
-                rows = states.shape[-2]
+            if not 0 <= count <= rows:
                 raise ValueError(f"expected prompt lengths between 0 and the {rows} rows of the states, got {count}")
 
     def split(self, rows: Float[Tensor, "prompts tokens width"]) -> list[Float[Tensor, "_ width"]]:
         """The rows of each prompt as views without padding, so that what the padding holds cannot matter."""
         return [own[:count] for own, count in zip(rows, self._counts, strict=True)]
 
-    def spectra(self, variant: Variant, precision: Precision = "float64") -> list[Float64[Tensor, " _"]]:
+    def spectra(self, variant: Variant, precision: Precision = "float64") -> list[Spectrum]:
         """Eigenvalues of each prompt's Gram matrix, the spectrum that every entropy and rank here is read from.
 
         K = Z Z^T or Z^T Z, whichever is smaller (same non-zero spectrum), with Z the states in the given variant.
@@ -105,7 +96,7 @@ class TokenStates(_Once):
 class _Subsets(_Once):
     """Data with one row a prompt, of which each evaluation keeps a subset."""
 
-    def __init__(self, data: Tensor, axes: str, subsets: Sequence[Int64[Tensor, " _"]] | None) -> None:
+    def __init__(self, data: Tensor, axes: str, subsets: Sequence[Subset] | None) -> None:
         super().__init__()
         if data.ndim != len(axes.split()):  # another number of them would go through, as other numbers
             raise ValueError(f"expected the axes {axes}, got the shape {tuple(data.shape)}")
@@ -121,36 +112,13 @@ class PooledVectors(_Subsets):
         subsets: the prompts that each evaluation keeps, as indices; by default one evaluation with all of them.
     """
 
-    def __init__(
-        self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]] | None = None
-    ) -> None:
+    def __init__(self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset] | None = None) -> None:
         super().__init__(pooled, "prompts dim", subsets)
         self.pooled = pooled
 
-    def spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
-        """Eigenvalues of each subset's Gram matrix in a variant of `TokenStates.spectra`, the mean over those kept.
-
-        For each subset min(n, D) float64 numbers, descending, as exact as squared singular values; none where nothing is
-        kept or a kept vector is not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset.
-        """
-        return self.once(("spectra", variant), lambda: self._spectra(variant))
-
-    def _spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
-        vectors = aligned(self.pooled.cpu(), torch.float64)
-        usable = vectors.isfinite().all(-1)
-        vectors = vectors.where(usable.unsqueeze(-1), 0.0)
-        shared = gram_of_many(vectors) if vectors.shape[0] <= vectors.shape[1] else None
-
-        def spectrum(kept: Tensor) -> Tensor:
-            if not kept.shape[0] or not bool(usable[kept].all()):
-                return torch.empty(0, dtype=torch.float64)
-            rows = vary(vectors[kept], variant)
-            if not bool(rows.any()):
-                return torch.zeros(min(rows.shape), dtype=torch.float64)
-            gram = small_gram(rows, variant) if shared is None else vary_gram(shared[kept][:, kept], variant)
-            return gram_spectrum(gram, rows, variant)
-
-        return parallel_map(spectrum, list(self.subsets))
+    def spectra(self, variant: Variant) -> list[Spectrum]:
+        """`subset_spectra` of the subsets."""
+        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant))
 
 
 @dataclass(frozen=True)
@@ -179,7 +147,7 @@ class ViewVectors(_Subsets):
     def __init__(
         self,
         views: Float[Tensor, "prompts views dim"],
-        subsets: Sequence[Int64[Tensor, " _"]] | None = None,
+        subsets: Sequence[Subset] | None = None,
         options: ViewOptions | None = None,
     ) -> None:
         super().__init__(views, "prompts views dim", subsets)

@@ -11,11 +11,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.metric import PAPER, Setting
-from layerscope.metrics.workers import aligned, parallel_map
+from layerscope.metrics.metric import PAPER, Setting, Subset
+from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Eigenvalues, on the CPU, descending.
+Spectrum = Float64[Tensor, " _"]
 Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
 SPECTRAL: tuple[Variant, ...] = ("paper", "centered", "unit", "centered-unit")
 WITH_RELEASED: tuple[Variant, ...] = (*SPECTRAL, "released")
@@ -45,19 +47,47 @@ def variant_of(setting: Setting, known: tuple[Variant, ...] = SPECTRAL) -> Varia
     raise ValueError(f"expected one of the variants {', '.join(known)}, got {setting.variant!r}")
 
 
-def prepare_prompts(
-    prompts: list[Float[Tensor, "_ dim"]], variant: Variant, precision: Precision
-) -> list[Prepared | None]:
-    """`prepare` of prompts of different lengths."""
+def prepare_prompts(prompts: Sequence[Tensor], variant: Variant, precision: Precision) -> list[Prepared | None]:
+    """`prepare` of prompts of different lengths, `tokens dim` each."""
     # Large eigenproblems stay on a CUDA device; everything else goes to the CPU's workers (MPS lacks float64 as well).
     placed = [z if z.is_cuda and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
     return _map_where_they_lie(lambda z: prepare(z, variant, precision), placed, [z.is_cuda for z in placed])
 
 
-def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Float64[Tensor, " _"]]:
+def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Spectrum]:
     """Eigenvalues of prepared prompts, as `TokenStates.spectra` says."""
+
+    def spectrum(found: Prepared | None) -> Spectrum:
+        if found is None:
+            return torch.empty(0, dtype=torch.float64)
+        values = gram_spectrum(found.gram, found.rows, variant).cpu()
+        return values if found.scale == 1 else values * found.scale**2
+
     on_gpu = [found is not None and found.gram.is_cuda for found in prepared]
-    return _map_where_they_lie(lambda found: _spectrum(found, variant).cpu(), prepared, on_gpu)
+    return _map_where_they_lie(spectrum, prepared, on_gpu)
+
+
+def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
+    """Eigenvalues of the Gram matrix of each subset of the pooled vectors, in float64; the mean is over the prompts kept.
+
+    For each subset min(n, D) numbers, as exact as squared singular values; none where nothing is kept or a kept vector is
+    not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own product.
+    """
+    vectors = aligned(pooled.cpu(), torch.float64)
+    usable = vectors.isfinite().all(-1)
+    vectors = vectors.where(usable.unsqueeze(-1), 0.0)
+    shared = gram_of_many(vectors) if pooled.shape[0] <= pooled.shape[1] else None
+
+    def spectrum(kept: Tensor) -> Tensor:
+        if not kept.shape[0] or not bool(usable[kept].all()):
+            return torch.empty(0, dtype=torch.float64)
+        rows = vary(vectors[kept], variant)
+        if not bool(rows.any()):
+            return torch.zeros(min(rows.shape), dtype=torch.float64)
+        gram = small_gram(rows, variant) if shared is None else _vary_gram(shared[kept][:, kept], variant)
+        return gram_spectrum(gram, rows, variant)
+
+    return parallel_map(spectrum, list(subsets))
 
 
 def _map_where_they_lie(
@@ -68,14 +98,12 @@ def _map_where_they_lie(
     return [function(item) if gpu else next(others) for item, gpu in zip(items, on_gpu, strict=True)]
 
 
-def entropies(spectra: Sequence[Float64[Tensor, " _"]], alpha: float) -> Float64[Tensor, " spectra"]:
+def entropies(spectra: Sequence[Spectrum], alpha: float) -> Float64[Tensor, " spectra"]:
     """S_alpha of each spectrum from its own eigenvalues; NaN for an empty one."""
     return spectrum_values(spectra, lambda own: renyi(shares(own), alpha))
 
 
-def spectrum_values(
-    spectra: Sequence[Float64[Tensor, " _"]], value: Callable[[Float64[Tensor, " k"]], Tensor]
-) -> Float64[Tensor, " spectra"]:
+def spectrum_values(spectra: Sequence[Spectrum], value: Callable[[Spectrum], Tensor]) -> Float64[Tensor, " spectra"]:
     """One number of each spectrum; NaN for an empty one.
 
     Each is computed from its own eigenvalues alone: the order of a sum, and so its last bit, follows from the length of
@@ -83,14 +111,6 @@ def spectrum_values(
     """
     found = parallel_map(lambda own: float(value(own)) if own.shape[0] else math.nan, spectra)
     return torch.tensor(found, dtype=torch.float64)
-
-
-def _spectrum(prepared: Prepared | None, variant: Variant) -> Float64[Tensor, " k"]:
-    if prepared is None:
-        return torch.empty(0, dtype=torch.float64)
-    rows, gram, scale = prepared
-    values = gram_spectrum(gram, rows, variant)
-    return values if scale == 1 else values * scale**2
 
 
 def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Prepared | None:
@@ -147,7 +167,7 @@ def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tenso
     return gram.clamp(min=0) if variant == "released" else gram
 
 
-def vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[Tensor, "rows rows"]:
+def _vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[Tensor, "rows rows"]:
     """The Gram matrix that the rows would have in a variant, from their own: H G H, G_ij / sqrt(G_ii G_jj).
 
     Only in float64: centring takes the difference of large numbers.
@@ -162,10 +182,8 @@ def vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[T
     return gram.clamp(min=0) if variant == "released" else gram
 
 
-def gram_spectrum(
-    gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant
-) -> Float64[Tensor, " k"]:
-    """Eigenvalues of the Gram matrix of rows in a variant, descending, clamped at 0; the one that centring leaves is 0.
+def gram_spectrum(gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant) -> Spectrum:
+    """Eigenvalues of the Gram matrix of rows in a variant, clamped at 0; the one that centring leaves is 0.
 
     In float64 they are as exact as squared singular values: squaring hides singular values below 1e-8 of the largest,
     so where the Gram matrix has such, the singular values of the rows are taken instead.
@@ -224,18 +242,15 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
 
 def collision_entropies(prepared: list[Prepared | None]) -> Float64[Tensor, " prompts"]:
     """S_2 of each prompt without an eigendecomposition, -log(sum K_ij^2 / trace(K)^2); not of `released`."""
-    return torch.tensor(parallel_map(_collision, prepared), dtype=torch.float64)
 
+    def collision(found: Prepared | None) -> float:
+        trace = 0.0 if found is None else float(found.gram.diagonal().sum(dtype=torch.float64))
+        if found is None or trace == 0:
+            return math.nan
+        purity = float((found.gram / trace).square().sum(dtype=torch.float64))  # squares of squares would overflow
+        return min(max(-math.log(purity), 0.0), math.log(found.gram.shape[0]))
 
-def _collision(prepared: Prepared | None) -> float:
-    if prepared is None:
-        return math.nan
-    gram = prepared.gram
-    trace = float(gram.diagonal().sum(dtype=torch.float64))
-    if trace == 0:
-        return math.nan
-    purity = float((gram / trace).square().sum(dtype=torch.float64))  # divided first: squares of squares overflow
-    return min(max(-math.log(purity), 0.0), math.log(gram.shape[0]))
+    return torch.tensor(parallel_map(collision, prepared), dtype=torch.float64)
 
 
 def degenerate_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) -> str:
