@@ -14,9 +14,8 @@ from jaxtyping import Float
 from layerscope.errors import UserError
 from layerscope.picking.folder import Evidence, RunFolder, read_evidence
 from layerscope.picking.scores import HOW_READ, TaskScores
-from layerscope.statistics.adjustment import add_adjusted
 from layerscope.statistics.association import STATISTICS, ShiftTest, Statistic, embed, is_flat, read_cosine, shift_test
-from layerscope.statistics.intervals import SIGNIFICANCE, bootstrap_weights, quantile_ends
+from layerscope.statistics.intervals import SIGNIFICANCE, add_adjusted, bootstrap_weights, quantile_ends
 
 MIN_LAYERS = 5
 MIN_TASKS = 5

@@ -12,8 +12,7 @@ from jaxtyping import Float
 
 from layerscope.picking.resampling import MIN_UNITS, UNKNOWN, MeanScore, Resampling, at_layer, at_random
 from layerscope.picking.scores import SETTING, TaskScores, count_blocks
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import SIGNIFICANCE, with_ends
+from layerscope.statistics.intervals import SIGNIFICANCE, benjamini_hochberg, with_ends
 from layerscope.wording import counted
 
 BETTER = "better than the middle layer"

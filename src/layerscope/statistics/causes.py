@@ -9,10 +9,9 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.statistics.adjustment import add_adjusted
 from layerscope.statistics.association import is_flat
-from layerscope.statistics.differences import covariate_values
-from layerscope.statistics.intervals import Interval, bootstrap_weights, columns_of, percentile_interval, with_ends
+from layerscope.statistics.differences import Prompts, covariate_values
+from layerscope.statistics.intervals import add_adjusted, bootstrap_weights, bounded, with_ends
 from layerscope.statistics.modes import MIN_PROMPTS, hartigan
 
 ALL = "all together"
@@ -25,9 +24,7 @@ WITHOUT = pl.Schema(
 )
 
 
-def take_out(
-    values: Float[np.ndarray, " prompts"], covariates: pl.DataFrame, *, resamples: int = 500, seed: int = 0
-) -> pl.DataFrame:
+def take_out(values: Prompts, covariates: pl.DataFrame, *, resamples: int = 500, seed: int = 0) -> pl.DataFrame:
     """Test for two modes again after what a covariate predicts of the values was taken out; each, and all together.
 
     Two groups can differ in a covariate without having come about by it: everything that goes with the values
@@ -44,13 +41,13 @@ def take_out(
 
     Returns:
         One row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it
-        predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one; `p_explained` by the F test of all its terms.
-        `dip_before`, `p_before`: Hartigan's test of the same prompts' values as they are; `dip`, `p`: of what is left,
-        `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the reason where the covariate is constant or fewer
-        than 200 prompts have it. What is left is small where `explained` is near 1: a dip there is of the rest only.
+        predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one;
+        `p_explained` by the F test of all its terms. `dip_before`, `p_before`: Hartigan's test of the same prompts'
+        values as they are; `dip`, `p`: of what is left, `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the
+        reason where the covariate is constant or fewer than 200 prompts have it. What is left is small where
+        `explained` is near 1: a dip there is of the rest only.
 
-    Raises:
-        UserError: as many rows as values were expected, or a column is neither numeric nor boolean.
+    Raises UserError for another number of rows than of values, or a column that is neither numeric nor boolean.
     """
     table = covariate_values(covariates, values, "value")
     how = (resamples, seed)
@@ -63,7 +60,7 @@ def take_out(
 
 
 def residuals(values: Float[np.ndarray, " n"], covariates: Float[np.ndarray, "n covariates"]) -> np.ndarray:
-    """What is left of the values, its mean 0, after the spline prediction from the covariates: finite, none constant."""
+    """What is left of the values, its mean 0, after the prediction from the covariates, which are finite, none constant."""
     design = _design(covariates)
     return np.asarray(values - design @ np.linalg.lstsq(design, values, rcond=None)[0])
 
@@ -81,9 +78,8 @@ def _without(name: str, values: np.ndarray, columns: np.ndarray, how: tuple[int,
     left, design, n = residuals(mine, given), _design(given), len(mine)
     centred = mine - mine.mean()
     rest, total, terms = float(left @ left), float((centred**2).sum()), design.shape[1]
-    row |= columns_of(
-        "explained", 1 - rest / total * (n - 1) / max(n - terms, 1), _explained_interval(centred, design, how)
-    )
+    share = 1 - rest / total * (n - 1) / max(n - terms, 1)
+    row |= bounded("explained", share, _explained_draws(centred, design, how))
     terms = int(np.linalg.matrix_rank(design))
     if 2 <= terms < n:
         f = (total - rest) / (terms - 1) / (rest / (n - terms)) if rest > 0 else np.inf
@@ -93,7 +89,7 @@ def _without(name: str, values: np.ndarray, columns: np.ndarray, how: tuple[int,
     return row | {"note": f"{len(values) - n} prompts without it left out" if n < len(values) else ""}
 
 
-def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> Interval:
+def _explained_draws(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> np.ndarray:
     n = len(values)
     basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, sizes > sizes[0] * 1e-10]
@@ -109,7 +105,7 @@ def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, 
     # Repeated prompts fit better than new ones: a sample's distinct prompts are what the terms are paid from.
     distinct = (weights > 0).sum(axis=1)
     known = total > 0
-    return percentile_interval(1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known])
+    return np.asarray(1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known])
 
 
 def _design(covariates: np.ndarray) -> np.ndarray:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.statistics.adjustment import add_adjusted
-from layerscope.statistics.intervals import bootstrap_weights, drawn_items, percentile_interval
+from layerscope.statistics.intervals import add_adjusted, bootstrap_weights, drawn_items, percentile_interval
 from layerscope.statistics.logistic import RIDGE, fit_logistic
 
 MIN_GROUP = 5
+Prompts = Float[np.ndarray, " prompts"]
 Effect = Callable[[Float[np.ndarray, "samples n"], Float[np.ndarray, "samples n"]], Float[np.ndarray, " samples"]]
 
 DIFFERENCES = pl.Schema(
@@ -31,12 +31,7 @@ JOINT = pl.Schema(
 
 
 def compare_groups(
-    label: Float[np.ndarray, " prompts"],
-    covariates: pl.DataFrame,
-    *,
-    resamples: int = 1000,
-    permutations: int = 9999,
-    seed: int = 0,
+    label: Prompts, covariates: pl.DataFrame, *, resamples: int = 1000, permutations: int = 9999, seed: int = 0
 ) -> pl.DataFrame:
     """How the prompts of mode 1 differ from those of mode 0 in each covariate, one at a time.
 
@@ -46,8 +41,7 @@ def compare_groups(
 
     Args:
         label: 0 or 1 a prompt; prompts with NaN are left out.
-        covariates: one column a candidate cause, one row a prompt; numbers or booleans. Missing values are left out of
-            their column.
+        covariates: one column a candidate cause, one row a prompt; numbers or booleans. Missing values are left out.
         resamples: bootstrap samples, drawn within each group, for the percentile intervals.
         permutations: label permutations for the two-sided p-values, which are at least 1 / (permutations + 1).
         seed: seed of both.
@@ -57,8 +51,7 @@ def compare_groups(
         Benjamini-Hochberg over all rows. NaN with the reason where a covariate is constant, or a group has fewer than
         five prompts with it.
 
-    Raises:
-        UserError: the label is not 0/1 or not as long as the table, or a column is neither numeric nor boolean.
+    Raises UserError for a label that is not 0/1 or not as long as the table, or a column neither numeric nor boolean.
 
     Sources: Cohen 1988; Cliff 1993; Haldane 1956 (the 1/2); Phipson & Smyth 2010 (the + 1 of permutation p-values).
     """
@@ -71,13 +64,11 @@ def compare_groups(
     return pl.DataFrame(rows, schema=DIFFERENCES)
 
 
-def covariate_values(
-    covariates: pl.DataFrame, given: Float[np.ndarray, " prompts"], word: str
-) -> Float[np.ndarray, "prompts covariates"]:
+def covariate_values(covariates: pl.DataFrame, given: Prompts, word: str) -> Float[np.ndarray, "prompts covariates"]:
     """Candidate causes, numbers or booleans with a row a prompt, as numbers; NaN where one is missing.
 
-    Raises UserError where they are not as many as what is `given` of the prompts besides (a `word` each), or a column is
-    neither numeric nor boolean.
+    Raises UserError where they are not as many as what is `given` of the prompts besides (a `word` each), or a column
+    is neither numeric nor boolean.
     """
     if len(given) != len(covariates):
         raise UserError(
@@ -89,9 +80,7 @@ def covariate_values(
     return covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
-def fit_jointly(
-    label: Float[np.ndarray, " prompts"], covariates: pl.DataFrame, *, ridge: float = RIDGE
-) -> pl.DataFrame:
+def fit_jointly(label: Prompts, covariates: pl.DataFrame, *, ridge: float = RIDGE) -> pl.DataFrame:
     """Which covariates still tell the modes apart when all the others are held fixed: one logistic regression.
 
     Still an association: a cause that was not measured is not held fixed.
@@ -104,10 +93,7 @@ def fit_jointly(
     Returns:
         One row a covariate: log odds ratio per standard deviation with its Wald interval, the odds ratio, p and
         Benjamini-Hochberg over the covariates. NaN with the reason for constants, and for all where the smaller mode has
-        fewer than five prompts; `note` warns where it has fewer than ten a covariate.
-
-    Raises:
-        UserError: as for `compare_groups`.
+        fewer than five prompts; `note` warns where it has fewer than ten a covariate. Raises as `compare_groups` does.
     """
     table = _checked(label, covariates)
     complete = np.isfinite(table) | ~np.isfinite(table).any(axis=0)
@@ -163,9 +149,7 @@ def _one(name: str, values: np.ndarray, group: np.ndarray, how: tuple[int, int, 
     return [row | {"effect": effect} | _infer(coded, group, read, how) for effect, read in EFFECTS[kind].items()]
 
 
-def _infer(
-    values: np.ndarray, group: Bool[np.ndarray, " n"], effect: Effect, how: tuple[int, int, int]
-) -> dict[str, float]:
+def _infer(values: np.ndarray, group: np.ndarray, effect: Effect, how: tuple[int, int, int]) -> dict[str, float]:
     resamples, permutations, seed = how
     ones = group.astype(np.float64)
     if effect is cliffs_delta:

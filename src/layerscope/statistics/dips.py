@@ -55,8 +55,7 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
         `excess`: dip minus the dip that a uniform distribution, the worst single mode, exceeds in 5 % of samples; its
         interval is excess ± 1.96 standard errors (`dip_error`).
 
-    Raises:
-        UserError: fewer than 200 values, or all the same.
+    Raises UserError for fewer than 200 values, or all the same.
 
     Paper: Hartigan & Hartigan 1985.
     """
@@ -69,8 +68,7 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
     dip, p = hartigan(known)
     excess = dip - critical_dip(n, seed)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * dip_error(known, seed)
-    two = dips_of_two_modes(n, seed)
-    p_two_modes = float((1 + (two <= dip).sum()) / (1 + len(two)))
+    p_two_modes = float((1 + (dips_of_two_modes(n, seed) <= dip).sum()) / (1 + DRAWS))
     p_one_mode = p if p_one_mode is None else p_one_mode
     return WeighedDip(dip, excess, excess - half, excess + half, p_one_mode, p_two_modes, n)
 

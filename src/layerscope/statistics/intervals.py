@@ -1,9 +1,9 @@
-"""How sure a number is: resampling of prompts, for means over prompts and for statistics of a whole set of prompts."""
+"""How sure a number is: intervals by resampling prompts, and p-values adjusted for how many tests were done together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -30,9 +30,9 @@ def with_ends(name: str) -> tuple[str, str, str]:
     return name, f"{name}_ci_low", f"{name}_ci_high"
 
 
-def columns_of(name: str, value: float | np.ndarray, interval: Interval) -> dict[str, float]:
-    """A number and its interval in the columns `with_ends(name)`."""
-    return dict(zip(with_ends(name), (float(value), *interval), strict=True))
+def bounded(name: str, value: float | np.ndarray, draws: Float[np.ndarray, " resamples"]) -> dict[str, float]:
+    """A number and the percentile interval of its draws in the columns `with_ends(name)`."""
+    return dict(zip(with_ends(name), (float(value), *percentile_interval(draws)), strict=True))
 
 
 def percentile_interval(draws: Float[np.ndarray, " resamples"]) -> Interval:
@@ -137,3 +137,22 @@ def jackknife_interval(full: float, left_out: Float[np.ndarray, " groups"]) -> I
     error = float(np.sqrt((g - 1) / g * np.sum((left_out - left_out.mean()) ** 2)))
     half = float(stats.t.ppf((1 + LEVEL) / 2, g - 1)) * error
     return Interval(full - half, full + half)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
+    """P-values adjusted so that rejecting those below q keeps the expected share of false rejections below q.
+
+    p̃_(i) = min over j ≥ i of p_(j) · m / j, at most 1, with m the number of tests that gave a p-value: in [0, 1], never
+    below `p`. NaN, where a test could not be done, stays NaN and does not count as one. Raises ValueError where a value
+    is outside [0, 1]. Paper: Benjamini & Hochberg 1995, section 3.1.
+    """
+    tested = np.isfinite(p)
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[tested] = stats.false_discovery_control(p[tested])
+    return adjusted
+
+
+def add_adjusted(rows: Sequence[dict[str, Any]], name: str = "p") -> None:
+    """Give every row the p-value of that name adjusted over all rows, as `p_adjusted`; None where it has None."""
+    for row, adjusted in zip(rows, benjamini_hochberg(np.array([row[name] for row in rows], float)), strict=True):
+        row[f"{name}_adjusted"] = None if row[name] is None else float(adjusted)

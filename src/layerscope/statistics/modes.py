@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from layerscope.statistics.adjustment import add_adjusted
 from layerscope.statistics.association import is_flat
-from layerscope.statistics.intervals import bootstrap_weights, columns_of, percentile_interval, with_ends
+from layerscope.statistics.intervals import add_adjusted, bootstrap_weights, bounded, with_ends
 from layerscope.statistics.mixtures import distance_draws, fit_mixture
 
 MIN_PROMPTS = 200
@@ -92,7 +91,7 @@ def modes_of(values: Float[np.ndarray, " n"], *, resamples: int = 200, seed: int
     return row | {
         "dip": dip,
         "p": p,
-        **columns_of("distance", fitted.distance, percentile_interval(draws)),
+        **bounded("distance", fitted.distance, draws),
         "split": split,
         **dict(zip(_FITTED, (fitted.weights[0], *fitted.means, *fitted.sds), strict=True)),
         "note": "; ".join(notes),

@@ -10,14 +10,13 @@ import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.statistics.adjustment import add_adjusted
-from layerscope.statistics.differences import MIN_GROUP, cliffs_delta
+from layerscope.statistics.differences import MIN_GROUP, Prompts, cliffs_delta
 from layerscope.statistics.intervals import (
     SIGNIFICANCE,
+    add_adjusted,
     bootstrap_weights,
-    columns_of,
+    bounded,
     drawn_items,
-    percentile_interval,
     with_ends,
 )
 from layerscope.statistics.modes import assign_modes, modes_of
@@ -34,11 +33,7 @@ SPLITS = pl.Schema(
 
 
 def compare_splits(
-    label: Float[np.ndarray, " prompts"],
-    changed: Mapping[str, Float[np.ndarray, " prompts"]],
-    *,
-    resamples: int = 300,
-    seed: int = 0,
+    label: Prompts, changed: Mapping[str, Prompts], *, resamples: int = 300, seed: int = 0
 ) -> pl.DataFrame:
     """Measure the same prompts differently, and see whether there are still two modes, and whether they are the same.
 
@@ -67,13 +62,12 @@ def compare_splits(
 
 
 def cohens_kappa(one: Float[np.ndarray, "*rows n"], two: Float[np.ndarray, "*rows n"]) -> Float[np.ndarray, " *rows"]:
-    """(observed − expected agreement) / (1 − expected) of two sets of 0/1 labels; NaN where both are constant and equal."""
+    """(observed − expected agreement) / (1 − expected) of sets of 0/1 labels; NaN where both are constant and equal."""
     observed = (one == two).mean(axis=-1)
     a, b = one.mean(axis=-1), two.mean(axis=-1)
     expected = a * b + (1 - a) * (1 - b)
-    return np.asarray(
-        np.divide(observed - expected, 1 - expected, out=np.full_like(observed, np.nan), where=expected < 1)
-    )
+    unknown = np.full_like(observed, np.nan)
+    return np.asarray(np.divide(observed - expected, 1 - expected, out=unknown, where=expected < 1))
 
 
 def _one(name: str, label: np.ndarray, values: np.ndarray, how: tuple[int, int]) -> dict[str, Any]:
@@ -92,10 +86,9 @@ def _one(name: str, label: np.ndarray, values: np.ndarray, how: tuple[int, int])
     rows = np.hstack(drawn)
     apart = cliffs_delta(first[None], stats.rankdata(mine)[None])[0]
     draws = cliffs_delta(first[rows], stats.rankdata(mine[rows], axis=1))
-    row |= columns_of("apart", apart, percentile_interval(draws))
+    row |= bounded("apart", apart, draws)
     if np.isfinite(tested["split"]):
         second = assign_modes(mine, tested["split"])
         rows = drawn_items(bootstrap_weights(len(mine), *how))
-        ends = percentile_interval(cohens_kappa(first[rows], second[rows]))
-        row |= columns_of("agreement", cohens_kappa(first, second), ends)
+        row |= bounded("agreement", cohens_kappa(first, second), cohens_kappa(first[rows], second[rows]))
     return row
