@@ -65,7 +65,7 @@ def _row(resampling: Resampling) -> dict[str, object]:
     at_last = resampling.read(at_layer(scores, scores.n_blocks))
     ways = {"gain_best_layer": resampling.read(at_layer(scores, best)), "gain_task_best": resampling.own_best()}
     for name, reading in ways.items():
-        row |= resampling.estimate_reading(minus(reading, at_last)).columns(*with_ends(name))
+        row |= resampling.estimate(minus(reading, at_last)).columns(*with_ends(name))
     if resampling.units < 2:
         notes.append("no intervals: one task without experiments")
     elif len(scores.tasks) == 1:

@@ -17,6 +17,7 @@ from layerscope.picking.scores import HOW_READ, TaskScores
 from layerscope.statistics.association import STATISTICS, ShiftTest, Statistic, embed, is_flat, read_cosine, shift_test
 from layerscope.statistics.intervals import SIGNIFICANCE, add_adjusted, bootstrap_weights, quantile_ends
 
+Row = dict[str, Any]
 MIN_LAYERS = 5
 MIN_TASKS = 5
 AVERAGE = "(average)"
@@ -41,7 +42,7 @@ RELATIONS = pl.Schema(
 class _Curves:
     """Metric curves that are finite at the same layers, which are layers of the scores too."""
 
-    keys: tuple[dict[str, Any], ...]
+    keys: tuple[Row, ...]
     columns: list[int]
     values: Float[np.ndarray, "curves layers"]
     note: str
@@ -101,7 +102,7 @@ def relate_curves(
     layers: pl.DataFrame, settings: Sequence[TaskScores], *, resamples: int = 1000, seed: int = 0
 ) -> pl.DataFrame:
     """`relate` for a layers table and the scores of the same run, in all settings. Raises what `relate` raises."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for setting in settings:
         models = layers.select("model", "revision").fill_null("").iter_rows()
         mine = layers.filter([setting.is_of(*model) for model in models])
@@ -126,9 +127,7 @@ def relate_curves(
     return pl.DataFrame(rows, schema=RELATIONS)
 
 
-def _relate_group(
-    curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]
-) -> list[dict[str, Any]]:
+def _relate_group(curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]) -> list[Row]:
     n_layers, n_tasks = len(curves.columns), len(setting.tasks)
     reason = "" if n_tasks else "no value: no task has a score"
     if n_tasks and n_layers < MIN_LAYERS:
@@ -191,7 +190,7 @@ def _caveats(n_layers: int, n_tasks: int | None, no_interval: bool) -> list[str]
 
 
 def _curves(layers: pl.DataFrame, setting: TaskScores) -> list[_Curves]:
-    groups: dict[tuple[int, ...], list[tuple[dict[str, Any], list[float]]]] = {}
+    groups: dict[tuple[int, ...], list[tuple[Row, list[float]]]] = {}
     for rows in layers.partition_by(CURVE, maintain_order=True):
         key = rows.select(CURVE).row(0, named=True)
         by_layer = dict(rows.select("layer", pl.col("value").fill_null(np.nan)).iter_rows())
@@ -208,9 +207,7 @@ def _curves(layers: pl.DataFrame, setting: TaskScores) -> list[_Curves]:
     return made
 
 
-def _intervals(
-    curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]
-) -> Float[np.ndarray, "curves targets 2"]:
+def _intervals(curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]) -> np.ndarray:
     n_tasks = len(setting.tasks)
     ends = np.full((len(curves.keys), n_tasks + 1, 2), np.nan)
     features = embed(curves.values, statistic)

@@ -62,18 +62,17 @@ class Resampling:
         """Every task at its own best layer."""
         return tuple(one.at_best for one in self.scores.own)
 
-    def estimate(self, contrast: Float[np.ndarray, "tasks layers"]) -> MeanScore:
-        """The mean over tasks of Σ_layers contrast · score, for instance one layer minus another: `estimate_reading`."""
-        return self.estimate_reading(self.read(contrast))
+    def estimate(self, read: Float[np.ndarray, "tasks layers"] | Reading | None) -> MeanScore:
+        """The mean over tasks of a reading, or of the one of a contrast (for instance one layer minus another).
 
-    def estimate_reading(self, reading: Reading | None) -> MeanScore:
-        """The mean over tasks of a reading; all NaN where there is none, ends and p-value with fewer than two units.
+        All NaN where there is none; ends and p-value with fewer than two units.
 
         The interval is value ± t(n − 1) · SE with SE the standard deviation of the bootstrap draws times
         √(n / (n − 1)): with few tasks a percentile interval is far too short (82 % coverage with five).
         """
-        if reading is None:
+        if read is None:
             return UNKNOWN
+        reading = self.read(read) if isinstance(read, np.ndarray) else read
         value = float(np.mean([single.mean() for single in reading]))
         if self.units < 2:
             return MeanScore(value, np.nan, np.nan, np.nan)

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from layerscope.figures.curves import spans
 from layerscope.picking.answers import answer_by_scores
 from layerscope.picking.best import BestSet, Choice, choose
 from layerscope.picking.last_layer import own_layers_note
 from layerscope.picking.resampling import Reading, Resampling, at_layer, at_layers, at_random, minus, resample
-from layerscope.picking.rows import AsRows
 from layerscope.picking.scores import HOW_READ
 from layerscope.picking.spec import MARGIN
 from layerscope.statistics.intervals import with_ends
@@ -33,6 +32,21 @@ CHOICE_TABLE = pl.Schema(
     | {"note": pl.String()}
 )
 LEFT_OUT_RESAMPLES = 1000
+
+
+AS_ROWS = PlainSerializer(lambda table: table.fill_nan(None).to_dicts(), when_used="json")
+
+
+def rows_of(schema: pl.Schema) -> PlainValidator:
+    """Beside `AS_ROWS` it annotates a DataFrame of this schema: rows in JSON, where a number that is NaN is null."""
+
+    def table(rows: list[dict[str, object]] | pl.DataFrame) -> pl.DataFrame:
+        try:
+            return rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=schema)
+        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"expected the rows of a table: {error}") from error
+
+    return PlainValidator(table)
 
 
 class Selection(BaseModel):
@@ -60,8 +74,8 @@ class Selection(BaseModel):
     shown: bool | None = None
     most_lost: float | None = None
     indistinguishable: tuple[int, ...] = ()
-    layers: Annotated[pl.DataFrame, AsRows(LAYER_TABLE)] = pl.DataFrame(schema=LAYER_TABLE)
-    choices: Annotated[pl.DataFrame, AsRows(CHOICE_TABLE)] = pl.DataFrame(schema=CHOICE_TABLE)
+    layers: Annotated[pl.DataFrame, rows_of(LAYER_TABLE), AS_ROWS] = pl.DataFrame(schema=LAYER_TABLE)
+    choices: Annotated[pl.DataFrame, rows_of(CHOICE_TABLE), AS_ROWS] = pl.DataFrame(schema=CHOICE_TABLE)
     answer: str
     notes: tuple[str, ...]
 
@@ -135,7 +149,7 @@ def _layers(resampling: Resampling, found: BestSet, best: int) -> Iterator[dict[
 
 
 def _choices(resampling: Resampling, choice: Choice) -> Iterator[dict[str, Any]]:
-    scores, estimate = resampling.scores, resampling.estimate_reading
+    scores, estimate = resampling.scores, resampling.estimate
 
     def way(name: str, layer: int, note: str) -> _Way:
         if layer not in scores.layers:
