@@ -33,8 +33,7 @@ def dime(source: ViewVectors, setting: Setting = PAPER) -> Values:
         `subsets` float64, nats, in [-log N, log N]: about 0 for unrelated views, higher is more invariant. NaN with
         fewer than 2 prompts, or where a vector is not finite or has no direction.
 
-    Raises:
-        ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
+    Raises ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
 
     Paper: Skean et al. 2023 (arXiv 2301.08164), eq. 8. The authors' code switches to D x D covariances where N > D,
     which do not know the pairing; here the matrices are always prompts x prompts.

@@ -36,8 +36,7 @@ def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
         `prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
         left or a state is not finite, and for every normalised form of a single token.
 
-    Raises:
-        ValueError: alpha is out of range.
+    Raises ValueError: alpha is out of range.
 
     Paper: arXiv 2412.09563, eq. 1 and appendix B. The authors' code measures `released` and divides by the trace,
     which their clamped matrix's negative eigenvalues make too small; here p always sums to 1.
@@ -65,8 +64,7 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
         `subsets` float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
         or a vector is not finite.
 
-    Raises:
-        ValueError: alpha is out of range.
+    Raises ValueError: alpha is out of range.
 
     Paper: arXiv 2412.09563, appendix B. The authors' released files hold `max`-normalised values up to 1.93.
     """

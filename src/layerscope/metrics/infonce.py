@@ -31,8 +31,7 @@ def infonce(source: ViewVectors, setting: Setting = PAPER) -> Values:
         `subsets` float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN
         with fewer than 2 prompts, or where a vector is not finite or has no direction.
 
-    Raises:
-        ValueError: fewer than 2 views, or a temperature that is not above 0.
+    Raises ValueError: fewer than 2 views, or a temperature that is not above 0.
 
     Paper: van den Oord et al. 2018; NT-Xent is eq. 1 of Chen et al. 2020; arXiv 2412.09563, appendix F. The authors'
     code contrasts view 1 with the N second views only (chance log N), on products that need not be cosines.

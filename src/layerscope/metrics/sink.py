@@ -95,25 +95,20 @@ def sink_rate(source: TokenStates, _: Setting = PAPER) -> Values:
         `prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a
         causal model attends to nothing else and counts as 1, so a prompt of T tokens has at least 1 / T.
 
-    Raises:
-        ValueError: the source holds no attentions.
+    Raises ValueError: the source holds no attentions.
 
     Paper: arXiv 2410.10781 (the importance of the first key), arXiv 2309.17453.
     """
     if source.attentions is None:
         raise ValueError("expected attentions for sink_rate, got states only: capture the attentions too")
     to_first = source.attentions[..., :1].flatten(-2).mT  # a slice, since there may be no first token
-    return torch.tensor(parallel_map(_mean_rate, source.split(to_first)), dtype=torch.float64)
+    rates = parallel_map(lambda own: float(aligned(own, torch.float64).mean()), source.split(to_first))
+    return torch.tensor([rate if math.isfinite(rate) else math.nan for rate in rates], dtype=torch.float64)
 
 
 def sink_rate_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
     """Why a sink rate is NaN."""
     return "no tokens" if not states.shape[0] else "non-finite attentions"
-
-
-def _mean_rate(weights: Float[Tensor, "tokens heads"]) -> float:
-    rate = aligned(weights, torch.float64).mean()
-    return float(rate) if math.isfinite(rate) else math.nan
 
 
 NORM_RATIO = Metric(
@@ -141,10 +136,9 @@ FIRST_TOKEN_NORM = replace(
     direction="higher: larger first token",
     needs_first_token=True,
 )
-TOP_SHARE = Metric(
+TOP_SHARE = replace(
+    NORM_RATIO,
     name="top_share",
-    family="sink",
-    shape="tokens dim",
     values=top_share,
     reason=degenerate_reason,
     summary="share p_1 of the largest eigenvalue of a prompt's Gram matrix",
@@ -157,20 +151,17 @@ TOP_SHARE = Metric(
     reads="eigenvalues in the run's precision",
     paper="arXiv 2510.06477",
 )
-SINK_RATE = Metric(
+SINK_RATE = replace(
+    FIRST_TOKEN_NORM,
     name="sink_rate",
-    family="sink",
-    shape="tokens dim",
     values=sink_rate,
     reason=sink_rate_reason,
     summary="mean share of the attention that goes to the first token",
     unit="share",
     range="[0, 1]",
-    low=0.0,
     high=1.0,
     direction="higher: the first token is more of an attention sink",
     reads="attentions",
     paper="arXiv 2410.10781",
     in_all=False,
-    needs_first_token=True,
 )

@@ -16,6 +16,7 @@ from layerscope.metrics.spectrum import Prepared, Spectrum, Variant, prepare_pro
 from layerscope.metrics.workers import aligned, gram_of_many
 
 Kept = TypeVar("Kept")
+Gram = Float64[Tensor, "two prompts two prompts"]
 
 
 class _Once:
@@ -40,8 +41,7 @@ class TokenStates(_Once):
         precision: of the eigenvalues that entropies are read from; ranks and LogDet always use float64.
         attentions: `*prompts heads tokens tokens`, only for `sink_rate`.
 
-    Raises:
-        ValueError: a length is negative or larger than the number of rows.
+    Raises ValueError: a length is negative or larger than the number of rows.
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class ViewVectors(_Subsets):
         self.views = views
         self.options = options or ViewOptions()
 
-    def gram(self) -> Float64[Tensor, "two prompts two prompts"]:
+    def gram(self) -> Gram:
         """Inner products between all first two views. Raises ValueError where there are fewer a prompt."""
         if self.views.shape[1] < 2:
             raise ValueError(f"expected 2 or more views a prompt, got {self.views.shape[1]}")
         return self.once("gram", self._gram)
 
-    def _gram(self) -> Float64[Tensor, "two prompts two prompts"]:
+    def _gram(self) -> Gram:
         count = self.views.shape[0]
         rows = aligned(self.views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
         return gram_of_many(rows).reshape(2, count, 2, count)

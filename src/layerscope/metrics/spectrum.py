@@ -218,8 +218,7 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
     Returns:
         `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
 
-    Raises:
-        ValueError: alpha is not in (0, inf].
+    Raises ValueError: alpha is not in (0, inf].
 
     Paper: arXiv 2412.09563, eq. 1; Giraldo et al. 2014.
     """

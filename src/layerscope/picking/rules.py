@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 
 from layerscope.picking.resampling import MIN_UNITS, UNKNOWN, MeanScore, Resampling, at_layer, at_random
 from layerscope.picking.scores import SETTING, TaskScores, count_blocks
@@ -73,17 +72,17 @@ def apply_rules(layers: pl.DataFrame, settings: Sequence[Resampling] = ()) -> pl
         than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
         shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
     """
-    tables = []
+    rows: list[dict[str, Any]] = []
     for mine in layers.partition_by("model", "revision", maintain_order=True):
         model, revision = str(mine["model"][0]), str(mine["revision"][0] or "")
         choices = _choose(mine)
         same = [one for one in settings if one.scores.is_of(model, revision)]
         if not same:
             setting = {"model": model, "revision": revision}
-            rows = [choice | setting | {"note": _notes(choice, "no scores")} for choice in choices]
-            tables.append(pl.DataFrame(rows, RULE_TABLE))
-        tables += [_scored(choices, one) for one in same]
-    return pl.concat(tables) if tables else pl.DataFrame(schema=RULE_TABLE)
+            rows += [choice | setting | {"note": _notes(choice, "no scores")} for choice in choices]
+        for one in same:
+            rows += _scored(choices, one)
+    return pl.DataFrame(rows, schema=RULE_TABLE)
 
 
 def _notes(choice: dict[str, Any], *more: str) -> str:
@@ -117,7 +116,7 @@ def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> pl.DataFrame:
+def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> list[dict[str, Any]]:
     setting = resampling.scores.setting
     rows = [choice | setting | _score(choice, resampling) for choice in choices]
     # Only rules are tests; the baselines and a rule that chose the middle layer itself have nothing to be tested for.
@@ -126,23 +125,19 @@ def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> pl.DataFra
         row["p_adjusted"] = float(adjusted)
         if None not in (row.get("metric"), row.get("layer")):
             row["verdict"] = _verdict(row, resampling.scores)
-    return pl.DataFrame(rows, schema=RULE_TABLE)
+    return rows
 
 
 def _score(choice: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
     scores, layer = resampling.scores, choice.get("layer")
     average = difference = UNKNOWN
-    contrast: Float[np.ndarray, "tasks layers"] | None = None
     notes = []
     if not scores.usable:
         notes.append("no score: no task, or no layer that all tasks have")
-    elif choice["rule"] == "random":
-        contrast = at_random(scores)
     elif layer is not None and layer not in scores.layers:
         notes.append(f"no score: not every task has one at layer {layer}")
-    elif layer is not None:
-        contrast = at_layer(scores, layer)
-    if contrast is not None:
+    elif layer is not None or choice["rule"] == "random":
+        contrast = at_random(scores) if layer is None else at_layer(scores, layer)
         average = resampling.estimate(contrast)
         if layer == scores.middle:
             difference = MeanScore(0.0, 0.0, 0.0, float("nan"))

@@ -135,8 +135,7 @@ def read_scores(scores: pl.DataFrame) -> tuple[TaskScores, ...]:
     Returns:
         One TaskScores for each model, revision, readout, positions and pooling, in the table's order.
 
-    Raises:
-        UserError: columns are missing, or a task has two main scores for one layer.
+    Raises UserError: columns are missing, or a task has two main scores for one layer.
     """
     missing = [name for name in COLUMNS if name not in scores.columns]
     if missing:
