@@ -25,28 +25,19 @@ def pool(
         float32 vectors (prompts, dim); NaN for a prompt of 0 tokens.
     """
     lengths = lengths.to(states.device)
-    if pooling == "mean":
-        return _mean(states, lengths)
-    empty = (lengths == 0)[:, None]
-    if states.shape[1] == 0:
-        return states.new_full((states.shape[0], states.shape[2]), torch.nan, dtype=torch.float32)
-    if pooling == "first":
-        picked = states[:, 0]
-    else:
-        picked = states[torch.arange(len(states), device=states.device), (lengths - 1).clamp_min(0)]
-    return picked.float().masked_fill(empty, torch.nan)
-
-
-def _mean(
-    states: Float[Tensor, "prompts tokens dim"], lengths: Int[Tensor, " prompts"]
-) -> Float32[Tensor, "prompts dim"]:
-    if states.device.type == "cpu":
+    if pooling == "mean" and states.device.type == "cpu":
         # A prompt at a time: a product's last bits would depend on how much padding the prompts beside it bring.
         sums = [own[:length].sum(0, dtype=torch.float32) for own, length in zip(states, lengths.tolist(), strict=True)]
         return torch.stack(sums) / lengths[:, None]
-    real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
-    # A product with 0/1 weights reads the states once and copies nothing, but 0 * NaN is NaN: look for that afterwards.
-    total = torch.bmm(real.float()[:, None], states.float()).squeeze(1)
-    if not math.isfinite(float(total.sum())):
-        total = torch.where(real[..., None], states.float(), 0.0).sum(1)
-    return total / lengths[:, None]
+    if pooling == "mean":
+        real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
+        # A product with 0/1 weights reads the states once and copies nothing, but 0 * NaN is NaN: look for that afterwards.
+        total = torch.bmm(real.float()[:, None], states.float()).squeeze(1)
+        if not math.isfinite(float(total.sum())):
+            total = torch.where(real[..., None], states.float(), 0.0).sum(1)
+        return total / lengths[:, None]
+    if states.shape[1] == 0:
+        return states.new_full((states.shape[0], states.shape[2]), torch.nan, dtype=torch.float32)
+    last = (lengths - 1).clamp_min(0) if pooling == "last" else torch.zeros_like(lengths)
+    picked = states[torch.arange(len(states), device=states.device), last]
+    return picked.float().masked_fill((lengths == 0)[:, None], torch.nan)

@@ -91,12 +91,6 @@ def select_positions(
         return states, lengths
     if positions == "no-first":
         return states[:, 1:], (lengths - 1).clamp_min(0)
-    return _drop_sinks(states, lengths)
-
-
-def _drop_sinks(
-    states: Float[Tensor, "prompts tokens dim"], lengths: Int[Tensor, " prompts"]
-) -> tuple[Float[Tensor, "prompts kept dim"], Int[Tensor, " prompts"]]:
     real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
     norms = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float32)
     # Padding sorts last as infinity, so the median of each row is read off at its own length.
