@@ -42,9 +42,9 @@ def models() -> None:
 
 def texts() -> None:
     """List the named text sources. Files and hub:org/name[:config[:split[:column]]] work too."""
-    from layerscope.inputs.texts import known_texts
+    from layerscope.inputs.texts import KNOWN_TEXTS
 
-    rows = [{"texts": name, "what it is": known.description} for name, known in known_texts().items()]
+    rows = [{"texts": name, "what it is": known.description} for name, known in KNOWN_TEXTS.items()]
     console().print(frame_table(pl.DataFrame(rows)))
 
 

@@ -108,7 +108,7 @@ def read_hub(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, st
         )
         # streaming reads the first rows only: some of these data sets are many gigabytes
         taken = list(rows.take(limit)) if streaming else rows.select(range(min(limit, len(rows)))).to_list()
-    table = table_of_rows(name.text, taken, [f"row-{number}" for number in range(1, len(taken) + 1)])
+    table = table_of_rows(name.text, taken)
     files = getattr(rows, "cache_files", None) or [{"filename": "unknown/rows"}]
     return table, commit or f"cached {Path(files[0]['filename']).parent.name}"
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 
 from layerscope.errors import LayerscopeError, UserError
 
-_NOISY = ("transformers", "huggingface_hub", "accelerate", "peft", "safetensors")
-
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
@@ -22,23 +20,32 @@ def quiet_libraries() -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as hf_logging
 
-    levels = {name: logging.getLogger(name).level for name in _NOISY}
     bars = hf_logging.is_progress_bar_enabled()
     hub_bars = not are_progress_bars_disabled()
     try:
-        for name in _NOISY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         hf_logging.disable_progress_bar()
         if hub_bars:
             disable_progress_bars()
-        yield
+        with quiet_loggers("transformers", "huggingface_hub", "accelerate", "peft", "safetensors"):
+            yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
         if bars:
             hf_logging.enable_progress_bar()
         if hub_bars:
             enable_progress_bars()
+
+
+@contextlib.contextmanager
+def quiet_loggers(*names: str) -> Iterator[None]:
+    """No log lines of these loggers inside the block."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextlib.contextmanager
