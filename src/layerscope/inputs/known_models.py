@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerscope.errors import RunFailedError, missing_package
-from layerscope.inputs.tables import table
+from layerscope.files.reading import read_toml
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ class KnownModel:
         return found
 
 
-KNOWN_MODELS = {name: KnownModel(**stated) for name, stated in table("models")["packages"].items()}
+KNOWN_MODELS = {name: KnownModel(**stated) for name, stated in read_toml("inputs", "models")["packages"].items()}
 """Model names that need no hub, and the package each comes in."""

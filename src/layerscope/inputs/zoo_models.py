@@ -8,10 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from layerscope.errors import UserError
-from layerscope.files.reading import check_sum, read_sealed
+from layerscope.files.reading import check_sum, read_sealed, read_toml
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.revisions import find_revision, revisions
-from layerscope.inputs.tables import table
 
 RECORD = "zoo.json"
 SEALED_SINCE = 2
@@ -47,7 +46,7 @@ class ZooModel:
         return found
 
 
-ZOO_MODELS = {name: ZooModel(**stated) for name, stated in table("models")["zoo"].items()}
+ZOO_MODELS = {name: ZooModel(**stated) for name, stated in read_toml("inputs", "models")["zoo"].items()}
 
 
 class _Record(BaseModel):
