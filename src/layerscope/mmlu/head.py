@@ -137,7 +137,7 @@ def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
         config = _shallow_config(model.model.config, blocks)
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
         known = KNOWN_MODELS.get(spec.name)
-        file = Path(spec.name).expanduser() if known is None else known.locate(spec.name)
+        file = Path(spec.name).expanduser() if known is None else known.locate()
         if _lacks_head(whole, model, info) and file.suffix == ".gguf":
             # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
             whole, info = AutoModelForCausalLM.from_pretrained(
