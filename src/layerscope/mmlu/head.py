@@ -132,18 +132,12 @@ def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
     from transformers import AutoModelForCausalLM
 
     spec, checkpoint = model.spec, find_checkpoint(model.spec)
-    options: dict[str, object] = {
-        **checkpoint.options,
-        "dtype": torch.float32,
-        "trust_remote_code": spec.trust_remote_code,
-        "use_safetensors": None if spec.allow_pickle else True,
-        "output_loading_info": True,
-    }
+    options = checkpoint.loading(spec, torch.float32) | {"device_map": None}
     try:
         config = _shallow_config(model.model.config, blocks)
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
         known = KNOWN_MODELS.get(spec.name)
-        file = Path(spec.name).expanduser() if known is None else known.locate(spec.name)
+        file = Path(spec.name).expanduser() if known is None else known.locate()
         if _lacks_head(whole, model, info) and file.suffix == ".gguf":
             # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
             whole, info = AutoModelForCausalLM.from_pretrained(

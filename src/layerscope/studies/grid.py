@@ -7,7 +7,7 @@ from typing import Any
 
 from layerscope.config import Floats, ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.zoo_models import ZOO_MODELS, is_trained, zoo_folder
+from layerscope.inputs.known_models import ZOO_MODELS, zoo_folder
 from layerscope.studies.jobs import UnavailableError
 from layerscope.studies.spec import StudySpec
 from layerscope.training.recipes import PAIR
@@ -76,7 +76,7 @@ def require_trained(model: str) -> None:
         UnavailableError: with the command that trains it.
     """
     name = model.partition("@")[0]
-    if name in ZOO_MODELS and not is_trained(name):
+    if name in ZOO_MODELS and not ZOO_MODELS[name].installed:
         raise UnavailableError(f"model {name!r} is not trained on this machine yet", ZOO_MODELS[name].command)
 
 

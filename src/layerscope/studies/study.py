@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 from layerscope.errors import DiskFullError, LayerscopeError, UserError
 from layerscope.figures import FacetLook, plot_facets, save_figure
 from layerscope.files.locks import locked
+from layerscope.files.reading import read_toml
 from layerscope.files.writing import make_folder, write_text
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.record import Keeper, circumstances
@@ -78,7 +77,7 @@ class Study:
         cls, name: str, jobs: Callable[[StudySpec], Sequence[Job]], analyse: Callable[[StudySpec, Results], Outcome]
     ) -> Study:
         """A study of the papers, whose words and settings stand in studies.toml."""
-        told = tomllib.loads((resources.files("layerscope.studies") / "studies.toml").read_text(encoding="utf-8"))[name]
+        told = read_toml("studies", "studies")[name]
         presets = {size: StudySpec.of({"preset": size, **told[size]}) for size in PRESETS}
         return cls(name, told["what"], told["figure"], presets, frozenset(told["options"]), jobs, analyse)
 

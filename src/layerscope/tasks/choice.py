@@ -5,20 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import sys
-import tomllib
 import types
 from collections.abc import Collection, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError, nearest, unknown
-from layerscope.files.reading import read_bytes
+from layerscope.files.reading import read_bytes, read_toml
 from layerscope.tasks.process import kept_random_state
 
-BENCHMARKS: dict[str, list[str]] = tomllib.loads(
-    resources.files("layerscope.tasks").joinpath("benchmarks.toml").read_text("utf-8")
-)
+BENCHMARKS: dict[str, list[str]] = read_toml("tasks", "benchmarks")
 MODULE_PREFIX = "layerscope_own_tasks_"
 
 

@@ -22,8 +22,7 @@ from layerscope.measuring.progress import Report, silent
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
 from layerscope.states.passes import run_passes
-from layerscope.states.pooling import pool
-from layerscope.states.readout import read_states
+from layerscope.states.readout import pool, read_states
 from layerscope.states.state import State
 from layerscope.tasks.cache import EmbeddingCache, drop_leftovers, drop_older, model_folder
 from layerscope.tasks.spec import TasksSpec
