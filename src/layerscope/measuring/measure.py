@@ -11,14 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.files.locks import locked
+from layerscope.files.locks import in_folder, locked
 from layerscope.inputs.identity import model_identity, tokenizer_hash
 from layerscope.inputs.in_memory import reading
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import select_prompts
 from layerscope.inputs.texts import load_texts, texts_revision
 from layerscope.measuring.blocks import BlockStore, remove_blocks
-from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import measure_block, split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent, step
