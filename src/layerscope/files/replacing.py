@@ -13,10 +13,10 @@ _LOOKED_AT = 1 << 16
 
 
 def free_or_ours(path: Path, mark: bytes, *, force: bool) -> None:
-    """Make the folder of a file that is to be written, and refuse to write over one that layerscope did not write.
+    """Make the folder of a file that a user wants, and refuse to write over one that layerscope did not write.
 
     Args:
-        path: where a user wants the file.
+        path: the file.
         mark: bytes that stand near the beginning or the end of every file of its kind.
         force: whether the user has asked for it to be replaced, whatever it is.
 

@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from layerscope.errors import UserError, nearest
-from layerscope.files.reading import cannot_read, open_regular, sum_of
+from layerscope.files.reading import named_errors, open_regular, sum_of
 from layerscope.inputs.csv_files import CsvLayout, Line, csv_rows, is_textual, refuse_other_separator
 from layerscope.inputs.library_errors import said_as
 
@@ -154,13 +154,10 @@ class _File:
 
     @contextmanager
     def open(self) -> Iterator[BufferedReader]:
-        with open_regular(self.path) as file:
+        with open_regular(self.path) as file, named_errors(self.path):
             if _stamp(file) != self.stamp:
                 raise UserError(f"texts {self.source!r} changed while they were read: run the same command again")
-            try:
-                yield file
-            except OSError as error:
-                raise cannot_read(self.path, error) from error
+            yield file
 
     def lines(self) -> Iterator[Line]:
         with self.open() as file:

@@ -15,13 +15,12 @@ from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 from pydantic import BaseModel
 
 from layerscope.errors import LayerscopeError
-from layerscope.files.reading import check_sum, read_array, read_sealed, sums_of, write_sealed
+from layerscope.files.reading import MADE_AGAIN, check_sum, read_array, read_sealed, sums_of, write_sealed
 from layerscope.files.writing import inside, make_folder, tidy, whole_file
 from layerscope.measuring.progress import Report
 
 FOLDER = "blocks"
 _NOTES = "notes.json"
-_AGAIN = "run the same command again, which makes it again"
 
 
 @dataclass
@@ -164,7 +163,7 @@ class BlockStore:
         return hashlib.sha256(repr((self.identity, index, tuple(self.rows[index]))).encode()).hexdigest()
 
     def _notes(self, index: int) -> _Notes:
-        return read_sealed(self.path(index) / _NOTES, _Notes, version=2, since=1, advice=_AGAIN)
+        return read_sealed(self.path(index) / _NOTES, _Notes, version=2, since=1, advice=MADE_AGAIN)
 
     def _is_whole(self, index: int) -> bool:
         path = self.path(index)
@@ -191,7 +190,7 @@ class BlockStore:
 
     def _parts(self, name: str, where: tuple[int | slice, ...]) -> Iterator[np.ndarray]:
         for index in range(len(self.rows)):
-            yield np.array(read_array(self.path(index) / f"{name}.npy", _AGAIN)[where])
+            yield np.array(read_array(self.path(index) / f"{name}.npy", MADE_AGAIN)[where])
 
 
 def remove_blocks(folder: Path) -> None:
