@@ -32,7 +32,7 @@ from layerscope.measuring.measure import measure, measure_spec
 from layerscope.results import tables
 from layerscope.results.run import load_run
 from layerscope.results.tables import KEY
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import threads
 
 SHOWN = [*KEY, "value", "ci_low", "ci_high", "n_prompts", "n_tokens", "note"]
 

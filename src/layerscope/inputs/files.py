@@ -20,7 +20,7 @@ from pathlib import Path
 from layerscope.errors import UserError, nearest
 from layerscope.files.reading import named_errors, open_regular, sum_of
 from layerscope.inputs.csv_files import CsvLayout, Line, csv_rows, is_textual, refuse_other_separator
-from layerscope.inputs.library_errors import said_as
+from layerscope.inputs.quiet import said_as
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 _BATCH = 4096  # rows of a .parquet that are decoded at once

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
 from layerscope.inputs import perturbations
-from layerscope.inputs.library_errors import said_as
+from layerscope.inputs.quiet import said_as
 from layerscope.inputs.seeds import stable_seed
 from layerscope.inputs.texts import Text, TextSet
 
