@@ -1,4 +1,4 @@
-"""The one way to read a file: a regular one, of a bounded size, of the shape that it should have."""
+"""The one way to read a file: a regular one, of a bounded size, of the shape that it should have, and whose it is."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from layerscope.errors import DamagedError, RunFailedError, UserError
-from layerscope.files.writing import write_text
+from layerscope.files.writing import make_folder, write_text
 
 Shape = TypeVar("Shape")
 MOST = 64 << 20
 """Bytes that a JSON file may have: far above any that is written here, far below what fills a memory."""
 SEAL = "seal"
+_LOOKED_AT = 1 << 16  # bytes at the beginning and the end of a file that tell who wrote it
 MADE_AGAIN = "run the same command again, which makes it again"
 
 
@@ -73,6 +74,32 @@ def named_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_read(Path(error.filename or path), error) from error
+
+
+def free_or_ours(path: Path, mark: bytes, *, force: bool) -> None:
+    """Make the folder of a file that a user wants, and refuse to write over one that layerscope did not write.
+
+    Args:
+        path: the file.
+        mark: bytes that stand near the beginning or the end of every file of its kind.
+        force: whether the user has asked for it to be replaced, whatever it is.
+
+    Raises:
+        UserError: another program's file is there, or something that is no regular file.
+        RunFailedError: the disk is full.
+    """
+    make_folder(path.parent)
+    if path.is_symlink() or not path.exists():
+        return  # A link is refused when it would be replaced.
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        found = file.read(_LOOKED_AT)
+        file.seek(max(0, size - _LOOKED_AT))
+        found += file.read(_LOOKED_AT)
+    if size and mark not in found and not force:
+        raise UserError(
+            f"{path} was not written by this command and is not replaced: choose another --out, or give --force"
+        )
 
 
 def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:

@@ -62,7 +62,7 @@ def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = 
 
     Args:
         path: the file.
-        limit: read at most this many rows; None reads all.
+        limit: read at most this many rows; None: all.
         layout: of a .csv; None where the user has no say in it.
 
     Raises:
@@ -135,11 +135,7 @@ def _named(names: Sequence[str], most: int = 20) -> str:
 
 
 def file_revision(path: Path) -> str:
-    """The start of the file's hash, such as `sha256:0123456789ab`.
-
-    Raises:
-        UserError: there is no such file, or it cannot be read.
-    """
+    """The start of the file's hash, such as `sha256:0123456789ab`; a UserError where it cannot be read."""
     return f"sha256:{sum_of(path, follow=True)[:12]}"
 
 

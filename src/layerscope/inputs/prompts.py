@@ -69,18 +69,10 @@ class PromptSet:
 
 
 def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) -> list[tuple[int, ...]]:
-    """Token ids of the texts with the tokenizer's defaults, special tokens included, cut to the context.
+    """Token ids of each text with the tokenizer's defaults, special tokens included, cut to `context` tokens (None: none).
 
     Cutting is the tokenizer's own truncation: special tokens it adds at the end stay, and the side is its
     `truncation_side`.
-
-    Args:
-        texts: the texts.
-        tokenizer: the model's tokenizer.
-        context: the longest prompt in tokens; None cuts nothing.
-
-    Returns:
-        One tuple of ids a text.
 
     Raises:
         UserError: the context has no room beside the tokenizer's special tokens.
@@ -132,12 +124,10 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
 
     Args:
         texts: what `load_texts` gave.
-        spec: n, the filters (min_tokens, max_tokens count special tokens), context, too_long, perturbation, seed.
+        spec: n (all where there are fewer), the filters (min_tokens, max_tokens count special tokens), context,
+            too_long, perturbation, seed.
         tokenizer: the model's tokenizer.
         context: what the model was built for, in tokens; None where it has no limit. spec.context goes first.
-
-    Returns:
-        The prompts and the counts. Where there are fewer than n, all of them.
 
     Raises:
         UserError: no prompt is left; prompts are longer than the context and too_long is refuse; the context is more

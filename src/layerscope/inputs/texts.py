@@ -97,7 +97,7 @@ def load_texts(spec: TextSpec) -> TextSet:
     """The texts of a source after the source's own filters, in the source's order.
 
     Args:
-        spec: `source` is a name of `known_texts`, a .txt, .jsonl, .csv or .parquet file, or
+        spec: `source` is a name of `KNOWN_TEXTS`, a .txt, .jsonl, .csv or .parquet file, or
             `hub:org/name[:config[:split[:column]]]`; `column` and `data_dir` are used where they apply. With the
             perturbation `random:T` no text is needed and none is read.
 
@@ -125,8 +125,7 @@ def load_texts(spec: TextSpec) -> TextSet:
 def texts_revision(spec: TextSpec) -> str:
     """The revision that `load_texts` would give now: a hash of the file, or the hub's commit. No text is read.
 
-    Raises:
-        UserError: the source is not there any more, or the hub cannot be asked.
+    A UserError where the source is not there any more, or the hub cannot be asked.
     """
     if _is_random(spec):
         return "none"
