@@ -31,12 +31,8 @@ TopReader = Callable[[Batch, Float[Tensor, "prompts tokens dim"]], None]
 def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...]]:
     """Prompts of about the same length together, longest first: little padding, and what cannot fit fails early.
 
-    Args:
-        lengths: tokens of each prompt.
-        block_size: prompts a block.
-
     Returns:
-        Row numbers per block; every row once; prompts of one length keep their order.
+        Row numbers of the `block_size` prompts of each block; every row once; prompts of one length keep their order.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [tuple(order[start : start + block_size]) for start in range(0, len(order), block_size)]
@@ -50,12 +46,10 @@ def measure_block(
     *,
     read_top: TopReader | None = None,
 ) -> Block:
-    """Run the prompts, and their views where a metric needs them, and take everything the plan asks for.
+    """Run the prompts, and their views where a metric needs them, and take everything the plan with its layers asks for.
 
     Args:
-        plan: what to compute, with its layers.
-        model: the model.
-        prompts: prompts of one block.
+        plan, model, prompts: what to compute, by which model, of the prompts of one block.
         done: called with the share of the block's tokens that are through.
         read_top: called with every batch of the prompts and its raw states at the last layer, from the same pass.
 
