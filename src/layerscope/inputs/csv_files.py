@@ -100,14 +100,12 @@ def _rows(source: str, lines: Iterator[Line], separator: str) -> Iterator[tuple[
 
     # strict: a quote that is never closed is an error, instead of one text that swallows the rest of the file
     reader = csv.reader(pieces(), strict=True, delimiter=separator)
+    begin = 0
     try:
-        while True:
-            begin = reached
-            row = next(reader, None)
-            if row is None:
-                return
+        for row in reader:
             if row:
                 yield begin, row, reader.line_num
+            begin = reached
     except csv.Error as error:
         raise UserError(
             f"texts {source!r}: the row that ends on line {reader.line_num} is not CSV ({error}): mend its quotes, "

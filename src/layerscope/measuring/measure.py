@@ -58,11 +58,7 @@ def measure(
 
 
 def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str, object]) -> RunSpec:
-    """The spec of a measurement, from a model, texts and the other fields of RunSpec.
-
-    Raises:
-        UserError: a field that does not exist, or a value that is not valid.
-    """
+    """The spec of a measurement, from a model, texts and the other fields of RunSpec. Raises what `Spec.of` raises."""
     named = {"name": model} if isinstance(model, str) else model
     source = {"source": texts} if isinstance(texts, str) else texts
     return RunSpec.of({"model": named, "texts": source, **options})

@@ -59,14 +59,8 @@ class ResolvedModel(Frozen):
                 f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
                 "again"
             )
-        return {
-            **identity,
-            "n_layers": model.n_layers,
-            "dim": model.dim,
-            "context": model.context,
-            "device": str(model.device),
-            "dtype": str(model.dtype).removeprefix("torch."),
-        }
+        sizes = {name: getattr(model, name) for name in ("n_layers", "dim", "context")}
+        return {**identity, **sizes, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 class Record(Frozen):
