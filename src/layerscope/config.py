@@ -53,11 +53,7 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, options: Mapping[str, object]) -> Self:
-        """The spec that a caller's options describe.
-
-        Raises:
-            UserError: one of them is not valid; the message names it.
-        """
+        """The spec that a caller's options describe; a UserError that names the option where one is not valid."""
         try:
             return cls.model_validate(options)
         except ValidationError as error:

@@ -79,10 +79,7 @@ def named_errors(path: Path) -> Iterator[None]:
 def free_or_ours(path: Path, mark: bytes, *, force: bool) -> None:
     """Make the folder of a file that a user wants, and refuse to write over one that layerscope did not write.
 
-    Args:
-        path: the file.
-        mark: bytes that stand near the beginning or the end of every file of its kind.
-        force: whether the user has asked for it to be replaced, whatever it is.
+    Every file of its kind has `mark` near its beginning or end; with `force` any regular file may be replaced.
 
     Raises:
         UserError: another program's file is there, or something that is no regular file.
@@ -103,11 +100,7 @@ def free_or_ours(path: Path, mark: bytes, *, force: bool) -> None:
 
 
 def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:
-    """The content of a regular file of at most `most` bytes.
-
-    Raises:
-        UserError: it cannot be opened (see `open_regular`) or is larger.
-    """
+    """The content of a regular file; a UserError where it has more than `most` bytes, and what `open_regular` raises."""
     with open_regular(path, follow=follow) as file, named_errors(path):
         content = file.read(most + 1)
     if len(content) > most:
@@ -172,23 +165,13 @@ def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def check_sum(path: Path, sums: Mapping[str, str], name: str, advice: str = MADE_AGAIN) -> None:
-    """Refuse a file whose content is not what `sums` say of `name`.
-
-    Raises:
-        UserError: it cannot be opened.
-        DamagedError: its content has changed, or nothing is said of it.
-    """
+    """Refuse a file whose content is not what `sums` say of `name`, if anything: a DamagedError. See `open_regular`."""
     if sum_of(path) != sums.get(name):
         raise DamagedError(f"{path} is damaged (its content is not what was written): {advice}")
 
 
 def read_parquet(path: Path, *, advice: str = "it is damaged") -> pa.Table:
-    """Read a Parquet file; `advice` is the end of the message where it is damaged.
-
-    Raises:
-        UserError: it cannot be opened.
-        DamagedError: it is no Parquet file, or a damaged one.
-    """
+    """Read a Parquet file; a DamagedError that ends with `advice` where it is none or damaged. See `open_regular`."""
     # pyarrow, not Polars: on damaged files Polars panics, past every `except Exception`.
     with open_regular(path) as file:
         try:

@@ -96,11 +96,7 @@ def make_folder(path: Path) -> None:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """The path of a run's own file or folder, which must lie in the run's folder and not where a link points.
-
-    Raises:
-        UserError: a part of the path below `folder` is a link.
-    """
+    """The path of a run's own file or folder; a UserError where a part of it below the run's `folder` is a link."""
     path = folder
     for name in names:
         path /= name

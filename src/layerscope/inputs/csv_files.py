@@ -25,11 +25,7 @@ class CsvLayout:
 
 
 def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
-    """The layout that the options of a text source ask for; a separator has a name or is one character.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """The layout that the options of a text source ask for; a UserError where a separator is no name and no character."""
     found = None if separator is None else SEPARATORS.get(separator.lower(), separator)
     if found is not None and (len(found) != 1 or found in '"\r\n'):
         raise UserError(

@@ -35,10 +35,8 @@ _OPERATIONS_ELSEWHERE = 2e13
 class Probe:
     """A model and ids to try it with.
 
-    Attributes:
-        vocab: ids below this are in the table.
-        context: the most tokens the model reads.
-        float32: whether a model of half precision is tried in float32 where two shapes are compared.
+    Ids below `vocab` are in the table, `context` is the most tokens the model reads, and `float32` says whether a model
+    of half precision is tried in float32 where two shapes are compared.
     """
 
     model: nn.Module
@@ -82,11 +80,7 @@ class Probe:
 
 
 def prove_batches(probe: Probe) -> tuple[Lengths, list[str]]:
-    """`check_padding` and `find_lengths`, in float32 where the model's code computes in it.
-
-    Raises:
-        UnsupportedModelError: padding or a batch mate changes a prompt's states.
-    """
+    """`check_padding` and `find_lengths`, in float32 where the model's code computes in it."""
     try:
         check_padding(probe)
         return find_lengths(probe)
@@ -103,8 +97,7 @@ def prove_batches(probe: Probe) -> tuple[Lengths, list[str]]:
 def check_padding(probe: Probe) -> None:
     """Refuse a model in which padding, or another prompt of the batch, reaches a prompt's tokens.
 
-    Raises:
-        UnsupportedModelError: other content there gives the prompt other states.
+    An UnsupportedModelError where other content there gives the prompt other states.
     """
     long, short = probe.ids(PROBE_TOKENS), probe.ids(PROBE_TOKENS - 2, 1)
     other = probe.ids(PROBE_TOKENS, 2)

@@ -104,8 +104,7 @@ def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
 def allowed_context(asked: int | None, built: int | None) -> int | None:
     """The longest text in tokens: what was asked for, else what the model was built for; None where there is no limit.
 
-    Raises:
-        UserError: more than the model was built for.
+    A UserError where more is asked for than the model was built for.
     """
     if asked is not None and built is not None and asked > built:
         raise UserError(

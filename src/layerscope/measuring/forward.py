@@ -57,7 +57,15 @@ def measure_block(
         The block, rows in the order of `prompts`.
     """
     views, unchanged = _tokenized_views(plan, model, prompts)
-    block = _empty_block(plan, model.dim, len(prompts), unchanged)
+    grid, n = (len(plan.states), len(plan.layers)), len(prompts)
+    n_pooled, n_viewed = (n if plan.pools else 0, n if plan.n_views else 0)
+    block = Block(
+        values=np.full((*grid, len(plan.token_keys), n), np.nan),
+        tokens=np.zeros((*grid, n), dtype=np.int32),
+        pooled=np.full((*grid, n_pooled, model.dim), np.nan, dtype=np.float32),
+        views=np.full((*grid, n_viewed, plan.n_views, model.dim), np.nan, dtype=np.float32),
+        unchanged_views=unchanged,
+    )
     works: list[Work] = []
     sizes: list[int] = []
     takes = ((partial(_measure_batch, read_top), [prompt.tokens for prompt in prompts]), (_pool_views, views))
@@ -90,17 +98,6 @@ def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) 
     unchanged = sum(view == prompt.text for prompt, views in zip(prompts, made, strict=True) for view in views)
     context = min((c for c in (model.context, plan.spec.texts.context) if c is not None), default=None)
     return tokenize([view for views in made for view in views], model.tokenizer, context), unchanged
-
-
-def _empty_block(plan: Plan, dim: int, n_prompts: int, unchanged: int) -> Block:
-    states, layers = len(plan.states), len(plan.layers)
-    return Block(
-        values=np.full((states, layers, len(plan.token_keys), n_prompts), np.nan),
-        tokens=np.zeros((states, layers, n_prompts), dtype=np.int32),
-        pooled=np.full((states, layers, n_prompts if plan.pools else 0, dim), np.nan, dtype=np.float32),
-        views=np.full((states, layers, n_prompts if plan.n_views else 0, plan.n_views, dim), np.nan, dtype=np.float32),
-        unchanged_views=unchanged,
-    )
 
 
 def _measure_batch(read_top: TopReader | None, plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:

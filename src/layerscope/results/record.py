@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from layerscope.errors import DamagedError, LayerscopeError, UserError
 from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
@@ -29,10 +29,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class Frozen(BaseModel):
+class Frozen(BaseModel, frozen=True):
     """A part of a record."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class ResolvedModel(Frozen):
@@ -51,8 +49,7 @@ class ResolvedModel(Frozen):
     def facts(model: LoadedModel, identity: Mapping[str, str]) -> dict[str, Any]:
         """The fields of a loaded model, whose name stands for `identity` now (see `model_identity`).
 
-        Raises:
-            UserError: its files changed between the hash that names them and the end of loading.
+        A UserError where its files changed between the hash that names them and the end of loading.
         """
         if model.revision != (now := identity["model_revision"]):
             raise UserError(

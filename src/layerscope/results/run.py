@@ -65,8 +65,7 @@ class Run:
 
         Args:
             layer: 0 (embeddings) to the number of blocks.
-            readout: raw, normed or hf; may be left out where the run has one.
-            positions: all, no-first or no-sink; may be left out where the run has one.
+            readout, positions: see `RunSpec`; each may be left out where the run has one.
 
         Raises:
             UserError: the run did not keep them, has no such layer or state, or has several and none was named.
