@@ -7,24 +7,15 @@ from typing import TYPE_CHECKING
 
 # Names are looked up when first used: `import layerscope` runs nothing and loads no torch.
 _NAMES_OF = {
-    "config": ("ModelSpec", "RunSpec", "TextSpec", "ViewSpec"),
+    "config": ("ModelSpec", "RunSpec", "TextSpec", "ViewSpec"), "export.card": ("Export",),
     "errors": ("LayerscopeError", "RunFailedError", "UnsupportedModelError", "UserError"),
-    "export.card": ("Export",),
-    "export.export": ("export_layer",),
-    "inputs.models": ("load_model",),
-    "inputs.texts": ("load_texts",),
-    "measuring.measure": ("measure", "measure_model"),
-    "metrics.catalogue": ("METRICS",),
-    "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"),
-    "mmlu.spec": ("MmluSpec",),
-    "picking.pick": ("Pick",),
-    "picking.pick_file": ("pick",),
-    "picking.relations": ("relate",),
-    "report.page": ("write_report",),
-    "results.run": ("Run", "load_run", "query_runs"),
-    "tasks.run": ("TasksRun", "open_tasks", "score_tasks"),
+    "export.export": ("export_layer",), "inputs.models": ("load_model",), "inputs.texts": ("load_texts",),
+    "measuring.measure": ("measure", "measure_model"), "metrics.catalogue": ("METRICS",),
+    "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"), "mmlu.spec": ("MmluSpec",), "picking.pick": ("Pick",),
+    "picking.pick_file": ("pick",), "picking.relations": ("relate",), "report.page": ("write_report",),
+    "results.run": ("Run", "load_run", "query_runs"), "tasks.run": ("TasksRun", "open_tasks", "score_tasks"),
     "training.callback": ("LayerscopeCallback",),
-}
+}  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605

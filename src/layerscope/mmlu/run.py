@@ -12,14 +12,13 @@ import polars as pl
 
 from layerscope.config import ModelSpec
 from layerscope.errors import DamagedError, UserError
-from layerscope.files.locks import locked
+from layerscope.files.locks import in_folder, locked
 from layerscope.files.reading import sums_of
 from layerscope.files.writing import inside, make_folder
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
 from layerscope.inputs.prompts import Skipped
 from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
-from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent

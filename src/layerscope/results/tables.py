@@ -46,11 +46,7 @@ KEPT_CHARACTERS = 2000
 
 
 def texts_table(prompts: Iterable[tuple[str, str, str]]) -> pl.DataFrame:
-    """The texts that prompts were made of: the hash of all of each, and its beginning.
-
-    Args:
-        prompts: id, text and note (what was done to it) of each prompt.
-    """
+    """The texts of prompts (id, text, and a note of what was done to it): the hash of all of each, and its beginning."""
     rows = [
         (name, hashlib.sha256(text.encode()).hexdigest(), len(text), text[:KEPT_CHARACTERS], note)
         for name, text, note in prompts
@@ -79,7 +75,7 @@ def read_table(path: Path, schema: pl.Schema, advice: str) -> pl.DataFrame:
         raise UserError(f"{path} does not exist: is {path.parent} a finished run?")
     table = pl.DataFrame(read_parquet(path, advice=advice))
     if table.schema != schema:
-        missing = [name for name in schema if name not in table.columns]
-        reason = f"columns missing: {', '.join(missing)}" if missing else f"found columns {', '.join(table.columns)}"
+        missing = ", ".join(name for name in schema if name not in table.columns)
+        reason = f"columns missing: {missing}" if missing else f"found columns {', '.join(table.columns)}"
         raise DamagedError(f"{path} has another layout than this version writes ({reason}): {advice}")
     return table
