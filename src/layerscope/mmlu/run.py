@@ -21,13 +21,13 @@ from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
 from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.plan import Plan, make_plan
-from layerscope.measuring.progress import Report, silent
+from layerscope.measuring.progress import Report, silent, told
 from layerscope.mmlu import tables
 from layerscope.mmlu.forward import ask_block
 from layerscope.mmlu.guessing import Guessing, judge_answers
-from layerscope.mmlu.harness import Asked, Harness, import_lm_eval
+from layerscope.mmlu.harness import Asked, Harness
 from layerscope.mmlu.head import load_head
-from layerscope.mmlu.questions import QuestionSet, choose_shots, load_questions, questions_revision
+from layerscope.mmlu.questions import NEEDED, QuestionSet, choose_shots, load_questions, questions_revision
 from layerscope.mmlu.record import MmluRecord, ResolvedQuestions
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.mmlu.subjects import MIN_SUBJECTS
@@ -35,6 +35,7 @@ from layerscope.results import resume
 from layerscope.results.contents import again
 from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions, read_record
 from layerscope.results.tables import read_table, write_table
+from layerscope.tasks.process import import_quietly
 
 
 @dataclass
@@ -94,7 +95,7 @@ def mmlu_spec(spec: MmluSpec, out: Path, report: Report = silent) -> MmluRun:
     others = [key.metric.name for key in (*plan.pooled_keys, *plan.view_keys)]
     if others:
         raise UserError(f"{others[0]} has one value for all prompts together: choose metrics with one value a prompt")
-    import_lm_eval()
+    import_quietly("lm_eval.evaluator", NEEDED)
     with locked(out):
         before = resume.earlier(MmluRecord, out, spec=spec)
         notes: tuple[str, ...] = ()
@@ -136,13 +137,12 @@ def _read(record: MmluRecord, folder: Path, name: str) -> pl.DataFrame:
 
 def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
     """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
-    report("looking at the model and questions", 0.0, 1.0)
     looks: dict[str, resume.Look] = {
         "the model": lambda: model_identity(record.spec.model),
         "the questions": lambda: {"questions_revision": questions_revision(record.spec)},
     }
-    notes = resume.compare_sources((out, "mmlu"), dict(record.resolved), looks)
-    report("looking at the model and questions", 1.0, 1.0)
+    with told(report, "looking at the model and questions"):
+        notes = resume.compare_sources((out, "mmlu"), dict(record.resolved), looks)
     return (*notes, *resume.other_packages(record.packages, package_versions("lm-eval")))
 
 
@@ -159,10 +159,9 @@ def _mend(record: MmluRecord, out: Path, report: Report) -> None:
 
 
 def _relate(record: MmluRecord, found: Mapping[str, pl.DataFrame], out: Path, report: Report) -> None:
-    report("relating", 0.0, 1.0)
-    for name, table in tables.tables_of(record, **found).items():
-        write_table([table], tables.TABLES[name], out / tables.file_of(name))
-    report("relating", 1.0, 1.0)
+    with told(report, "relating"):
+        for name, table in tables.tables_of(record, **found).items():
+            write_table([table], tables.TABLES[name], out / tables.file_of(name))
 
 
 def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | None) -> None:
@@ -176,16 +175,14 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
     shots, from_asked = choose_shots(spec, questions)
     harness = Harness(questions, shots, from_asked, spec.limit, spec.seed)
     start = time.perf_counter()
-    report("loading the model", 0.0, 1.0)
-    model = load_model(spec.model)
-    head = load_head(model)
-    identity = model_identity(spec.model)
-    resume.refuse_moved_model(model, identity["model_revision"])
-    report("loading the model", 1.0, 1.0)
+    with told(report, "loading the model"):
+        model = load_model(spec.model)
+        head = load_head(model)
+        identity = model_identity(spec.model)
+        resume.refuse_moved_model(model, identity["model_revision"])
     loaded = time.perf_counter()
-    report("building the prompts", 0.0, 1.0)
-    asked = harness.ask(model.tokenizer)
-    report("building the prompts", 1.0, 1.0)
+    with told(report, "building the prompts"):
+        asked = harness.ask(model.tokenizer)
     context = min((c for c in (model.context, spec.context) if c is not None), default=None)
     plan = make_plan(spec.run_spec(context)).for_model(model.n_layers, len(asked))
     lengths = [len(one.tokens) for one in asked]
@@ -224,10 +221,8 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
         keeper.update(warnings=(*record.warnings, *resume.mixed_packages(before, record)))
         with keeper.stage("blocks"):
             remade = store.make(lengths, report, ask)
-        with keeper.stage("scoring"):
-            report("scoring", 0.0, 1.0)
+        with keeper.stage("scoring"), told(report, "scoring"):
             found = _write(plan, harness, asked, store)
-            report("scoring", 1.0, 1.0)
         with keeper.stage("relating"):
             _relate(keeper.record, found, out, report)
         keeper.done(map(tables.file_of, tables.TABLES), warnings=(*keeper.record.warnings, *remade))

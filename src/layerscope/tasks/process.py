@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from layerscope.errors import missing_package
 from layerscope.inputs.quiet import quiet_loggers
 
 
@@ -49,6 +51,20 @@ def kept_random_state() -> Iterator[None]:
         yield
     finally:
         before.restore()
+
+
+def import_quietly(module: str, needed_for: str) -> Any:  # noqa: ANN401
+    """Import a library that logs and reseeds the global generators when it is imported, without these traces.
+
+    Raises:
+        UserError: it, or what it needs, is not installed.
+    """
+    try:
+        with kept_random_state(), quiet_loggers("lm_eval"):
+            return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or module).partition(".")[0].replace("_", "-")
+        raise missing_package(package, needed_for) from error
 
 
 @contextmanager
