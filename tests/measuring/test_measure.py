@@ -250,6 +250,15 @@ def test_other_families_run_whole(tiny_spec, tmp_path, family):
     assert run.record.resolved.n_layers == 3
 
 
+def test_views_that_equal_their_prompt_are_counted(tiny_spec, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("w5 w6 w7\nw8 w9 w4\n")
+    spec = tiny_spec(metrics="dime,infonce", views=2)
+    spec = spec.model_copy(update={"texts": spec.texts.model_copy(update={"source": str(path), "n": None})})
+    (warning,) = measure_spec(spec, tmp_path / "run").record.warnings
+    assert warning == "4 of 4 views equal their prompt: no word was long enough to change"
+
+
 def test_a_perturbation_leaves_out_the_views_or_is_refused(tiny_spec, tmp_path):
     run = measure_spec(tiny_spec(perturbation="repetition:1.0", family="gpt-neox"), tmp_path / "run")
     assert "infonce" not in run.record.resolved.metrics

@@ -1,11 +1,13 @@
-"""Silence for the libraries underneath while a model loads, and their settings back afterwards."""
+"""The libraries underneath: silence while they work, and what they raise in words that say what was being done."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from layerscope.errors import LayerscopeError, UserError
 
 
 @contextlib.contextmanager
@@ -51,3 +53,23 @@ def quiet_stderr() -> Iterator[None]:
     """Nothing on sys.stderr inside the block: for a progress bar that no setting of its library turns off."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield
+
+
+@contextlib.contextmanager
+def said_as(say: Callable[[str, BaseException], LayerscopeError]) -> Iterator[None]:
+    """Raise `say(text, error)` in place of an error of a library; text is one line, and never empty."""
+    try:
+        yield
+    except LayerscopeError:
+        raise
+    except BaseException as error:
+        # A panic of a library in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode() or type(error).__name__
+        raise say(text, error) from error
+
+
+def refusing(what: str, advice: str) -> contextlib.AbstractContextManager[None]:
+    """`said_as` for what the user may mend: WHAT (what the library says): ADVICE."""
+    return said_as(lambda text, _: UserError(f"{what} ({text[:200]}): {advice}"))

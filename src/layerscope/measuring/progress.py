@@ -14,8 +14,8 @@ def silent(stage: str, done: float, total: float) -> None:
 
 
 @contextmanager
-def told(report: Report, stage: str) -> Iterator[None]:
-    """Tell of a stage that has no parts: when it begins and, where all went well, when it is done."""
+def step(report: Report, stage: str) -> Iterator[None]:
+    """Report the beginning and the end of a stage of which nobody knows how much is done."""
     report(stage, 0.0, 1.0)
     yield
     report(stage, 1.0, 1.0)

@@ -224,7 +224,8 @@ def _of_table(table: Table, fixed: Mapping[str, str] | None = None) -> Iterator[
                 f"{hint}"
             )
     names = [name for name in (*needed, *LETTERS, "split") if name in table.names and name not in given]
-    for row, found in zip(table.ids, table.cells(names, None), strict=True):
+    for place, found in enumerate(table.cells(names, None)):
+        row = table.id(place)
         cells: dict[str, object] = {**dict(zip(names, found, strict=True)), **given}
         if lettered:
             cells["choices"] = [cells[letter] for letter in LETTERS]

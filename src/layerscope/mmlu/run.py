@@ -17,11 +17,12 @@ from layerscope.files.reading import sums_of
 from layerscope.files.writing import inside, make_folder
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
+from layerscope.inputs.prompts import Skipped
 from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
 from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.plan import Plan, make_plan
-from layerscope.measuring.progress import Report, silent, told
+from layerscope.measuring.progress import Report, silent, step
 from layerscope.mmlu import tables
 from layerscope.mmlu.forward import ask_block
 from layerscope.mmlu.guessing import Guessing, judge_answers
@@ -33,7 +34,7 @@ from layerscope.mmlu.spec import MmluSpec
 from layerscope.mmlu.subjects import MIN_SUBJECTS
 from layerscope.results import resume
 from layerscope.results.contents import again
-from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions, read_record
+from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
 from layerscope.results.tables import read_table, write_table
 from layerscope.tasks.process import import_quietly
 
@@ -120,10 +121,7 @@ def open_mmlu(path: str | Path, notes: tuple[str, ...] = ()) -> MmluRun:
         RunFailedError: its files are damaged.
     """
     folder = Path(path)
-    record = read_record(MmluRecord, folder)
-    if record.status != "done":
-        why = f" ({record.reason})" if record.reason else ""
-        raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope mmlu` command to finish it")
+    record = read_record(MmluRecord, folder, done=True)
     found = {name: _read(record, folder, name) for name in tables.TABLES}
     guessing = judge_answers(found["questions"], permutations=record.spec.permutations, seed=record.spec.seed)
     return MmluRun(path=folder, record=record, **found, guessing=guessing, notes=notes)
@@ -141,7 +139,7 @@ def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
         "the model": lambda: model_identity(record.spec.model),
         "the questions": lambda: {"questions_revision": questions_revision(record.spec)},
     }
-    with told(report, "looking at the model and questions"):
+    with step(report, "looking at the model and questions"):
         notes = resume.compare_sources((out, "mmlu"), dict(record.resolved), looks)
     return (*notes, *resume.other_packages(record.packages, package_versions("lm-eval")))
 
@@ -159,7 +157,7 @@ def _mend(record: MmluRecord, out: Path, report: Report) -> None:
 
 
 def _relate(record: MmluRecord, found: Mapping[str, pl.DataFrame], out: Path, report: Report) -> None:
-    with told(report, "relating"):
+    with step(report, "relating"):
         for name, table in tables.tables_of(record, **found).items():
             write_table([table], tables.TABLES[name], out / tables.file_of(name))
 
@@ -175,20 +173,19 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
     shots, from_asked = choose_shots(spec, questions)
     harness = Harness(questions, shots, from_asked, spec.limit, spec.seed)
     start = time.perf_counter()
-    with told(report, "loading the model"):
+    with step(report, "loading the model"):
         model = load_model(spec.model)
         head = load_head(model)
-        identity = model_identity(spec.model)
-        resume.refuse_moved_model(model, identity["model_revision"])
+        facts = ResolvedModel.facts(model, model_identity(spec.model))
     loaded = time.perf_counter()
-    with told(report, "building the prompts"):
+    with step(report, "building the prompts"):
         asked = harness.ask(model.tokenizer)
     context = min((c for c in (model.context, spec.context) if c is not None), default=None)
     plan = make_plan(spec.run_spec(context)).for_model(model.n_layers, len(asked))
     lengths = [len(one.tokens) for one in asked]
     rows = split_blocks(lengths, spec.block_size)
     resolved = ResolvedQuestions(
-        **ResolvedModel.facts(model, identity["tokenizer_revision"]) | {"context": context},
+        **facts | {"context": context},
         questions_revision=questions.revision,
         shots=shots,
         examples="none" if not shots else "other questions" if from_asked else "split dev",
@@ -204,12 +201,11 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
     record = MmluRecord(
         spec=spec,
         resolved=resolved,
-        skipped=tuple(Skipped(prompt_id=name, n_tokens=0, reason=why) for name, why in questions.skipped),
+        skipped=tuple(Skipped(prompt_id=name, reason=why) for name, why in questions.skipped),
         warnings=(*model.warnings, *_warnings(questions, asked, context)),
-        timings=dict(before.timings) if before else {},
         **circumstances(model, before) | {"packages": package_versions("lm-eval")},
     )
-    keeper = Keeper(record, out)
+    keeper = Keeper(record, out, before)
     keeper.spend("load", loaded - start)
     keeper.spend("prompts", time.perf_counter() - loaded)
     store = BlockStore(out, rows, resume.fingerprint(MmluRecord.FREE, spec, resolved))
@@ -218,10 +214,10 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
         return ask_block(plan, model, head, [asked[row] for row in rows], done)
 
     with keeper.working():
-        keeper.update(warnings=(*record.warnings, *resume.mixed_packages(before, record)))
+        keeper.update()
         with keeper.stage("blocks"):
             remade = store.make(lengths, report, ask)
-        with keeper.stage("scoring"), told(report, "scoring"):
+        with keeper.stage("scoring"), step(report, "scoring"):
             found = _write(plan, harness, asked, store)
         with keeper.stage("relating"):
             _relate(keeper.record, found, out, report)

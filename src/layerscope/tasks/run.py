@@ -16,13 +16,14 @@ from layerscope.errors import DamagedError, LayerscopeError, UserError
 from layerscope.files.locks import locked
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
-from layerscope.measuring.progress import Report, silent, told
+from layerscope.measuring.progress import Report, silent, step
 from layerscope.results import resume
 from layerscope.results.record import (
     SCHEMA_VERSION,
     Keeper,
     ResolvedModel,
     circumstances,
+    mixed_packages,
     package_versions,
     read_record,
 )
@@ -140,7 +141,7 @@ class _Work:
         for task in chosen:
             lacks = self.record.resolved is None or self.places(task.metadata.name, scored_subsets(task))
             (pending if lacks else finished).append(task)
-        with told(self.report, "looking at the model and data"):
+        with step(self.report, "looking at the model and data"):
             notes = self.compare(finished, model=not pending)
         if pending or before is None:
             self.add(pending, {task.metadata.name for task in chosen})
@@ -231,11 +232,9 @@ class _Work:
 
     def score(self, loaded: Sequence[LoadedTask]) -> None:
         """Score the tasks whose data is there."""
-        with self.keeper.stage("load"), told(self.report, "loading the model"):
+        with self.keeper.stage("load"), step(self.report, "loading the model"):
             model = load_model(self.record.model)
-            now = model_identity(self.record.model)
-            resume.refuse_moved_model(model, now["model_revision"])
-        resolved = ResolvedModel(**ResolvedModel.facts(model, now["tokenizer_revision"]))
+            resolved = ResolvedModel(**ResolvedModel.facts(model, model_identity(self.record.model)))
         if self.record.resolved is not None:
             # The same weights may be scored on another device.
             before, free = self.record.resolved, ("device", "context")
@@ -310,7 +309,7 @@ def _begun(model: ModelSpec, spec: TasksSpec, before: TasksRecord | None, result
     now |= {"spec": spec, "status": "running", "reason": "", "schema_version": SCHEMA_VERSION}
     begun = before.model_copy(update={**now, "files": before.files | results.sums})
     # A revision of the code or of MTEB is no reason to refuse, but a reader has to know.
-    warnings = dict.fromkeys((*before.warnings, *resume.mixed_packages(before, begun)))
+    warnings = dict.fromkeys((*before.warnings, *mixed_packages(before, begun)))
     return begun.model_copy(update={"warnings": tuple(warnings)})
 
 
