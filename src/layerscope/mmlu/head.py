@@ -130,8 +130,13 @@ def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
         "use_safetensors": None if spec.allow_pickle else True,
         "output_loading_info": True,
     }
+    config: Any = copy.deepcopy(model.model.config)
+    for name, value in config.to_dict().items():
+        # Lists with an entry a block are checked against the number of blocks.
+        if isinstance(value, (list, tuple)) and len(value) == config.num_hidden_layers:
+            setattr(config, name, list(value[:blocks]))
+    config.num_hidden_layers = blocks
     try:
-        config = _shallow_config(model.model.config, blocks)
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
         known = KNOWN_MODELS.get(spec.name)
         file = Path(spec.name).expanduser() if known is None else known.locate(spec.name)
@@ -149,16 +154,6 @@ def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
             "that the model was published as"
         )
     return whole
-
-
-def _shallow_config(config: PreTrainedConfig, blocks: int) -> PreTrainedConfig:
-    shallow = copy.deepcopy(config)
-    for name, value in config.to_dict().items():
-        # Lists with an entry a block are checked against the number of blocks.
-        if isinstance(value, (list, tuple)) and len(value) == config.num_hidden_layers:
-            setattr(shallow, name, list(value[:blocks]))
-    shallow.num_hidden_layers = blocks
-    return shallow
 
 
 def _headless_name(whole: nn.Module, model: LoadedModel) -> str:

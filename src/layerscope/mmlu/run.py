@@ -23,6 +23,7 @@ from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent, step
+from layerscope.measuring.summary import prompt_tables
 from layerscope.mmlu import tables
 from layerscope.mmlu.forward import ask_block
 from layerscope.mmlu.guessing import Guessing, judge_answers
@@ -103,7 +104,14 @@ def mmlu_spec(spec: MmluSpec, out: Path, report: Report = silent) -> MmluRun:
         if before is None or before.status != "done":
             _ask_locked(spec, out, report, before)
         else:
-            notes = _compare(before, out, report)
+            # They are hashed, nothing is loaded.
+            looks: dict[str, resume.Look] = {
+                "the model": lambda: model_identity(spec.model),
+                "the questions": lambda: {"questions_revision": questions_revision(spec)},
+            }
+            with step(report, "looking at the model and questions"):
+                notes = resume.compare_sources((out, "mmlu"), dict(before.resolved), looks)
+            notes += resume.other_packages(before.packages, package_versions("lm-eval"))
             _mend(before, out, report)
         remove_blocks(out)
         return open_mmlu(out, notes)
@@ -131,17 +139,6 @@ def _read(record: MmluRecord, folder: Path, name: str) -> pl.DataFrame:
     made = name in tables.MADE_OF_TABLES
     advice = "run the same `layerscope mmlu` command again, which makes it again" if made else again(folder, "mmlu")
     return read_table(record.check(folder, tables.file_of(name), advice), tables.TABLES[name], advice)
-
-
-def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
-    """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
-    looks: dict[str, resume.Look] = {
-        "the model": lambda: model_identity(record.spec.model),
-        "the questions": lambda: {"questions_revision": questions_revision(record.spec)},
-    }
-    with step(report, "looking at the model and questions"):
-        notes = resume.compare_sources((out, "mmlu"), dict(record.resolved), looks)
-    return (*notes, *resume.other_packages(record.packages, package_versions("lm-eval")))
 
 
 def _mend(record: MmluRecord, out: Path, report: Report) -> None:
@@ -230,7 +227,8 @@ def _write(plan: Plan, harness: Harness, asked: Sequence[Asked], store: BlockSto
     make_folder(inside(out, "mmlu"))
     write_table([questions], tables.QUESTIONS, out / tables.file_of("questions"))
     written = out / tables.file_of("entropies")
-    write_table(tables.entropy_tables(plan, store, asked), tables.ENTROPIES, written)
+    names = {name: questions[name] for name in ("question_id", "subject")}
+    write_table(prompt_tables(plan, store, names), tables.ENTROPIES, written)
     return {"questions": questions, "entropies": read_table(written, tables.ENTROPIES, again(out, "mmlu"))}
 
 

@@ -133,13 +133,10 @@ def relate_subjects(
         used = sides if statistic == "partial" else sides[:1]
         columns, notes = _relate(statistic, values, used, (resamples, permutations, rng))
         notes = ["; ".join(filter(None, (note, weak))) for note in notes]
-        parts.append(
-            pl.DataFrame({"layer": layers, **columns, "note": notes}).with_columns(statistic=pl.lit(statistic))
-        )
-    table = pl.concat(parts).with_columns(reliability=pl.lit(reliability))
-    return table.select(pl.col(name).cast(kind) for name, kind in SUBJECT_RELATIONS.items()).sort(
-        "layer", maintain_order=True
-    )
+        said = {"statistic": [statistic] * len(notes), "note": notes}
+        parts.append(pl.DataFrame({"layer": layers, **columns, **said}))
+    table = pl.concat(parts).with_columns(reliability=pl.lit(reliability)).sort("layer", maintain_order=True)
+    return table.select(pl.col(name).cast(kind) for name, kind in SUBJECT_RELATIONS.items())
 
 
 def reliability_of(accuracies: pl.DataFrame) -> float:

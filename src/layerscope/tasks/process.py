@@ -30,8 +30,7 @@ class RandomState:
     @classmethod
     def now(cls) -> RandomState:
         """The state at this moment."""
-        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        cuda = torch.cuda.get_rng_state_all() if initialized else None
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state().numpy(), cuda)  # noqa: NPY002
 
     def restore(self) -> None:

@@ -23,7 +23,6 @@ from layerscope.results.record import (
     Keeper,
     ResolvedModel,
     circumstances,
-    mixed_packages,
     package_versions,
     read_record,
 )
@@ -39,6 +38,9 @@ from layerscope.tasks.scores import load_scores
 from layerscope.tasks.spec import TasksSpec
 from layerscope.tasks.workers import WorkerPool, default_workers, score_places
 from layerscope.wording import counted, some
+
+SCORED_BY = ("mteb", "scikit-learn")
+"""What scores depend on beside the packages of every record."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,16 @@ def score_spec(
             raise UserError(f"{out} holds imported scores ({before.imported_from}): choose another --out")
         before = before and resume.earlier(TasksRecord, out, model=model, spec=spec)
         results = ResultFiles(out, spec.states, before)
-        work = _Work(spec, results, report, Keeper(_begun(model, spec, before, results), out))
+        now = circumstances(earlier=before) | {
+            "packages": package_versions(*SCORED_BY),
+            "machine": f"{torch.get_num_threads()} threads",
+        }
+        record = TasksRecord(model=model, spec=spec, **now)
+        if before is not None:
+            now |= {"spec": spec, "status": "running", "reason": "", "schema_version": SCHEMA_VERSION}
+            record = before.model_copy(update={**now, "files": before.files | results.sums})
+        # A revision of the code or of MTEB is no reason to refuse, but a reader has to know: the keeper says it.
+        work = _Work(spec, results, report, Keeper(record, out, before))
         # A refusal must not mark good scores as failed.
         with work.keeper.working(lambda error: work.record.resolved is not None and not isinstance(error, UserError)):
             notes = work.run(chosen, before)
@@ -149,7 +160,7 @@ class _Work:
         # Nothing is scored now, so the record stays that of what was scored.
         self.keeper.record = before
         self.reread()
-        return (*notes, *resume.other_packages(before.packages, _packages()))
+        return (*notes, *resume.other_packages(before.packages, package_versions(*SCORED_BY)))
 
     def compare(self, tasks: Sequence[Any], *, model: bool) -> tuple[str, ...]:
         """Compare what was scored with what its names stand for now; nothing is loaded.
@@ -176,7 +187,8 @@ class _Work:
             pass  # as if it were not there: it is made of the results
         failures = (*self.record.failures, *self.results.lost.values())
         self.change(schema_version=SCHEMA_VERSION, failures=failures)
-        self.finish()
+        self.write_table()
+        self.keeper.done()
 
     def add(self, pending: Sequence[Any], chosen: set[str]) -> None:
         """Load what is needed, score what is not there yet, write the tables."""
@@ -196,7 +208,8 @@ class _Work:
         if again:
             what = f"{counted(len(again), 'result')} could not be read back as written and had to be scored again"
             self.warn([f"{what}: {some(again)}"])
-        self.finish()
+        self.write_table()
+        self.keeper.done()
 
     def load(self, tasks: Sequence[Any], folder: Path) -> tuple[list[LoadedTask], list[Failure]]:
         """Read the data of tasks: what was read, and what could not be. Data that is not that of earlier scores is refused."""
@@ -289,10 +302,6 @@ class _Work:
         self.results.write_table(self.record)
         self.keeper.update(files=self.record.files | self.results.sums)
 
-    def finish(self) -> None:
-        self.write_table()
-        self.keeper.done()
-
     def warn(self, lines: Iterable[str]) -> None:
         """Add warnings to the record, each once."""
         self.change(warnings=tuple(dict.fromkeys((*self.record.warnings, *lines))))
@@ -300,21 +309,6 @@ class _Work:
     def change(self, **fields: object) -> None:
         """Change fields of the record, which is written with the next result."""
         self.keeper.record = self.record.model_copy(update=fields)
-
-
-def _begun(model: ModelSpec, spec: TasksSpec, before: TasksRecord | None, results: ResultFiles) -> TasksRecord:
-    now = circumstances(earlier=before) | {"packages": _packages(), "machine": f"{torch.get_num_threads()} threads"}
-    if before is None:
-        return TasksRecord(model=model, spec=spec, **now)
-    now |= {"spec": spec, "status": "running", "reason": "", "schema_version": SCHEMA_VERSION}
-    begun = before.model_copy(update={**now, "files": before.files | results.sums})
-    # A revision of the code or of MTEB is no reason to refuse, but a reader has to know.
-    warnings = dict.fromkeys((*before.warnings, *mixed_packages(before, begun)))
-    return begun.model_copy(update={"warnings": tuple(warnings)})
-
-
-def _packages() -> dict[str, str]:
-    return package_versions("mteb", "scikit-learn")
 
 
 def _looks(task: Any, data_dir: str | None) -> dict[str, resume.Look]:  # noqa: ANN401
