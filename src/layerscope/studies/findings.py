@@ -12,8 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import SIGNIFICANCE
+from layerscope.statistics.intervals import SIGNIFICANCE, benjamini_hochberg
 from layerscope.studies.estimates import Estimate
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
