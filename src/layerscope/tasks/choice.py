@@ -77,6 +77,11 @@ def is_aggregate(task: Any) -> bool:  # noqa: ANN401
     return bool(getattr(task, "is_aggregate", False))
 
 
+def scored_subsets(task: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The subsets that a whole result of the task has; an aggregate's result has one of its own."""
+    return () if is_aggregate(task) else tuple(task.hf_subsets or ())
+
+
 def choose_subsets(available: Mapping[str, Collection[str]], wanted: Sequence[str], task: str) -> list[str]:
     """Subsets of a task.
 
