@@ -22,11 +22,8 @@ _ZERO = 1e-24
 def alpha_req(source: PooledVectors, _: Setting = PAPER, *, fit_range: tuple[int, int] = FIT_RANGE) -> Values:
     """Decay exponent of the eigenvalues of the pooled vectors' covariance, lambda_i ~ i^(-alpha).
 
-    Minus the slope of log lambda_i against log i, least squares with weights 1 / i, over the ranks i of `fit_range`.
-
-    Args:
-        source: one vector a prompt; the mean over prompts is removed, as a covariance asks.
-        fit_range: first and last rank fitted, counted from 1; the last is cut to min(N - 1, D).
+    Minus the slope of log lambda_i against log i, least squares with weights 1 / i, over the ranks i of `fit_range`, first
+    and last, counted from 1; the last is cut to min(N - 1, D).
 
     Returns:
         `subsets` float64, a real number, usually in [0, 3]: near 0 a flat spectrum, large one of few directions, around

@@ -30,9 +30,8 @@ _PIECE = 128
 def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Mean turning angle of the path through a prompt's token states.
 
-    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j. The variant `k-step` ("2-step",
-    "3-step", ...) says every how many tokens a point of the path is taken. Single steps of float64 states are as exact as
-    the source's precision.
+    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j, with k of the variant `k-step`
+    ("2-step", "3-step", ...). Single steps of float64 states are as exact as the source's precision.
 
     Returns:
         `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no angle:
@@ -197,8 +196,6 @@ CURVATURE = Metric(
     summary="mean turning angle of the path through a prompt's token states",
     unit="radians",
     range="[0, pi]",
-    low=0.0,
-    high=math.pi,
     direction="lower: straighter path; pi: back and forth",
     variants=("paper", K_STEP),
     reads="states",
@@ -211,7 +208,6 @@ SKIPPED_STEPS = replace(
     summary="steps of length zero, which have no angle and are left out of curvature",
     unit="steps",
     range="[0, T - 1]",
-    high=None,
     direction="0: no step was left out",
     paper="none; the count beside arXiv 2412.09563, eq. 2",
 )

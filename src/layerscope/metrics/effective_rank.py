@@ -60,7 +60,6 @@ EFFECTIVE_RANK = Metric(
     summary="number of directions that the tokens of a prompt really use",
     unit="directions",
     range="[1, min(T, D)]",
-    low=1.0,
     direction="higher: more directions",
     variants=SPECTRAL,
     reads="float64 eigenvalues",

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from layerscope.config import Normalization
@@ -27,10 +27,9 @@ LOGDET_RIDGE = 1e-8
 def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
     """How many directions the tokens of a prompt spread over, as an entropy.
 
-    S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the prompt's token states.
-
-    The setting has the variant (`TokenStates.spectra`), the order alpha in (0, inf], and the normalization (`normalizer`).
-    Values in the source's precision float32 are within 1e-4 nats of the exact one, in float64 within 1e-10.
+    S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the prompt's token states in a variant of
+    `TokenStates.spectra`; alpha is in (0, inf], and `normalizer` has the normalizations. Of the source's precision,
+    float32 is within 1e-4 nats of the exact value, float64 within 1e-10.
 
     Returns:
         `prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
@@ -56,9 +55,7 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     """How many directions the prompts of a data set spread over, as an entropy.
 
     S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the pooled prompt vectors. It depends on the number
-    of prompts: compare only values of the same N.
-
-    The setting is as in `prompt_entropy`, with the mean over prompts and N their number.
+    N of prompts: compare only values of the same N. Settings are as in `prompt_entropy`, with the mean over prompts.
 
     Returns:
         `subsets` float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
@@ -72,9 +69,7 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     return entropy / normalizer(source.sizes, source.pooled.shape[-1], setting.normalization)
 
 
-def normalizer(
-    rows: Int[Tensor, " values"], dim: int, normalization: Normalization | None
-) -> Float64[Tensor, " values"]:
+def normalizer(rows: Int[Tensor, " values"], dim: int, normalization: Normalization | None) -> Values:
     """What an entropy of `rows` vectors of `dim` numbers is divided by.
 
     none (or None): 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D, with T = `rows` tokens (or N
@@ -86,12 +81,10 @@ def normalizer(
     counts = rows.cpu().to(torch.float64)
     if normalization in (None, "none"):
         return torch.ones_like(counts)
-    logs = [math.log(count) if count else -math.inf for count in counts.tolist()]
-    log_rows = torch.tensor(logs, dtype=torch.float64)
+    log_rows = counts.new_tensor([math.log(count) if count else -math.inf for count in counts.tolist()])
     log_dim = torch.full_like(counts, math.log(dim) if dim else -math.inf)
     largest = torch.minimum(log_rows, log_dim)
-    divisors = {"max": largest, "logN": log_rows, "logD": log_dim, "logNlogD": log_rows * log_dim}
-    divisor = divisors[normalization]
+    divisor = {"max": largest, "logN": log_rows, "logD": log_dim, "logNlogD": log_rows * log_dim}[normalization]
     return divisor.where((largest > 0) & (divisor >= largest), math.nan)
 
 
@@ -110,13 +103,8 @@ def entropy_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) ->
 def logdet_entropy(source: TokenStates, setting: Setting = PAPER, *, ridge: float = LOGDET_RIDGE) -> Values:
     """The log-volume that the tokens of a prompt span.
 
-    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k, in the
-    variant paper or unit (`TokenStates.spectra`).
-
-    Args:
-        source: token states.
-        setting: the variant.
-        ridge: share of the mean eigenvalue added to every eigenvalue, so that repeated tokens give no -inf.
+    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k: that share
+    of the mean eigenvalue is added to all, so that repeated tokens give no -inf. Variants: paper, unit.
 
     Returns:
         `prompts` float64, nats, any real number: scaling the states by c adds 2 k log c, so compare it only between
@@ -143,7 +131,6 @@ PROMPT_ENTROPY = Metric(
     summary="how many directions the tokens of a prompt spread over, as an entropy",
     unit="nats",
     range="[0, log min(T, D)]; [0, 1] normalised",
-    low=0.0,
     direction="higher: tokens more spread out; lower: more compressed",
     variants=WITH_RELEASED,
     has_alpha=True,

@@ -61,8 +61,6 @@ class Metric:
     direction: str
     reads: str
     paper: str
-    low: float | None = None
-    high: float | None = None
     variants: tuple[str, ...] = ("paper",)
     has_alpha: bool = False
     has_normalization: bool = False

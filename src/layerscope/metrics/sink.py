@@ -18,9 +18,7 @@ _SAFE = (1e-15, 1e15)
 
 
 def norm_ratio(source: TokenStates, _: Setting = PAPER) -> Values:
-    """How far the largest token stands out of a prompt.
-
-    max_i |z_i| / median_i |z_i|.
+    """How far the largest token stands out of a prompt: max_i |z_i| / median_i |z_i|.
 
     Returns:
         `prompts` float64, ratio in [1, inf); NaN without tokens, where the median norm is 0 or a state is not finite.
@@ -31,9 +29,7 @@ def norm_ratio(source: TokenStates, _: Setting = PAPER) -> Values:
 
 
 def first_token_norm(source: TokenStates, _: Setting = PAPER) -> Values:
-    """Norm of a prompt's first token, where decoders keep their massive activation.
-
-    |z_0|.
+    """Norm |z_0| of a prompt's first token, where decoders keep their massive activation.
 
     Returns:
         `prompts` float64, in the units of the states, [0, inf); NaN without tokens or where a state is not finite.
@@ -73,8 +69,8 @@ def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
 def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Share of the largest eigenvalue: near 1, one direction drowns every entropy.
 
-    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix in a variant of `TokenStates.spectra`, not `released`, in the
-    source's precision.
+    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix in the source's precision; the variants of `TokenStates.spectra`
+    but `released`.
 
     Returns:
         `prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. With
@@ -120,7 +116,6 @@ NORM_RATIO = Metric(
     summary="largest token norm over the median token norm of a prompt",
     unit="ratio",
     range="[1, inf)",
-    low=1.0,
     direction="higher: one token carries a massive activation",
     reads="states",
     paper="arXiv 2402.17762",
@@ -132,7 +127,6 @@ FIRST_TOKEN_NORM = replace(
     summary="norm of a prompt's first token",
     unit="state units",
     range="[0, inf)",
-    low=0.0,
     direction="higher: larger first token",
     needs_first_token=True,
 )
@@ -144,8 +138,6 @@ TOP_SHARE = replace(
     summary="share p_1 of the largest eigenvalue of a prompt's Gram matrix",
     unit="share",
     range="[1 / min(T, D), 1]",
-    low=0.0,
-    high=1.0,
     direction="higher: one direction drowns the others",
     variants=SPECTRAL,
     reads="eigenvalues in the run's precision",
@@ -159,7 +151,6 @@ SINK_RATE = replace(
     summary="mean share of the attention that goes to the first token",
     unit="share",
     range="[0, 1]",
-    high=1.0,
     direction="higher: the first token is more of an attention sink",
     reads="attentions",
     paper="arXiv 2410.10781",
