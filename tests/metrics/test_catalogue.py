@@ -198,7 +198,7 @@ def test_a_value_is_nan_only_with_a_reason(metric, setting):
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 def test_an_entry_says_what_a_reader_needs(metric):
     assert METRICS[metric.name] is metric
-    for text in (metric.summary, metric.unit, metric.range, metric.direction, metric.reads, metric.paper):
+    for text in (metric.summary, metric.unit, metric.range, metric.direction, metric.paper):
         assert text
         assert not text.endswith(".")
     assert metric.variants[0] == "paper"

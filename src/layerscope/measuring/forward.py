@@ -168,7 +168,7 @@ def _not_measured(plan: Plan, metric: Metric, where: tuple[int, int]) -> str:
     place, position = where
     if metric.needs_first_token and plan.states[place].positions != "all":
         return "it is about the first token: only with positions=all"
-    if metric.reads == "attentions" and plan.layers[position] == 0:
+    if metric.needs == "attentions" and plan.layers[position] == 0:
         return "the embeddings have no attention"
     return ""
 

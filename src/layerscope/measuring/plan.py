@@ -40,14 +40,14 @@ class Plan:
     @property
     def n_views(self) -> int:
         """Augmented views needed of each prompt: all for LiDAR, two for InfoNCE and DiME, none for the rest."""
-        if any(key.metric.reads == "vectors of all views" for key in self.view_keys):
+        if any(key.metric.needs == "all views" for key in self.view_keys):
             return self.spec.views.views
         return 2 if self.view_keys else 0
 
     @property
     def attentions(self) -> bool:
         """Whether a metric needs the attention weights."""
-        return any(key.metric.reads == "attentions" for key in self.token_keys)
+        return any(key.metric.needs == "attentions" for key in self.token_keys)
 
     @property
     def pools(self) -> bool:

@@ -69,6 +69,5 @@ METRIC = Metric(
     unit="exponent",
     range="any real number, usually [0, 3]",
     direction="higher: eigenvalues fall faster, fewer directions; near 1 went with good features in the paper",
-    reads="float64 eigenvalues",
     paper="Agrawal et al. 2022",
 )

@@ -56,6 +56,5 @@ METRIC = Metric(
     range="[-1 / (N - 1), 1]",
     direction="higher: all vectors point the same way",
     variants=_VARIANTS,
-    reads="vectors",
     paper="Ethayarajh 2019, section 3",
 )

@@ -198,7 +198,6 @@ CURVATURE = Metric(
     range="[0, pi]",
     direction="lower: straighter path; pi: back and forth",
     variants=("paper", K_STEP),
-    reads="states",
     paper="arXiv 2412.09563, eq. 2",
 )
 SKIPPED_STEPS = replace(

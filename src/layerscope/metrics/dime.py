@@ -106,7 +106,6 @@ DIME = Metric(
     direction="higher: more invariant to the augmentation",
     variants=SPECTRAL,
     has_alpha=True,
-    reads="inner products of two views",
     paper="Skean et al. 2023 (arXiv 2301.08164)",
 )
 STANDARD_ERROR = replace(

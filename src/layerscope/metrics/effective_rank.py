@@ -62,7 +62,6 @@ EFFECTIVE_RANK = Metric(
     range="[1, min(T, D)]",
     direction="higher: more directions",
     variants=SPECTRAL,
-    reads="float64 eigenvalues",
     paper="Roy & Vetterli 2007, definition 1",
 )
 DATASET_EFFECTIVE_RANK = replace(

@@ -135,7 +135,6 @@ PROMPT_ENTROPY = Metric(
     variants=WITH_RELEASED,
     has_alpha=True,
     has_normalization=True,
-    reads="eigenvalues in the run's precision; the Gram matrix at alpha 2",
     paper="arXiv 2412.09563, eq. 1, appendix B",
 )
 DATASET_ENTROPY = replace(
@@ -146,7 +145,6 @@ DATASET_ENTROPY = replace(
     summary="how many directions the prompts spread over, as an entropy",
     range="[0, log min(N, D)]; [0, 1] normalised",
     direction="higher: prompts more spread out",
-    reads="float64 eigenvalues",
 )
 LOGDET_ENTROPY = Metric(
     name="logdet_entropy",
@@ -159,6 +157,5 @@ LOGDET_ENTROPY = Metric(
     range="any real number; depends on scale and length",
     direction="higher: larger volume",
     variants=("paper", "unit"),
-    reads="float64 eigenvalues",
     paper="arXiv 2412.09563, appendix D",
 )

@@ -84,7 +84,6 @@ INFONCE = Metric(
     range="(0, inf); chance level infonce_chance",
     direction="lower: more invariant to the augmentation",
     variants=SPECTRAL,
-    reads="inner products of two views",
     paper="van den Oord et al. 2018; arXiv 2412.09563, appendix F",
 )
 BOUND = replace(
@@ -104,7 +103,6 @@ CHANCE = replace(
     range="[log 3, inf)",
     direction="depends on the number of prompts only",
     variants=("paper",),
-    reads="the number of prompts",
     paper="Chen et al. 2020, eq. 1",
     has_interval=False,
 )

@@ -167,7 +167,7 @@ LIDAR = Metric(
     range="[0, log min(N - 1, D)]",
     direction="higher: more directions tell prompts apart",
     variants=SPECTRAL,
-    reads="vectors of all views",
+    needs="all views",
     paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4",
 )
 RANK = replace(

@@ -117,7 +117,6 @@ NORM_RATIO = Metric(
     unit="ratio",
     range="[1, inf)",
     direction="higher: one token carries a massive activation",
-    reads="states",
     paper="arXiv 2402.17762",
 )
 FIRST_TOKEN_NORM = replace(
@@ -140,7 +139,6 @@ TOP_SHARE = replace(
     range="[1 / min(T, D), 1]",
     direction="higher: one direction drowns the others",
     variants=SPECTRAL,
-    reads="eigenvalues in the run's precision",
     paper="arXiv 2510.06477",
 )
 SINK_RATE = replace(
@@ -152,7 +150,7 @@ SINK_RATE = replace(
     unit="share",
     range="[0, 1]",
     direction="higher: the first token is more of an attention sink",
-    reads="attentions",
+    needs="attentions",
     paper="arXiv 2410.10781",
     in_all=False,
 )

@@ -102,12 +102,7 @@ def select_layer(resampling: Resampling, margin: float = MARGIN) -> Selection:
       averaged over which one; what the choice is worth on a new task of this kind;
     - `oracle`: too good by construction as well.
 
-    Args:
-        resampling: of one setting.
-        margin: what the recommended layer may lose against the best, in the scores' unit.
-
-    Returns:
-        The selection; scores keep their unit.
+    The recommended layer may lose `margin` against the best, in the scores' unit, which all scores keep.
     """
     scores = resampling.scores
     fixed: dict[str, Any] = {**scores.setting, "n_blocks": scores.n_blocks, "tasks": scores.tasks}

@@ -99,16 +99,12 @@ class ShiftTest:
 def shift_test(
     curves: Float[np.ndarray, "curves layers"], targets: Float[np.ndarray, "targets layers"], statistic: Statistic
 ) -> ShiftTest:
-    """Test every curve against every target, shifting the curve along the layers.
+    """Test every curve (of a metric) against every target (a score), shifting the curve along the layers.
 
     p = (1 + #{shifts whose |statistic| reaches the observed}) / 2L over the 2L − 1 mirrored shifts, taken for the
     curves as they are and for the curves without their straight line over layers; the larger of the two. The second
-    guards against two unrelated curves that both merely rise or fall with depth.
-
-    Args:
-        curves: one finite value a layer (metrics).
-        targets: one finite value a layer (scores). They stay in place, so their relation to each other is kept.
-        statistic: spearman, kendall or dcor.
+    guards against two unrelated curves that both merely rise or fall with depth. All values are finite. Targets stay in
+    place, so their relation to each other is kept.
 
     Returns:
         Two-sided p-values in [1 / 2L, 1]; NaN where the curve or the target is constant. `null_q95` and `null_mean` are

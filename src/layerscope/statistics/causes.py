@@ -36,8 +36,7 @@ def take_out(values: Prompts, covariates: pl.DataFrame, *, resamples: int = 500,
         values: the metric's value of each prompt; NaN is left out.
         covariates: one column a candidate cause, one row a prompt; numbers or booleans. A prompt that lacks a covariate
             is left out of its row.
-        resamples: bootstrap samples over prompts for the intervals.
-        seed: seed of the draws.
+        resamples, seed: bootstrap samples over prompts for the intervals, and their seed.
 
     Returns:
         One row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it

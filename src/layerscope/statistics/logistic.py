@@ -38,10 +38,8 @@ def fit_logistic(
     intercept is not penalised. The ridge (a normal prior of variance 1 / ridge on every coefficient) keeps coefficients
     finite where the covariates separate the labels, and shrinks them by about ridge · SE² of themselves otherwise.
 
-    Args:
-        covariates: finite, none constant; standardised here (population standard deviation).
-        label: 0 or 1, both present.
-        ridge: weight of the penalty, > 0.
+    Covariates are finite and none is constant; they are standardised here (population standard deviation). Both labels,
+    0 and 1, are present.
 
     Returns:
         Log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised information.
