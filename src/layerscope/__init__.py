@@ -18,8 +18,7 @@ _NAMES_OF = {
     "metrics.catalogue": ("METRICS",),
     "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"),
     "mmlu.spec": ("MmluSpec",),
-    "picking.pick": ("Pick",),
-    "picking.pick_file": ("pick",),
+    "picking.pick": ("Pick", "pick"),
     "picking.relations": ("relate",),
     "report.page": ("write_report",),
     "results.run": ("Run", "load_run", "query_runs"),
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from layerscope.mmlu.run import open_mmlu as open_mmlu
     from layerscope.mmlu.spec import MmluSpec as MmluSpec
     from layerscope.picking.pick import Pick as Pick
-    from layerscope.picking.pick_file import pick as pick
+    from layerscope.picking.pick import pick as pick
     from layerscope.picking.relations import relate as relate
     from layerscope.report.page import write_report as write_report
     from layerscope.results.run import Run as Run

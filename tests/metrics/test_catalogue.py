@@ -229,12 +229,12 @@ def test_the_documentation_of_own_tensors_holds():
 
 
 def test_a_source_computes_a_product_and_a_spectrum_once(monkeypatch):
-    from layerscope.metrics import sources
+    from layerscope.metrics import spectrum
 
     products, spectra = [], []
-    prepare, solve = sources.prepare_prompts, sources.prompt_spectra
-    monkeypatch.setattr(sources, "prepare_prompts", lambda *a: products.append(a[2]) or prepare(*a))
-    monkeypatch.setattr(sources, "prompt_spectra", lambda *a: spectra.append(a[1]) or solve(*a))
+    prepare, solve = spectrum.prepare_prompts, spectrum.prompt_spectra
+    monkeypatch.setattr(spectrum, "prepare_prompts", lambda *a: products.append(a[2]) or prepare(*a))
+    monkeypatch.setattr(spectrum, "prompt_spectra", lambda *a: spectra.append(a[1]) or solve(*a))
     source, _ = token_source()
     for metric in METRICS.values():
         if metric.shape == "tokens dim":

@@ -33,11 +33,9 @@ def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
     v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j, with k of the variant `k-step`
     ("2-step", "3-step", ...). Single steps of float64 states are as exact as the source's precision.
 
-    Returns:
-        `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no angle:
-        the two angles at it are left out of the mean (`skipped_steps` counts them). NaN with fewer than 3 points, with
-        no angle left, or where a state is not finite.
-
+    Returns `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no
+    angle: the two angles at it are left out of the mean (`skipped_steps` counts them). NaN with fewer than 3 points,
+    with no angle left, or where a state is not finite.
     Paper: arXiv 2412.09563, eq. 2. The authors' released code takes the absolute value of the cosine, so that going
     back counts as going on, gives a zero-length step the angle 0, and ignores k.
     """
@@ -49,9 +47,7 @@ def skipped_steps(source: TokenStates, setting: Setting = PAPER) -> Values:
 
     The number of j with z_{k(j+1)} = z_{kj}, in the variants of `curvature`.
 
-    Returns:
-        `prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.
-
+    Returns `prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.
     Paper: none; the count that makes a mean over the remaining angles honest.
     """
     return _curvature_and_skipped(source, setting)[:, 1]

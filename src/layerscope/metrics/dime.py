@@ -9,9 +9,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Subset, Values
-from layerscope.metrics.sources import ViewVectors
+from layerscope.metrics.sources import ViewVectors, view_reason, within_cosines
 from layerscope.metrics.spectrum import SPECTRAL, Variant, renyi, shares, variant_of
-from layerscope.metrics.views import view_reason, within_cosines
 from layerscope.metrics.workers import parallel_map
 
 LEAST_PERMUTATIONS = 10
@@ -29,12 +28,9 @@ def dime(source: ViewVectors, setting: Setting = PAPER) -> Values:
     the subset's permutations and leaves all other pairs as they were. The order alpha is in (0, inf]. In the variant
     centered each view's mean over prompts is removed; unit and centered-unit equal paper and centered.
 
-    Returns:
-        `subsets` float64, nats, in [-log N, log N]: about 0 for unrelated views, higher is more invariant. NaN with
-        fewer than 2 prompts, or where a vector is not finite or has no direction.
-
+    Returns `subsets` float64, nats, in [-log N, log N]: about 0 for unrelated views, higher is more invariant. NaN with
+    fewer than 2 prompts, or where a vector is not finite or has no direction.
     Raises ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
-
     Paper: Skean et al. 2023 (arXiv 2301.08164), eq. 8. The authors' code switches to D x D covariances where N > D,
     which do not know the pairing; here the matrices are always prompts x prompts.
     """

@@ -31,12 +31,9 @@ def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
     `TokenStates.spectra`; alpha is in (0, inf], and `normalizer` has the normalizations. Of the source's precision,
     float32 is within 1e-4 nats of the exact value, float64 within 1e-10.
 
-    Returns:
-        `prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
-        left or a state is not finite, and for every normalised form of a single token.
-
+    Returns `prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
+    left or a state is not finite, and for every normalised form of a single token.
     Raises ValueError: alpha is out of range.
-
     Paper: arXiv 2412.09563, eq. 1 and appendix B. The authors' code measures `released` and divides by the trace,
     which their clamped matrix's negative eigenvalues make too small; here p always sums to 1.
     """
@@ -57,12 +54,9 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the pooled prompt vectors. It depends on the number
     N of prompts: compare only values of the same N. Settings are as in `prompt_entropy`, with the mean over prompts.
 
-    Returns:
-        `subsets` float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
-        or a vector is not finite.
-
+    Returns `subsets` float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is
+    left or a vector is not finite.
     Raises ValueError: alpha is out of range.
-
     Paper: arXiv 2412.09563, appendix B. The authors' released files hold `max`-normalised values up to 1.93.
     """
     entropy = entropies(source.spectra(variant_of(setting, WITH_RELEASED)), setting.order)
@@ -72,9 +66,9 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
 def normalizer(rows: Int[Tensor, " values"], dim: int, normalization: Normalization | None) -> Values:
     """What an entropy of `rows` vectors of `dim` numbers is divided by.
 
-    none (or None): 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D, with T = `rows` tokens (or N
-    prompts) and D = `dim`. NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share, and
-    where the divisor is below the entropy's largest value (logNlogD at T = D = 2), since it would exceed 1.
+    none (or None): 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D, with T = `rows` tokens (or
+    N prompts) and D = `dim`. NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share,
+    and where the divisor is below the entropy's largest value (logNlogD at T = D = 2), since it would exceed 1.
 
     Paper: arXiv 2412.09563, appendix B; the names are those of the authors' code (max is their maxEntropy).
     """
@@ -103,13 +97,11 @@ def entropy_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) ->
 def logdet_entropy(source: TokenStates, setting: Setting = PAPER, *, ridge: float = LOGDET_RIDGE) -> Values:
     """The log-volume that the tokens of a prompt span.
 
-    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k: that share
-    of the mean eigenvalue is added to all, so that repeated tokens give no -inf. Variants: paper, unit.
+    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k: that
+    share of the mean eigenvalue is added to all, so that repeated tokens give no -inf. Variants: paper, unit.
 
-    Returns:
-        `prompts` float64, nats, any real number: scaling the states by c adds 2 k log c, so compare it only between
-        prompts of equal length in one model; NaN where nothing is left or a state is not finite.
-
+    Returns `prompts` float64, nats, any real number: scaling the states by c adds 2 k log c, so compare it only between
+    prompts of equal length in one model; NaN where nothing is left or a state is not finite.
     Paper: arXiv 2412.09563, appendix D, which writes K = Z Z^T without a ridge: that determinant is 0 whenever T > D
     or a token repeats.
     """

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.sources import ViewVectors
+from layerscope.metrics.sources import ViewVectors, subset_cosines, view_reason
 from layerscope.metrics.spectrum import SPECTRAL, variant_of
-from layerscope.metrics.views import subset_cosines, view_reason
 from layerscope.metrics.workers import on_one_thread
 
 _ROWS = 256
@@ -23,14 +22,11 @@ def infonce(source: ViewVectors, setting: Setting = PAPER) -> Values:
     NT-Xent: mean over all 2N views i of -log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t)), s cosines, j the other view.
 
     Of the views the first two are used; t is the temperature of the source's options. In the variant centered each
-    view's mean over prompts is removed; unit and centered-unit equal paper and centered, since a cosine has norm 1 anyway.
+    view's mean over prompts is removed; unit and centered-unit equal paper and centered, since cosines have norm 1.
 
-    Returns:
-        `subsets` float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN
-        with fewer than 2 prompts, or where a vector is not finite or has no direction.
-
+    Returns `subsets` float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN
+    with fewer than 2 prompts, or where a vector is not finite or has no direction.
     Raises ValueError: fewer than 2 views, or a temperature that is not above 0.
-
     Paper: van den Oord et al. 2018; NT-Xent is eq. 1 of Chen et al. 2020; arXiv 2412.09563, appendix F. The authors'
     code contrasts view 1 with the N second views only (chance log N), on products that need not be cosines.
     """

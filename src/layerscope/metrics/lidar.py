@@ -33,12 +33,9 @@ def lidar(source: ViewVectors, setting: Setting = PAPER) -> Values:
     prompts that a subset leaves out is subtracted from the whole. In the variants centered and centered-unit each
     view's mean over prompts is removed.
 
-    Returns:
-        `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
-        finite or all prompts' means are the same.
-
+    Returns `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
+    finite or all prompts' means are the same.
     Raises ValueError: fewer than 2 views, or a delta that is not above 0.
-
     Paper: Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4, without their epsilon inside the logarithm.
     """
     variant = variant_of(setting)

@@ -70,8 +70,9 @@ def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Sp
 def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
     """Eigenvalues of the Gram matrix of each subset of the pooled vectors, in float64; the mean is over the prompts kept.
 
-    For each subset min(n, D) numbers, as exact as squared singular values; none where nothing is kept or a kept vector is
-    not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own product.
+    For each subset min(n, D) numbers, as exact as squared singular values; none where nothing is kept or a kept vector
+    is not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own
+    product.
     """
     vectors = aligned(pooled.cpu(), torch.float64)
     usable = vectors.isfinite().all(-1)
@@ -215,11 +216,8 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
         p: `*prompts k`, each row non-negative with sum 1; zeros are allowed and count nothing.
         alpha: order, in (0, inf]; 1 and inf are exact, and values near 1 lose no digits.
 
-    Returns:
-        `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
-
+    Returns `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
     Raises ValueError: alpha is not in (0, inf].
-
     Paper: arXiv 2412.09563, eq. 1; Giraldo et al. 2014.
     """
     if not alpha > 0:

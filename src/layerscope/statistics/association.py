@@ -19,8 +19,8 @@ def embed(curves: Float[np.ndarray, "*curves layers"], statistic: Statistic) -> 
     """Unit vectors of finite curves whose inner products are the statistic (for `dcor` its square).
 
     Spearman's ρ: centred ranks. Kendall's τ-b: signs of all differences. Distance correlation: doubly centred
-    distances. All three are cosines, so nulls of thousands of curves are one matrix product. A constant curve, which has
-    no relation to anything, is NaN.
+    distances. All three are cosines, so nulls of thousands of curves are one matrix product. A constant curve, which
+    has no relation to anything, is NaN.
 
     Papers: Kendall 1945 (τ-b as a cosine of sign matrices); Székely, Rizzo & Bakirov 2007, definition 3.
     """
@@ -106,9 +106,8 @@ def shift_test(
     guards against two unrelated curves that both merely rise or fall with depth. All values are finite. Targets stay in
     place, so their relation to each other is kept.
 
-    Returns:
-        Two-sided p-values in [1 / 2L, 1]; NaN where the curve or the target is constant. `null_q95` and `null_mean` are
-        of the curves as they are.
+    Returns two-sided p-values in [1 / 2L, 1]; NaN where the curve or the target is constant. `null_q95` and `null_mean`
+    are of the curves as they are.
 
     Departs from a plain circular shift, whose level was 7 to 16 % on autoregressive curves and 65 % on curves with a
     trend (25 layers, nominal 5 %); this one: 1 to 4 %. docs/statistics.md has the table.

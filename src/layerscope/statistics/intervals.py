@@ -132,9 +132,9 @@ def jackknife_interval(full: float, left_out: Float[np.ndarray, " groups"]) -> I
 def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
     """P-values adjusted so that rejecting those below q keeps the expected share of false rejections below q.
 
-    p̃_(i) = min over j ≥ i of p_(j) · m / j, at most 1, with m the number of tests that gave a p-value: in [0, 1], never
-    below `p`. NaN, where a test could not be done, stays NaN and does not count as one. Raises ValueError where a value
-    is outside [0, 1]. Paper: Benjamini & Hochberg 1995, section 3.1.
+    p̃_(i) = min over j ≥ i of p_(j) · m / j, at most 1, with m the number of tests that gave a p-value: in [0, 1],
+    never below `p`. NaN, where a test could not be done, stays NaN and does not count as one. Raises ValueError where a
+    value is outside [0, 1]. Paper: Benjamini & Hochberg 1995, section 3.1.
     """
     tested = np.isfinite(p)
     adjusted = np.full(p.shape, np.nan)

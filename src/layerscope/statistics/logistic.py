@@ -41,10 +41,9 @@ def fit_logistic(
     Covariates are finite and none is constant; they are standardised here (population standard deviation). Both labels,
     0 and 1, are present.
 
-    Returns:
-        Log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised information.
-        `separated`: the covariates tell the labels apart without error, so the coefficients are the ridge's doing.
-
+    Returns log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised
+    information. `separated`: the covariates tell the labels apart without error, so the coefficients are the ridge's
+    doing.
     Source: Hastie, Tibshirani & Friedman 2009, section 4.4.1; le Cessie & van Houwelingen 1992 (ridge).
     """
     scaled = (covariates - covariates.mean(axis=0)) / covariates.std(axis=0)

@@ -47,12 +47,10 @@ def find_modes(prompts: pl.DataFrame, *, resamples: int = 200, seed: int = 0) ->
         prompts: prompts table of one run: prompt_id, layer, the columns that name a curve, value.
         resamples, seed: bootstrap samples over prompts for the interval of the distance, and their seed.
 
-    Returns:
-        One row per curve and layer. dip in [0, 0.25]; p is at least 1e-6, the resolution of the published table, and
-        adjusted by Benjamini-Hochberg over the layers of a curve. Distances in pooled SDs, the rest in the metric's
-        unit. NaN with fewer than 200 prompts, and where all prompts have one value, with the reason in `note`. The
-        split is NaN where the fitted density has no dip.
-
+    Returns one row per curve and layer. dip in [0, 0.25]; p is at least 1e-6, the resolution of the published table,
+    and adjusted by Benjamini-Hochberg over the layers of a curve. Distances in pooled SDs, the rest in the metric's
+    unit. NaN with fewer than 200 prompts, and where all prompts have one value, with the reason in `note`. The split is
+    NaN where the fitted density has no dip.
     Papers: Hartigan & Hartigan 1985; arXiv 2412.09563, figure 4.
     """
     rows: list[dict[str, Any]] = []
@@ -131,12 +129,9 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
     cannot be told: modes that overlap. `p_one_mode` is a p-value of Hartigan's test that was adjusted elsewhere (over
     layers), to be used instead; values that are NaN are left out.
 
-    Returns:
-        `excess`: dip minus the dip that a uniform distribution, the worst single mode, exceeds in 5 % of samples; its
-        interval is excess ± 1.96 standard errors (`dip_error`).
-
+    Returns `excess`: dip minus the dip that a uniform distribution, the worst single mode, exceeds in 5 % of samples;
+    its interval is excess ± 1.96 standard errors (`dip_error`).
     Raises UserError for fewer than 200 values, or all the same.
-
     Paper: Hartigan & Hartigan 1985.
     """
     known = values[np.isfinite(values)]
