@@ -27,6 +27,7 @@ def _listed(value: object) -> object:
 _COMMAS = BeforeValidator(_listed)
 Names = Annotated[tuple[str, ...], _COMMAS]
 Floats = Annotated[tuple[Annotated[float, Field(gt=0)], ...], _COMMAS]
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], _COMMAS]
 Ints = Annotated[tuple[Annotated[int, Field(ge=0)], ...], _COMMAS]
 # Fields that every spec with layers to measure has, with the words of their help.
 Readouts = Annotated[

@@ -15,6 +15,7 @@ from layerscope.config import Precision
 from layerscope.metrics import spectrum
 from layerscope.metrics.metric import PAPER, Setting, Subset
 from layerscope.metrics.spectrum import Prepared, Spectrum, Variant, variant_of
+from layerscope.metrics.subsets import subset_spectra
 from layerscope.metrics.workers import aligned, gram_of_many
 
 Kept = TypeVar("Kept")
@@ -120,8 +121,8 @@ class PooledVectors(_Subsets):
         self.pooled = pooled
 
     def spectra(self, variant: Variant) -> list[Spectrum]:
-        """`spectrum.subset_spectra` of the subsets."""
-        return self.once(("spectra", variant), lambda: spectrum.subset_spectra(self.pooled, self.subsets, variant))
+        """`subset_spectra` of the subsets."""
+        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant))
 
 
 @dataclass(frozen=True)

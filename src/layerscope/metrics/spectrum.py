@@ -11,8 +11,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.metric import PAPER, Setting, Subset
-from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
+from layerscope.metrics.metric import PAPER, Setting
+from layerscope.metrics.workers import aligned, parallel_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,30 +65,6 @@ def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Sp
 
     on_gpu = [found is not None and found.gram.is_cuda for found in prepared]
     return _map_where_they_lie(spectrum, prepared, on_gpu)
-
-
-def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
-    """Eigenvalues of the Gram matrix of each subset of the pooled vectors, in float64; the mean is over the prompts kept.
-
-    For each subset min(n, D) numbers, as exact as squared singular values; none where nothing is kept or a kept vector
-    is not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own
-    product.
-    """
-    vectors = aligned(pooled.cpu(), torch.float64)
-    usable = vectors.isfinite().all(-1)
-    vectors = vectors.where(usable.unsqueeze(-1), 0.0)
-    shared = gram_of_many(vectors) if pooled.shape[0] <= pooled.shape[1] else None
-
-    def spectrum(kept: Tensor) -> Tensor:
-        if not kept.shape[0] or not bool(usable[kept].all()):
-            return torch.empty(0, dtype=torch.float64)
-        rows = vary(vectors[kept], variant)
-        if not bool(rows.any()):
-            return torch.zeros(min(rows.shape), dtype=torch.float64)
-        gram = small_gram(rows, variant) if shared is None else _vary_gram(shared[kept][:, kept], variant)
-        return gram_spectrum(gram, rows, variant)
-
-    return parallel_map(spectrum, list(subsets))
 
 
 def _map_where_they_lie(
@@ -165,21 +141,6 @@ def unit(rows: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows dim"]:
 def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tensor, "k k"]:
     """Z Z^T or Z^T Z, whichever is smaller; for `released` with its negative entries set to zero."""
     gram: Tensor = rows @ rows.mT if rows.shape[0] <= rows.shape[1] else rows.mT @ rows
-    return gram.clamp(min=0) if variant == "released" else gram
-
-
-def _vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[Tensor, "rows rows"]:
-    """The Gram matrix that the rows would have in a variant, from their own: H G H, G_ij / sqrt(G_ii G_jj).
-
-    Only in float64: centring takes the difference of large numbers.
-    """
-    if variant not in ("paper", "unit"):
-        gram = gram - gram.mean(-1, keepdim=True)
-        gram = gram - gram.mean(-2, keepdim=True)
-    if variant not in ("paper", "centered"):
-        norms = gram.diagonal().clamp(min=0).sqrt()
-        norms = norms.where(norms > 0, 1.0)
-        gram = gram / norms[:, None] / norms
     return gram.clamp(min=0) if variant == "released" else gram
 
 
