@@ -10,9 +10,8 @@ import torch
 from tests.metrics.inputs import elsewhere, leave_out, normal, ragged
 
 from layerscope import metrics
-from layerscope.metrics.catalogue import METRICS
+from layerscope.metrics.catalogue import METRICS, settings
 from layerscope.metrics.metric import Metric, Setting, unit_of
-from layerscope.metrics.requests import settings
 from layerscope.metrics.sources import PooledVectors, TokenStates, ViewOptions, ViewVectors
 from layerscope.tasks.process import threads
 

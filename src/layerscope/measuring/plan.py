@@ -7,8 +7,8 @@ from typing import get_args
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
+from layerscope.metrics.catalogue import check_variants, resolve_metrics, settings
 from layerscope.metrics.metric import Metric, Setting, Shape
-from layerscope.metrics.requests import check_variants, resolve_metrics, settings
 from layerscope.states.state import State, all_states
 
 

@@ -213,9 +213,8 @@ def recall_pick(run: RunFolder) -> Pick:
     if head.schema_version < SCHEMA_VERSION:
         asked, why = head.asked or PickSpec(by=head.by), "was written by an earlier version"
     else:
-        kept = read_sealed(path, Pick, version=SCHEMA_VERSION, since=SCHEMA_VERSION, advice=_ADVICE).model_copy(
-            update={"path": folder}
-        )
+        kept = read_sealed(path, Pick, version=SCHEMA_VERSION, since=SCHEMA_VERSION, advice=_ADVICE)
+        kept = kept.model_copy(update={"path": folder})
         now = digests(folder, kept.scores_path)
         changed = [word for name, word in _WORDS.items() if now[name] != kept.made_from.get(name)]
         if not changed:
