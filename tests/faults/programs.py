@@ -27,7 +27,7 @@ from layerscope.config import ModelSpec
 from layerscope.export.export import export_layer
 from layerscope.measuring.measure import measure
 from layerscope.mmlu.run import ask_mmlu, open_mmlu
-from layerscope.picking.pick_file import recall_pick
+from layerscope.picking.pick import recall_pick
 from layerscope.report.page import write_report
 from layerscope.results.record import read_record
 from layerscope.results.run import load_run

@@ -22,7 +22,7 @@ names = [found.name for found in pkgutil.iter_modules(layerscope.statistics.__pa
 for name in names:
     importlib.import_module(f"layerscope.statistics.{name}")
 import numpy as np
-from layerscope.statistics.dips import weigh_dip
+from layerscope.statistics.modes import weigh_dip
 draws = np.random.default_rng(0)
 found = weigh_dip(draws.normal(size=400) + 5 * (draws.random(400) < 0.4))
 print(len(names), round(found.dip, 3), found.p_one_mode < 0.05 < found.p_two_modes)

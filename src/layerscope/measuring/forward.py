@@ -131,7 +131,7 @@ def _take_values(
     for number, key in enumerate(plan.token_keys):
         if key.metric.needs_first_token and plan.states[first].positions != "all":
             reasons = dict.fromkeys(rows, "it is about the first token: only with positions=all")
-        elif key.metric.reads == "attentions" and plan.layers[position] == 0:
+        elif key.metric.needs == "attentions" and plan.layers[position] == 0:
             reasons = dict.fromkeys(rows, "the embeddings have no attention")
         else:
             values = key.metric.values(source, key.setting).numpy()

@@ -21,10 +21,8 @@ def anisotropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
 
     (|sum_i u_i|^2 - N) / (N (N - 1)), u_i the unit vectors; in the variant centered the mean over prompts goes first.
 
-    Returns:
-        `subsets` float64, a cosine in [-1 / (N - 1), 1]: 0 where directions are even, 1 where all are the same. NaN
-        with fewer than 2 prompts, where a vector is zero (it has no direction) or not finite.
-
+    Returns `subsets` float64, a cosine in [-1 / (N - 1), 1]: 0 where directions are even, 1 where all are the same. NaN
+    with fewer than 2 prompts, where a vector is zero (it has no direction) or not finite.
     Paper: Ethayarajh 2019, section 3 (there over random words; here over all pairs of prompts).
     """
     vectors, variant = aligned(source.pooled.cpu(), torch.float64), variant_of(setting, _VARIANTS)
@@ -54,10 +52,7 @@ METRIC = Metric(
     summary="mean cosine between the pooled vectors of distinct prompts",
     unit="cosine",
     range="[-1 / (N - 1), 1]",
-    low=-1.0,
-    high=1.0,
     direction="higher: all vectors point the same way",
     variants=_VARIANTS,
-    reads="vectors",
     paper="Ethayarajh 2019, section 3",
 )

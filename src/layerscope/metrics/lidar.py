@@ -29,16 +29,13 @@ def lidar(source: ViewVectors, setting: Setting = PAPER) -> Values:
     S_1 of the eigenvalues of W^(-1/2) B W^(-1/2), with B the covariance of the prompts' mean vectors and W the mean
     covariance of the views around them plus delta I.
 
-    All views are used (J = 16 in the paper's comparisons), and delta of the source's options. The scatter of the prompts
-    that a subset leaves out is subtracted from the whole. Variants: paper, centered (each view's mean over prompts
-    removed), unit (rows of norm 1), centered-unit.
+    All views are used (J = 16 in the paper's comparisons), and delta of the source's options. The scatter of the
+    prompts that a subset leaves out is subtracted from the whole. In the variants centered and centered-unit each
+    view's mean over prompts is removed.
 
-    Returns:
-        `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
-        finite or all prompts' means are the same.
-
+    Returns `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
+    finite or all prompts' means are the same.
     Raises ValueError: fewer than 2 views, or a delta that is not above 0.
-
     Paper: Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4, without their epsilon inside the logarithm.
     """
     variant = variant_of(setting)
@@ -108,9 +105,7 @@ class _Scatter:
 
     def within(self, kept: Subset) -> Float64[Tensor, "dim dim"]:
         """The sum over the kept prompts: the whole minus those left out, where these are fewer."""
-        left_out = torch.ones(self.means.shape[0], dtype=torch.bool)
-        left_out[kept] = False
-        missing = left_out.nonzero().flatten()
+        missing = torch.ones(self.means.shape[0]).index_fill(0, kept, 0).nonzero().flatten()
         if missing.shape[0] >= kept.shape[0]:
             return self._sum(kept)
         return self.total - self._sum(missing) if missing.shape[0] else self.total
@@ -167,10 +162,9 @@ LIDAR = Metric(
     summary="entropy of the directions that tell prompts apart, relative to how views of one prompt vary",
     unit="nats",
     range="[0, log min(N - 1, D)]",
-    low=0.0,
     direction="higher: more directions tell prompts apart",
     variants=SPECTRAL,
-    reads="vectors of all views",
+    needs="all views",
     paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4",
 )
 RANK = replace(
@@ -180,6 +174,5 @@ RANK = replace(
     summary="exp of lidar: the number of directions that tell prompts apart",
     unit="directions",
     range="[1, min(N - 1, D)]",
-    low=1.0,
     paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 4",
 )

@@ -59,10 +59,9 @@ class Metric:
     unit: str
     range: str
     direction: str
-    reads: str
     paper: str
-    low: float | None = None
-    high: float | None = None
+    needs: Literal["attentions", "all views"] | None = None
+    """What it needs beyond the states, the pooled vectors or the first two views."""
     variants: tuple[str, ...] = ("paper",)
     has_alpha: bool = False
     has_normalization: bool = False

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.metric import Subset
-from layerscope.metrics.spectrum import Prepared, Spectrum, Variant, prepare_prompts, prompt_spectra, subset_spectra
-from layerscope.metrics.tall import are_tall, tall_spectra
+from layerscope.metrics import spectrum
+from layerscope.metrics.metric import PAPER, Setting, Subset
+from layerscope.metrics.spectrum import Prepared, Spectrum, Variant, variant_of
+from layerscope.metrics.subsets import subset_spectra
 from layerscope.metrics.workers import aligned, gram_of_many
 
 Kept = TypeVar("Kept")
 Gram = Float64[Tensor, "two prompts two prompts"]
+# Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
+_ROUNDING = 1e-13
+_ROWS = 256
 
 
 class _Once:
@@ -78,20 +83,18 @@ class TokenStates(_Once):
                 centered-unit (both, in that order), released (centered-unit, then negative ENTRIES of K set to zero).
             precision: of the product and the eigenvalues. float64 also repairs what squaring loses in small values.
 
-        Returns:
-            For each prompt min(T, D) numbers, float64, on the CPU, descending, negative values clamped to 0: none for a
-            prompt without tokens or with a non-finite state; zeros where nothing is left (all zero, or identical rows
-            after centring).
-
+        Returns for each prompt min(T, D) numbers, float64, on the CPU, descending, negative values clamped to 0: none
+        for a prompt without tokens or with a non-finite state; zeros where nothing is left (all zero, or identical rows
+        after centring).
         Paper: arXiv 2412.09563, eq. 1. The authors' code feeds centered-unit and clamps entries; that is `released`.
         """
         key = ("spectra", variant, precision)
-        return self.once(key, lambda: prompt_spectra(self.prepared(variant, precision), variant))
+        return self.once(key, lambda: spectrum.prompt_spectra(self.prepared(variant, precision), variant))
 
     def prepared(self, variant: Variant, precision: Precision) -> list[Prepared | None]:
         """The Gram matrix of each prompt; None where there are no tokens or a state is not finite."""
         key = ("prepared", variant, precision)
-        return self.once(key, lambda: prepare_prompts(self.split(self.states), variant, precision))
+        return self.once(key, lambda: spectrum.prepare_prompts(self.split(self.states), variant, precision))
 
 
 class _Subsets(_Once):
@@ -118,9 +121,8 @@ class PooledVectors(_Subsets):
         self.pooled = pooled
 
     def spectra(self, variant: Variant) -> list[Spectrum]:
-        """`subset_spectra` of the subsets, as `tall_spectra` where there are so many vectors that this is better."""
-        compute = tall_spectra if are_tall(self.pooled, self.subsets) else subset_spectra
-        return self.once(("spectra", variant), lambda: compute(self.pooled, self.subsets, variant))
+        """`subset_spectra` of the subsets."""
+        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant))
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,65 @@ class ViewVectors(_Subsets):
         """Inner products between all first two views. Raises ValueError where there are fewer a prompt."""
         if self.views.shape[1] < 2:
             raise ValueError(f"expected 2 or more views a prompt, got {self.views.shape[1]}")
-        return self.once("gram", self._gram)
+        rows, count = self.views[:, :2].transpose(0, 1).flatten(0, 1), self.views.shape[0]
+        gram = self.once("gram", lambda: gram_of_many(aligned(rows.cpu(), torch.float64)))
+        return gram.reshape(2, count, 2, count)
 
-    def _gram(self) -> Gram:
-        count = self.views.shape[0]
-        rows = aligned(self.views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
-        return gram_of_many(rows).reshape(2, count, 2, count)
+
+def subset_cosines(gram: Gram, kept: Subset, variant: Variant) -> Float64[Tensor, "two kept two kept"] | None:
+    """Cosines between the views of the kept prompts; each view's mean over them removed first where centred.
+
+    None with fewer than 2 prompts, or where a view is not finite or has no direction (zero, or equal to the mean).
+    """
+    prompts, count = gram.shape[1], kept.shape[0]
+    both = torch.cat((kept, prompts + kept))
+    inner = _cut(gram.reshape(2 * prompts, 2 * prompts), both).reshape(2, count, 2, count)
+    return inner if _become_cosines(inner, variant) else None
+
+
+def within_cosines(gram: Gram, kept: Subset, variant: Variant) -> Float32[Tensor, "two kept kept"] | None:
+    """The two blocks of `subset_cosines` inside view 1 and inside view 2, in float32, and None where it is."""
+    blocks = torch.empty(2, kept.shape[0], kept.shape[0])
+    for view in (0, 1):
+        inner = _cut(gram[view, :, view], kept)
+        if not _become_cosines(inner[None, :, None], variant):
+            return None
+        blocks[view] = inner
+    return blocks
+
+
+def _cut(matrix: Float64[Tensor, "rows rows"], kept: Subset) -> Float64[Tensor, "kept kept"]:
+    """The rows and columns kept: one copy, made a few rows at a time, of what is largest in memory."""
+    parts = torch.empty(kept.shape[0], kept.shape[0], dtype=matrix.dtype)
+    for rows, part in zip(torch.split(kept, _ROWS), torch.split(parts, _ROWS), strict=True):
+        part.copy_(matrix[rows][:, kept])
+    return parts
+
+
+def _become_cosines(inner: Float64[Tensor, "views kept views kept"], variant: Variant) -> bool:
+    """Turn inner products into cosines, in place; False with fewer than 2 prompts, or where one has no direction."""
+    energy = inner.diagonal(dim1=0, dim2=2).diagonal().clone()
+    if variant.startswith("centered"):
+        for axis in (1, 3):
+            inner -= inner.mean(axis, keepdim=True)
+    left = inner.diagonal(dim1=0, dim2=2).diagonal()
+    has_direction = bool((left > _ROUNDING * energy).all())  # False for NaN too
+    if left.shape[-1] < 2 or not has_direction or not math.isfinite(float(inner.sum())):
+        return False
+    norms = left.sqrt()
+    inner /= norms[:, :, None, None]
+    inner /= norms
+    return True
+
+
+def view_reason(views: Float[Tensor, "prompts views dim"], setting: Setting = PAPER) -> str:
+    """Why InfoNCE and DiME of these views are NaN, in words; "" where they are not."""
+    if views.shape[0] < 2:
+        return f"{views.shape[0]} prompts: views are compared between 2 or more"
+    if not bool(views[:, :2].isfinite().all()):
+        return "non-finite vectors"
+    if not bool(views[:, :2].any(-1).all()):
+        return "a zero vector has no direction"
+    if subset_cosines(ViewVectors(views).gram(), torch.arange(views.shape[0]), variant_of(setting)) is None:
+        return "a vector equals the mean: no direction is left after centring"
+    return ""

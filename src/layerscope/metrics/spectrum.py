@@ -11,8 +11,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.metric import PAPER, Setting, Subset
-from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
+from layerscope.metrics.metric import PAPER, Setting
+from layerscope.metrics.workers import aligned, parallel_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,29 +65,6 @@ def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Sp
 
     on_gpu = [found is not None and found.gram.is_cuda for found in prepared]
     return _map_where_they_lie(spectrum, prepared, on_gpu)
-
-
-def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
-    """Eigenvalues of the Gram matrix of each subset of the pooled vectors, in float64; the mean is over the prompts kept.
-
-    For each subset min(n, D) numbers, as exact as squared singular values; none where nothing is kept or a kept vector is
-    not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own product.
-    """
-    vectors = aligned(pooled.cpu(), torch.float64)
-    usable = vectors.isfinite().all(-1)
-    vectors = vectors.where(usable.unsqueeze(-1), 0.0)
-    shared = gram_of_many(vectors) if pooled.shape[0] <= pooled.shape[1] else None
-
-    def spectrum(kept: Tensor) -> Tensor:
-        if not kept.shape[0] or not bool(usable[kept].all()):
-            return torch.empty(0, dtype=torch.float64)
-        rows = vary(vectors[kept], variant)
-        if not bool(rows.any()):
-            return torch.zeros(min(rows.shape), dtype=torch.float64)
-        gram = small_gram(rows, variant) if shared is None else _vary_gram(shared[kept][:, kept], variant)
-        return gram_spectrum(gram, rows, variant)
-
-    return parallel_map(spectrum, list(subsets))
 
 
 def _map_where_they_lie(
@@ -167,21 +144,6 @@ def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tenso
     return gram.clamp(min=0) if variant == "released" else gram
 
 
-def _vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[Tensor, "rows rows"]:
-    """The Gram matrix that the rows would have in a variant, from their own: H G H, G_ij / sqrt(G_ii G_jj).
-
-    Only in float64: centring takes the difference of large numbers.
-    """
-    if variant not in ("paper", "unit"):
-        gram = gram - gram.mean(-1, keepdim=True)
-        gram = gram - gram.mean(-2, keepdim=True)
-    if variant not in ("paper", "centered"):
-        norms = gram.diagonal().clamp(min=0).sqrt()
-        norms = norms.where(norms > 0, 1.0)
-        gram = gram / norms[:, None] / norms
-    return gram.clamp(min=0) if variant == "released" else gram
-
-
 def gram_spectrum(gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant) -> Spectrum:
     """Eigenvalues of the Gram matrix of rows in a variant, clamped at 0; the one that centring leaves is 0.
 
@@ -215,11 +177,8 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
         p: `*prompts k`, each row non-negative with sum 1; zeros are allowed and count nothing.
         alpha: order, in (0, inf]; 1 and inf are exact, and values near 1 lose no digits.
 
-    Returns:
-        `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
-
+    Returns `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
     Raises ValueError: alpha is not in (0, inf].
-
     Paper: arXiv 2412.09563, eq. 1; Giraldo et al. 2014.
     """
     if not alpha > 0:

@@ -28,21 +28,20 @@ def best_set(resampling: Resampling) -> BestSet:
     """The layers that cannot be told from the best, and the most that each layer may lose against the best.
 
     The set is a confidence set for the layer with the highest average: layer l is tested against all others at once:
-    T_l = max_k (mean_k − mean_l) / SE_kl, with SE_kl from the paired bootstrap. Its null is the bootstrap's max_k of the centred differences over the same SE, which pays for the choice
-    of the largest; the quantile is moved from the normal to Student's t(n − 1), since SE comes from n tasks. A layer is
-    out where p < 0.05. If l is the best layer of the population, T_l exceeds its null in 5 % of samples, so the set
-    holds the best layer with 95 % probability; no further correction over l is due. Below five units the bootstrap
-    cannot know how the rivals vary together, and p is Bonferroni's, min(1, (L − 1) · P(t(n − 1) > T_l)), instead.
+    T_l = max_k (mean_k − mean_l) / SE_kl, with SE_kl from the paired bootstrap. Its null is the bootstrap's max_k of
+    the centred differences over the same SE, which pays for the choice of the largest; the quantile is moved from the
+    normal to Student's t(n − 1), since SE comes from n tasks. A layer is out where p < 0.05. If l is the best layer of
+    the population, T_l exceeds its null in 5 % of samples, so the set holds the best layer with 95 % probability; no
+    further correction over l is due. Below five units the bootstrap cannot know how the rivals vary together, and p is
+    Bonferroni's, min(1, (L − 1) · P(t(n − 1) > T_l)), instead.
 
     The most that l may lose is max_k (mean_k − mean_l + t(n − 1) · SE_kl), Student's one-sided 95 % bound against every
-    rival. That l loses at most m is the claim that it loses at most m against each of them, so each is tested at 5 % and
-    no correction over k is due (Berger 1982). The bound against the observed best alone forgets that another may be
+    rival. That l loses at most m is the claim that it loses at most m against each of them, so each is tested at 5 %
+    and no correction over k is due (Berger 1982). The bound against the observed best alone forgets that another may be
     the best, and for the earliest of many layers it is wrong too often (docs/statistics.md).
 
-    Returns:
-        p in (0, 1] for every layer, the layers with p >= 0.05, in order, and the bounds in the scores' unit. With fewer
-        than two units p and bounds are NaN and the set is empty.
-
+    Returns p in (0, 1] for every layer, the layers with p >= 0.05, in order, and the bounds in the scores' unit. With
+    fewer than two units p and bounds are NaN and the set is empty.
     Papers: Hsu 1984 (multiple comparisons with the best); Hansen, Lunde & Nason 2011 (max statistic by bootstrap);
     Berger 1982 (intersection-union tests).
     """
@@ -104,8 +103,7 @@ def choose(resampling: Resampling, margin: float) -> tuple[Choice, BestSet]:
     Only layers before the best observed are cheaper, so a later one is never taken for it. With fewer than two units
     nothing is shown. The margin is at least 0, in the scores' unit; there are layers and tasks.
 
-    Returns:
-        The choice, and the set and bounds it was made from.
+    Returns the choice, and the set and bounds it was made from.
     """
     scores = resampling.scores
     found = best_set(resampling)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -159,8 +159,11 @@ def run_folder(run: RunFolder) -> Path:
 
 
 def _origin(model: ModelSpec, resolved: ResolvedModel | None, context: int | None) -> Origin:
-    known = Origin(name=model.name, bidirectional=model.bidirectional, part=model.part, context=context)
-    if resolved is None:
-        return known
-    of_files = {"revision": resolved.model_revision, "tokenizer": resolved.tokenizer_revision, "dtype": resolved.dtype}
-    return known.model_copy(update=of_files)
+    as_run: dict[str, Any] = {"name": model.name, "bidirectional": model.bidirectional, "part": model.part}
+    if resolved is not None:
+        as_run |= {
+            "revision": resolved.model_revision,
+            "tokenizer": resolved.tokenizer_revision,
+            "dtype": resolved.dtype,
+        }
+    return Origin(**as_run, context=context)

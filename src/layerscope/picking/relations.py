@@ -65,11 +65,11 @@ def relate(
     both are small.
 
     Args:
-        run: a run's folder, or a run that was opened, with metrics of any readout, positions and pooling; each is related
-            to the scores of every readout, positions and pooling. The average is over the layers that all tasks have, a
-            single task over all that it has itself.
+        run: a run's folder, or a run that was opened, with metrics of any readout, positions and pooling; each is
+            related to the scores of every readout, positions and pooling. The average is over the layers that all tasks
+            have, a single task over all that it has itself.
         scores: the folder of the scores, where it is another one.
-        metrics: only these metrics, since p-values are adjusted for what is in the table; default: all but ABOUT_OTHERS.
+        metrics: only these, since p-values are adjusted for what is in the table; default: all but ABOUT_OTHERS.
         resamples: bootstrap samples for the intervals: of the tasks for the average, of the experiments for a task.
         seed: seed of the resampling and of the sign flips.
 
@@ -85,9 +85,7 @@ def relate(
     return relate_evidence(read_evidence(run, scores), metrics, resamples=resamples, seed=seed)
 
 
-def relate_evidence(
-    evidence: Evidence, metrics: Sequence[str], *, resamples: int = 1000, seed: int = 0
-) -> pl.DataFrame:
+def relate_evidence(evidence: Evidence, metrics: Sequence[str], *, resamples: int, seed: int) -> pl.DataFrame:
     """`relate` for a folder that was read. Raises what `relate` raises."""
     layers, settings = evidence.need_layers(), evidence.need_scores()
     known = layers["metric"].unique().sort().to_list()

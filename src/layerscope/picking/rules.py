@@ -66,11 +66,10 @@ def apply_rules(layers: pl.DataFrame, settings: Sequence[Resampling] = ()) -> pl
         layers: layers table of one or many runs.
         settings: draws over the tasks that they were scored on; none where there are no labels.
 
-    Returns:
-        One row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
-        difference to the middle layer, adjusted by Benjamini-Hochberg over the rules of one setting. `verdict`: "better
-        than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
-        shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
+    Returns one row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
+    difference to the middle layer, adjusted by Benjamini-Hochberg over the rules of one setting. `verdict`: "better
+    than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
+    shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
     """
     rows: list[dict[str, Any]] = []
     for mine in layers.partition_by("model", "revision", maintain_order=True):

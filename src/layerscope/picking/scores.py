@@ -127,15 +127,9 @@ def read_scores(scores: pl.DataFrame) -> tuple[TaskScores, ...]:
 
     A task's score at a layer is its main score (experiment null), averaged over its splits and subsets. A task without
     any finite score is left out; of the others only the layers that all of them have are used. What is left out is
-    named in `left_out` with the reason that the table gives.
+    named in `left_out` with the reason that the table gives. Settings come in the table's order.
 
-    Args:
-        scores: table with the columns `COLUMNS`.
-
-    Returns:
-        One TaskScores for each model, revision, readout, positions and pooling, in the table's order.
-
-    Raises UserError: columns are missing, or a task has two main scores for one layer.
+    Raises UserError: a column of `COLUMNS` is missing, or a task has two main scores for one layer.
     """
     missing = [name for name in COLUMNS if name not in scores.columns]
     if missing:

@@ -52,11 +52,11 @@ def rows_of(schema: pl.Schema) -> PlainValidator:
 class Selection(BaseModel):
     """The choice of a layer for one setting: a model, readout, positions and pooling.
 
-    `best` has the highest average and `recommended` is the layer to use, both None where there is no score; see `Choice`
-    for `shown` and `most_lost` (None where not known). `indistinguishable` are the layers that cannot be told from the
-    best, which is no evidence that they are as good. `values` are the scores of every task at the layers of `layers`, which
-    has a row a layer; `choices` has one for each way to choose. `answer` is all that in words, and `notes` say what cannot
-    be told and why.
+    `best` has the highest average and `recommended` is the layer to use, both None where there is no score; see
+    `Choice` for `shown` and `most_lost` (None where not known). `indistinguishable` are the layers that cannot be told
+    from the best, which is no evidence that they are as good. `values` are the scores of every task at the layers of
+    `layers`, which has a row a layer; `choices` has one for each way to choose. `answer` is all that in words, and
+    `notes` say what cannot be told and why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,12 +102,7 @@ def select_layer(resampling: Resampling, margin: float = MARGIN) -> Selection:
       averaged over which one; what the choice is worth on a new task of this kind;
     - `oracle`: too good by construction as well.
 
-    Args:
-        resampling: of one setting.
-        margin: what the recommended layer may lose against the best, in the scores' unit.
-
-    Returns:
-        The selection; scores keep their unit.
+    The recommended layer may lose `margin` against the best, in the scores' unit, which all scores keep.
     """
     scores = resampling.scores
     fixed: dict[str, Any] = {**scores.setting, "n_blocks": scores.n_blocks, "tasks": scores.tasks}

@@ -19,8 +19,8 @@ def embed(curves: Float[np.ndarray, "*curves layers"], statistic: Statistic) -> 
     """Unit vectors of finite curves whose inner products are the statistic (for `dcor` its square).
 
     Spearman's ρ: centred ranks. Kendall's τ-b: signs of all differences. Distance correlation: doubly centred
-    distances. All three are cosines, so nulls of thousands of curves are one matrix product. A constant curve, which has
-    no relation to anything, is NaN.
+    distances. All three are cosines, so nulls of thousands of curves are one matrix product. A constant curve, which
+    has no relation to anything, is NaN.
 
     Papers: Kendall 1945 (τ-b as a cosine of sign matrices); Székely, Rizzo & Bakirov 2007, definition 3.
     """
@@ -99,20 +99,15 @@ class ShiftTest:
 def shift_test(
     curves: Float[np.ndarray, "curves layers"], targets: Float[np.ndarray, "targets layers"], statistic: Statistic
 ) -> ShiftTest:
-    """Test every curve against every target, shifting the curve along the layers.
+    """Test every curve (of a metric) against every target (a score), shifting the curve along the layers.
 
     p = (1 + #{shifts whose |statistic| reaches the observed}) / 2L over the 2L − 1 mirrored shifts, taken for the
     curves as they are and for the curves without their straight line over layers; the larger of the two. The second
-    guards against two unrelated curves that both merely rise or fall with depth.
+    guards against two unrelated curves that both merely rise or fall with depth. All values are finite. Targets stay in
+    place, so their relation to each other is kept.
 
-    Args:
-        curves: one finite value a layer (metrics).
-        targets: one finite value a layer (scores). They stay in place, so their relation to each other is kept.
-        statistic: spearman, kendall or dcor.
-
-    Returns:
-        Two-sided p-values in [1 / 2L, 1]; NaN where the curve or the target is constant. `null_q95` and `null_mean` are
-        of the curves as they are.
+    Returns two-sided p-values in [1 / 2L, 1]; NaN where the curve or the target is constant. `null_q95` and `null_mean`
+    are of the curves as they are.
 
     Departs from a plain circular shift, whose level was 7 to 16 % on autoregressive curves and 65 % on curves with a
     trend (25 layers, nominal 5 %); this one: 1 to 4 %. docs/statistics.md has the table.

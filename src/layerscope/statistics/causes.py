@@ -36,17 +36,14 @@ def take_out(values: Prompts, covariates: pl.DataFrame, *, resamples: int = 500,
         values: the metric's value of each prompt; NaN is left out.
         covariates: one column a candidate cause, one row a prompt; numbers or booleans. A prompt that lacks a covariate
             is left out of its row.
-        resamples: bootstrap samples over prompts for the intervals.
-        seed: seed of the draws.
+        resamples, seed: bootstrap samples over prompts for the intervals, and their seed.
 
-    Returns:
-        One row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it
-        predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one;
-        `p_explained` by the F test of all its terms. `dip_before`, `p_before`: Hartigan's test of the same prompts'
-        values as they are; `dip`, `p`: of what is left, `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the
-        reason where the covariate is constant or fewer than 200 prompts have it. What is left is small where
-        `explained` is near 1: a dip there is of the rest only.
-
+    Returns one row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it
+    predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one;
+    `p_explained` by the F test of all its terms. `dip_before`, `p_before`: Hartigan's test of the same prompts' values
+    as they are; `dip`, `p`: of what is left, `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the reason
+    where the covariate is constant or fewer than 200 prompts have it. What is left is small where `explained` is near
+    1: a dip there is of the rest only.
     Raises UserError for another number of rows than of values, or a column that is neither numeric nor boolean.
     """
     table = covariate_values(covariates, values, "value")

@@ -46,13 +46,10 @@ def compare_groups(
         permutations: label permutations for the two-sided p-values, which are at least 1 / (permutations + 1).
         seed: seed of both.
 
-    Returns:
-        Two rows a covariate, one an effect; positive where mode 1 has the larger values. P-values are adjusted by
-        Benjamini-Hochberg over all rows. NaN with the reason where a covariate is constant, or a group has fewer than
-        five prompts with it.
-
+    Returns two rows a covariate, one an effect; positive where mode 1 has the larger values. P-values are adjusted by
+    Benjamini-Hochberg over all rows. NaN with the reason where a covariate is constant, or a group has fewer than five
+    prompts with it.
     Raises UserError for a label that is not 0/1 or not as long as the table, or a column neither numeric nor boolean.
-
     Sources: Cohen 1988; Cliff 1993; Haldane 1956 (the 1/2); Phipson & Smyth 2010 (the + 1 of permutation p-values).
     """
     table = _checked(label, covariates)
@@ -90,10 +87,9 @@ def fit_jointly(label: Prompts, covariates: pl.DataFrame, *, ridge: float = RIDG
         covariates: as for `compare_groups`; a prompt that lacks any covariate that is used is left out.
         ridge: weight of the penalty (see `fit_logistic`).
 
-    Returns:
-        One row a covariate: log odds ratio per standard deviation with its Wald interval, the odds ratio, p and
-        Benjamini-Hochberg over the covariates. NaN with the reason for constants, and for all where the smaller mode has
-        fewer than five prompts; `note` warns where it has fewer than ten a covariate. Raises as `compare_groups` does.
+    Returns one row a covariate: log odds ratio per standard deviation with its Wald interval, the odds ratio, p and
+    Benjamini-Hochberg over the covariates. NaN with the reason for constants, and for all where the smaller mode has
+    fewer than five prompts; `note` warns where it has fewer than ten a covariate. Raises as `compare_groups` does.
     """
     table = _checked(label, covariates)
     complete = np.isfinite(table) | ~np.isfinite(table).any(axis=0)

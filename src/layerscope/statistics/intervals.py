@@ -61,15 +61,7 @@ def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: i
 
     Items that are NaN (a prompt on which a metric is not defined) stay out of the mean, in the samples too. All rows
     share the draws of `bootstrap_weights`, so differences between rows (layers) are paired. Memory does not grow with
-    resamples x items.
-
-    Args:
-        values: one row a quantity, one column an item.
-        resamples: number of bootstrap samples.
-        seed: seed of the draws.
-
-    Returns:
-        Lower and upper end per row; NaN where fewer than two items are finite.
+    resamples x items. The ends are NaN where fewer than two items are finite.
 
     Source: Efron & Tibshirani 1993, chapter 13.
     """
@@ -111,10 +103,8 @@ def leave_group_out(n: int, seed: int, groups: int = JACKKNIFE_GROUPS) -> list[I
     """Index sets for a delete-a-group jackknife: each leaves out one of `groups` random, equally large groups.
 
     Rows are never repeated, which matters for entropies and ranks: an ordinary bootstrap repeats rows and lowers them.
-    Every one of the `n` items is its own group where there are fewer than `groups`.
-
-    Returns:
-        Sorted index arrays, one a group; empty where `n` < 3.
+    Every one of the `n` items is its own group where there are fewer than `groups`. The sets are sorted, and none where
+    `n` < 3.
 
     Source: Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
     """
@@ -142,9 +132,9 @@ def jackknife_interval(full: float, left_out: Float[np.ndarray, " groups"]) -> I
 def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
     """P-values adjusted so that rejecting those below q keeps the expected share of false rejections below q.
 
-    p̃_(i) = min over j ≥ i of p_(j) · m / j, at most 1, with m the number of tests that gave a p-value: in [0, 1], never
-    below `p`. NaN, where a test could not be done, stays NaN and does not count as one. Raises ValueError where a value
-    is outside [0, 1]. Paper: Benjamini & Hochberg 1995, section 3.1.
+    p̃_(i) = min over j ≥ i of p_(j) · m / j, at most 1, with m the number of tests that gave a p-value: in [0, 1],
+    never below `p`. NaN, where a test could not be done, stays NaN and does not count as one. Raises ValueError where a
+    value is outside [0, 1]. Paper: Benjamini & Hochberg 1995, section 3.1.
     """
     tested = np.isfinite(p)
     adjusted = np.full(p.shape, np.nan)

@@ -38,15 +38,12 @@ def fit_logistic(
     intercept is not penalised. The ridge (a normal prior of variance 1 / ridge on every coefficient) keeps coefficients
     finite where the covariates separate the labels, and shrinks them by about ridge · SE² of themselves otherwise.
 
-    Args:
-        covariates: finite, none constant; standardised here (population standard deviation).
-        label: 0 or 1, both present.
-        ridge: weight of the penalty, > 0.
+    Covariates are finite and none is constant; they are standardised here (population standard deviation). Both labels,
+    0 and 1, are present.
 
-    Returns:
-        Log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised information.
-        `separated`: the covariates tell the labels apart without error, so the coefficients are the ridge's doing.
-
+    Returns log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised
+    information. `separated`: the covariates tell the labels apart without error, so the coefficients are the ridge's
+    doing.
     Source: Hastie, Tibshirani & Friedman 2009, section 4.4.1; le Cessie & van Houwelingen 1992 (ridge).
     """
     scaled = (covariates - covariates.mean(axis=0)) / covariates.std(axis=0)

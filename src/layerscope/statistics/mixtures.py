@@ -43,8 +43,8 @@ class Mixture:
 def fit_mixture(values: Float[np.ndarray, " n"]) -> Mixture:
     """Two Gaussians fitted by EM, from five fixed starts; the best of them. No randomness.
 
-    The starts split the sorted values at their 10, 25, 50, 75 and 90 % points. Maximised is the log-likelihood plus
-    Σ_k log π_k − n^(−1/2) Σ_k (s² / σ_k² + log σ_k²), s² the variance of all values: the plain likelihood has no bound, and
+    The starts split the sorted values at their 10, 25, 50, 75 and 90 % points. Maximised is the log-likelihood plus Σ_k
+    log π_k − n^(−1/2) Σ_k (s² / σ_k² + log σ_k²), s² the variance of all values: the plain likelihood has no bound, and
     prefers a sliver of two nearby points to the modes that are there.
 
     The values are finite numbers, at least four and not all equal.

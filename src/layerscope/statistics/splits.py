@@ -40,16 +40,13 @@ def compare_splits(
     Args:
         label: 0 or 1 a prompt, its mode as first measured; NaN is left out.
         changed: name of a change to the measurement, and the prompts' values under it, rows as in `label`.
-        resamples: bootstrap samples over prompts for the intervals.
-        seed: seed of the draws.
+        resamples, seed: bootstrap samples over prompts for the intervals, and their seed.
 
-    Returns:
-        One row a change. dip, p and distance as in `find_modes`, p_adjusted over the rows. `apart`: Cliff's delta of the
-        values under the change between the first modes, in [-1, 1], ±1 where they do not overlap, 0 where nothing of them
-        is left. `agreement`: Cohen's kappa of the modes under the change, split at their own antimode, with the
-        first ones, in [-1, 1], 1 the same prompts, 0 chance, below 0 the other way round; NaN, with the reason,
-        where there is no split or no significant dip to split at.
-
+    Returns one row a change. dip, p and distance as in `find_modes`, p_adjusted over the rows. `apart`: Cliff's delta
+    of the values under the change between the first modes, in [-1, 1], ±1 where they do not overlap, 0 where nothing of
+    them is left. `agreement`: Cohen's kappa of the modes under the change, split at their own antimode, with the first
+    ones, in [-1, 1], 1 the same prompts, 0 chance, below 0 the other way round; NaN, with the reason, where there is no
+    split or no significant dip to split at.
     Papers: Cliff 1993; Cohen 1960.
     """
     rows = [_one(name, label, values, (resamples, seed)) for name, values in changed.items()]

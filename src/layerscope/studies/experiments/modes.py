@@ -16,9 +16,8 @@ from layerscope.figures.curves import short_name
 from layerscope.figures.facets import FacetLook
 from layerscope.figures.ridges import RIDGES, plot_ridges
 from layerscope.results.run import Run
-from layerscope.statistics.dips import DISTANCE, HALVES, critical_dip, weigh_dip
 from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
-from layerscope.statistics.modes import MIN_PROMPTS, find_modes
+from layerscope.statistics.modes import DISTANCE, HALVES, MIN_PROMPTS, critical_dip, find_modes, weigh_dip
 from layerscope.studies.curves import band, chart_line, counted_prompts
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import CLAIMS, Test, number, p_words

@@ -1,4 +1,4 @@
-"""Spectra of many more vectors than dimensions, from triangles: only the vectors as they came are whole in memory."""
+"""Spectra of subsets of the pooled vectors: what a jackknife over prompts asks for, with the products shared."""
 
 from __future__ import annotations
 
@@ -9,18 +9,52 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.metrics.metric import Subset
-from layerscope.metrics.spectrum import Spectrum, Variant, unit
-from layerscope.metrics.workers import aligned, parallel_map
+from layerscope.metrics.spectrum import Spectrum, Variant, gram_spectrum, small_gram, unit, vary
+from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
 
 MANY = 4096
 """Vectors from which on copies of them in float64, one for each subset, are too much."""
 _ROWS = 1024  # in float64 at once
 
 
-def are_tall(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset]) -> bool:
-    """Whether the vectors are more than `MANY`, each subset's more than their dimensions, and all finite."""
-    tall = len(pooled) > MANY and all(len(kept) > pooled.shape[1] for kept in subsets)
-    return tall and all(bool(part.isfinite().all()) for part in torch.split(pooled, _ROWS))
+def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
+    """Eigenvalues of the Gram matrix of each subset of the pooled vectors, in float64; the mean is over the prompts kept.
+
+    For each subset min(n, D) numbers, as exact as squared singular values; none where nothing is kept or a kept vector
+    is not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own
+    product.
+    """
+    usable = torch.cat([part.isfinite().all(-1) for part in torch.split(pooled, _ROWS)]).cpu()
+    if usable.all() and pooled.shape[0] > MANY and all(len(kept) > pooled.shape[1] for kept in subsets):
+        return tall_spectra(pooled.cpu(), subsets, variant)
+    vectors = aligned(pooled.cpu(), torch.float64).where(usable.unsqueeze(-1), 0.0)
+    shared = gram_of_many(vectors) if pooled.shape[0] <= pooled.shape[1] else None
+
+    def spectrum(kept: Tensor) -> Tensor:
+        if not kept.shape[0] or not bool(usable[kept].all()):
+            return torch.empty(0, dtype=torch.float64)
+        rows = vary(vectors[kept], variant)
+        if not bool(rows.any()):
+            return torch.zeros(min(rows.shape), dtype=torch.float64)
+        gram = small_gram(rows, variant) if shared is None else _vary_gram(shared[kept][:, kept], variant)
+        return gram_spectrum(gram, rows, variant)
+
+    return parallel_map(spectrum, list(subsets))
+
+
+def _vary_gram(gram: Float64[Tensor, "rows rows"], variant: Variant) -> Float64[Tensor, "rows rows"]:
+    """The Gram matrix that the rows would have in a variant, from their own: H G H, G_ij / sqrt(G_ii G_jj).
+
+    Only in float64: centring takes the difference of large numbers.
+    """
+    if variant not in ("paper", "unit"):
+        gram = gram - gram.mean(-1, keepdim=True)
+        gram = gram - gram.mean(-2, keepdim=True)
+    if variant not in ("paper", "centered"):
+        norms = gram.diagonal().clamp(min=0).sqrt()
+        norms = norms.where(norms > 0, 1.0)
+        gram = gram / norms[:, None] / norms
+    return gram.clamp(min=0) if variant == "released" else gram
 
 
 def tall_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
@@ -30,19 +64,11 @@ def tall_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset]
     looked at once, however many subsets it is in, and small eigenvalues keep the digits that squaring would lose. Of rows
     with a one in front, R without its first row and column is the triangle of the rows minus their mean, and the mean is
     its first row over its first entry. Only where each subset scales the rows itself (centered-unit, released) it looks
-    at them again.
-
-    Args:
-        pooled: `prompts dim`, one finite vector a prompt.
-        subsets: the prompts kept, as indices; each more than there are dimensions.
-        variant: as in `TokenStates.spectra`; the mean is over the prompts kept.
-
-    Returns:
-        For each subset D numbers, descending.
+    at them again. The vectors are finite, and each subset keeps more of them than there are dimensions.
 
     Source: Golub & Van Loan 2013, section 5.2; Demmel et al. 2012 (TSQR).
     """
-    pooled, centered = pooled.cpu(), variant not in ("paper", "unit")
+    centered = variant not in ("paper", "unit")
     # Centring does not feel what all rows have in common, and without it the first column hides no digits.
     origin = pooled[0].to(torch.float64) if centered else torch.zeros(())
     kind_of = torch.zeros(len(pooled), dtype=torch.int64)
