@@ -16,11 +16,9 @@ from layerscope.metrics.spectrum import renyi, shares
 from layerscope.results.run import Run
 from layerscope.studies.curves import MASSIVE, PromptCurves, chart_line, layer_curve, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.findings import CLAIMS, Test, number
+from layerscope.studies.findings import number
 from layerscope.studies.grid import entropy_run, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 ALPHAS = (0.5, 1.0, 1.5, 2.0, 5.0, math.inf)
 SIZE = 512

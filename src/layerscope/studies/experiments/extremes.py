@@ -9,20 +9,22 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from layerscope.config import ModelSpec, RunSpec
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.figures import FacetLook
+from layerscope.inputs.models import load_model
+from layerscope.inputs.prompts import select_prompts
+from layerscope.inputs.texts import load_texts
 from layerscope.results.run import Run
 from layerscope.studies.curves import MASSIVE, PromptCurves, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.examples import examples_page
-from layerscope.studies.findings import CLAIMS, Test
 from layerscope.studies.grid import entropy_run, file_name, short, text_spec
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
+from layerscope.wording import in_markdown, on_screen
 
 Series = Sequence[tuple[float, Run]]
 """The runs of one perturbation by its amount: the share p (0 is the prompts as they are) or the length T."""
+MOST_TOKENS = 40
 KINDS = {
     "repetition": ("Prompts with repeated tokens", "share of tokens repeated, p"),
     "randomness": ("Prompts with random tokens", "share of tokens random, p"),
@@ -64,7 +66,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             about = label if positions == "all" else f"{label}, {positions}"
             tests += [
                 Test(CLAIMS[claim], about, mean_estimate(values, unit=unit, seed=spec.seed))
-                for claim, values, unit in _quantities(series, positions)
+                for claim, values, unit in _claimed(series, positions)
             ]
         there = {run.path: run.record.spec for mine in series.values() for _, run in mine}
         try:
@@ -94,9 +96,7 @@ def _amounts(spec: StudySpec, kind: str) -> dict[float, str]:
     return {0.0: "plain"} | {share: f"{kind}:{share:g}" for share in shares}
 
 
-def _quantities(
-    series: Mapping[str, Series], positions: str
-) -> Iterator[tuple[str, Float[np.ndarray, " prompts"], str]]:
+def _claimed(series: Mapping[str, Series], positions: str) -> Iterator[tuple[str, Float[np.ndarray, " prompts"], str]]:
     """The claims that the runs speak about: their ids, what each prompt has of their quantity, and its unit."""
     # At p = 1 a prompt is one token over and over: no entropy is left, whatever the model does.
     if repeated := _slopes([(share, run) for share, run in series["repetition"] if share < 1], positions):
@@ -134,6 +134,32 @@ def _lines(runs: Series, prefix: str) -> list[pl.DataFrame]:
         for positions, where in MASSIVE.items()
         for amount, run in runs
     ]
+
+
+def examples_page(model: str, specs: Sequence[RunSpec], *, most: int = 2) -> str:
+    """A page with the first prompts of each run, cut for reading.
+
+    Args:
+        model: the model whose tokenizer made the prompts.
+        specs: one a kind of prompt.
+        most: prompts of each.
+
+    Raises:
+        LayerscopeError: the model or the texts cannot be read any more.
+    """
+    loaded = load_model(ModelSpec.model_validate(specs[0].model.model_dump()))
+    about = f"The first {MOST_TOKENS} tokens of the first {most} prompts of each kind."
+    lines = [f"# Prompts of {in_markdown(model)}", "", about, ""]
+    for spec in specs:
+        prompts = select_prompts(load_texts(spec.texts), spec.texts, loaded.tokenizer, loaded.context).prompts
+        lines += [f"## {spec.texts.perturbation or 'as they are'}", ""]
+        for prompt in prompts[:most]:
+            words = str(loaded.tokenizer.decode(list(prompt.tokens[:MOST_TOKENS])))
+            more = " ..." if len(prompt.tokens) > MOST_TOKENS else ""
+            # Indented, so that nothing in a text is read as markup.
+            shown = f"    {on_screen(' '.join(words.split()))}{more}"
+            lines += [f"{in_markdown(prompt.id)}, {len(prompt.tokens)} tokens:", "", shown, ""]
+    return "\n".join(lines)
 
 
 STUDY = Study.written("extremes", jobs, analyse)

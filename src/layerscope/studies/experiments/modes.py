@@ -21,11 +21,9 @@ from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
 from layerscope.statistics.modes import MIN_PROMPTS, find_modes
 from layerscope.studies.curves import band, chart_line, counted_prompts
 from layerscope.studies.estimates import Estimate, no_estimate
-from layerscope.studies.findings import CLAIMS, Test, number, p_words
+from layerscope.studies.findings import number, p_words
 from layerscope.studies.grid import READOUT, file_name, is_ssm, run_of, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
 POSITIONS = ("all", "no-first", "no-sink")
