@@ -28,15 +28,13 @@ from benchmarks.tasks import MODEL, cut_after, mean_states
 from layerscope.config import ModelSpec
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import tokenize
-from layerscope.tasks.batches import fixed_batches
 from layerscope.tasks.choice import choose_tasks
 from layerscope.tasks.data import load_task_data
-from layerscope.tasks.encoder import loader_texts
-from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.evaluation import quiet_mteb
+from layerscope.tasks.encoding import TextEncoder, fixed_batches
+from layerscope.tasks.evaluation import loader_texts
+from layerscope.tasks.process import quiet_mteb, threads
 from layerscope.tasks.run import import_mteb, score_spec
 from layerscope.tasks.spec import TasksSpec
-from layerscope.tasks.threads import threads
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 

@@ -25,8 +25,7 @@ from benchmarks.timing import in_turns, seconds
 from layerscope.config import ModelSpec
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import tokenize
-from layerscope.tasks.catalogue import OFFLINE
-from layerscope.tasks.choice import choose_tasks
+from layerscope.tasks.choice import BENCHMARKS, choose_tasks
 from layerscope.tasks.data import load_task_data
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.run import import_mteb, score_spec
@@ -105,7 +104,7 @@ def ordinary_seconds(
     """Seconds of one ordinary MTEB run a layer, over all layers of the model; and of these, encoding."""
     import mteb
 
-    from layerscope.tasks.evaluation import quiet_mteb
+    from layerscope.tasks.process import quiet_mteb
 
     total, encoding = [], []
     for layer in layers:
@@ -139,7 +138,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench_tasks.json"))
     given = parser.parse_args()
     import_mteb()
-    names = OFFLINE if given.small else REAL
+    names = BENCHMARKS["offline"] if given.small else REAL
     found: dict[str, object] = {"tasks": names, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
     def say(name: str, value: float, bound: str = "") -> None:

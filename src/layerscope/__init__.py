@@ -13,8 +13,7 @@ _NAMES_OF = {
     "export.export": ("export_layer",),
     "inputs.models": ("load_model",),
     "inputs.texts": ("load_texts",),
-    "measuring.in_memory": ("measure_model",),
-    "measuring.measure": ("measure",),
+    "measuring.measure": ("measure", "measure_model"),
     "metrics.catalogue": ("METRICS",),
     "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"),
     "mmlu.spec": ("MmluSpec",),
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
     from layerscope.export.export import export_layer as export_layer
     from layerscope.inputs.models import load_model as load_model
     from layerscope.inputs.texts import load_texts as load_texts
-    from layerscope.measuring.in_memory import measure_model as measure_model
     from layerscope.measuring.measure import measure as measure
+    from layerscope.measuring.measure import measure_model as measure_model
     from layerscope.metrics.catalogue import METRICS as METRICS
     from layerscope.mmlu.run import MmluRun as MmluRun
     from layerscope.mmlu.run import ask_mmlu as ask_mmlu

@@ -25,8 +25,7 @@ def test_the_score_of_the_sweep(reader, tmp_path):
     import mteb
     from tests.tasks.own_tasks import OwnClassification, OwnSTS
 
-    from layerscope.tasks.evaluation import quiet_mteb
-    from layerscope.tasks.random_state import kept_random_state
+    from layerscope.tasks.process import kept_random_state, quiet_mteb
     from layerscope.tasks.run import score_tasks
 
     kinds = (OwnClassification, OwnSTS)

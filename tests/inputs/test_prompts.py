@@ -193,7 +193,7 @@ def test_a_text_without_tokens_is_skipped_with_the_reason():
     )
     chosen = select(texts, silent)
     assert ids(chosen) == ["y"]
-    assert [(skip.id, skip.n_tokens, skip.reason) for skip in chosen.skipped] == [
+    assert [(skip.prompt_id, skip.n_tokens, skip.reason) for skip in chosen.skipped] == [
         ("z", 0, "is empty"),
         ("x", 0, "the tokenizer makes no token of it"),
     ]

@@ -14,7 +14,7 @@ from layerscope.metrics.catalogue import METRICS
 from layerscope.metrics.metric import Metric, Setting, unit_of
 from layerscope.metrics.requests import settings
 from layerscope.metrics.sources import PooledVectors, TokenStates, ViewOptions, ViewVectors
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import threads
 
 SUBSETS = [torch.arange(24), *leave_out(24, 3)]
 OPTIONS = ViewOptions(temperature=0.2, permutations=11, seed=4)

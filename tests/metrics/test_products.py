@@ -3,7 +3,7 @@ import torch
 from tests.metrics.inputs import elsewhere, normal
 
 from layerscope.metrics.products import aligned, gram_of_many
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import threads
 
 
 def test_rows_that_lie_as_a_fresh_tensor_would_are_not_copied():

@@ -6,7 +6,7 @@ from tests.metrics.inputs import normal
 
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.workers import on_one_thread, parallel_map
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import threads
 
 
 def test_results_come_in_order_and_an_empty_list_is_fine():

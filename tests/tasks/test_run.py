@@ -18,7 +18,7 @@ from tests.results.records import save
 
 from layerscope.errors import UserError
 from layerscope.tasks.run import open_tasks, score_tasks
-from layerscope.tasks.summary import summarize
+from layerscope.tasks.scores import summarize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from own_tasks import OwnClassification, OwnSTS, sentence
@@ -41,8 +41,7 @@ def plain_scores(task, encoder) -> dict:
     """What `mteb.evaluate` gives for one encoder."""
     import mteb
 
-    from layerscope.tasks.evaluation import quiet_mteb
-    from layerscope.tasks.random_state import kept_random_state
+    from layerscope.tasks.process import kept_random_state, quiet_mteb
 
     with kept_random_state(), quiet_mteb():
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False)

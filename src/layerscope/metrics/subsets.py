@@ -10,6 +10,7 @@ from torch import Tensor
 
 from layerscope.metrics.products import aligned, gram_of_many
 from layerscope.metrics.spectrum import Variant, gram_spectrum, small_gram, vary
+from layerscope.metrics.tall import MANY, tall_spectra
 from layerscope.metrics.workers import parallel_map
 
 
@@ -29,9 +30,10 @@ def subset_spectra(
         For each subset min(n, D) numbers, descending, as exact as squared singular values; none where nothing is kept
         or a kept vector is not finite.
     """
-    vectors = aligned(pooled.cpu(), torch.float64)
-    usable = vectors.isfinite().all(-1)
-    vectors = vectors.where(usable.unsqueeze(-1), 0.0)
+    usable = torch.cat([part.isfinite().all(-1) for part in torch.split(pooled, MANY)]).cpu()
+    if usable.all() and pooled.shape[0] > MANY and all(len(kept) > pooled.shape[1] for kept in subsets):
+        return tall_spectra(pooled.cpu(), subsets, variant)
+    vectors = aligned(pooled.cpu(), torch.float64).where(usable.unsqueeze(-1), 0.0)
     shared = gram_of_many(vectors) if pooled.shape[0] <= pooled.shape[1] else None
 
     def spectrum(kept: Tensor) -> Tensor:

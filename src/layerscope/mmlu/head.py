@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.attention import first_token_sees_last
 from layerscope.inputs.checkpoints import find_checkpoint
@@ -65,14 +65,16 @@ def load_head(model: LoadedModel) -> Head:
     if spec.part is not None or spec.bidirectional:
         asked = f"part={spec.part}" if spec.part is not None else "bidirectional"
         raise UnsupportedModelError(f"answers need a causal language model, {asked} is none: leave it out")
-    _check_causal(model)
+    if first_token_sees_last(model.model, model.parts, probe_ids(model.vocab, None, model.device)):
+        raise UnsupportedModelError(
+            f"answers need a causal language model, and in {spec.name!r} the first token sees the last one: give a decoder"
+        )
     with quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
-        whole = _without_blocks(model)
-        if whole is None:
-            raise UnsupportedModelError(
-                f"answers need a language model's head, and the checkpoint of {spec.name!r} holds none: give the "
-                "checkpoint that the model was published as"
-            )
+        try:
+            whole = _with_head(model, 0)
+        except (ZeroDivisionError, IndexError):
+            # Some classes divide by their depth, or look at their first block.
+            whole = _with_head(model, 1)
     name = _headless_name(whole, model)
     given = _Given(whole.get_submodule(name))
     whole.set_submodule(name, given)
@@ -125,25 +127,8 @@ class _Output:
             raise AttributeError(name)
 
 
-def _check_causal(model: LoadedModel) -> None:
-    ids = probe_ids(model.vocab, None, model.device)
-    if first_token_sees_last(model.model, model.parts, ids):
-        raise UnsupportedModelError(
-            f"answers need a causal language model, and in {model.spec.name!r} the first token sees the last one: give "
-            "a decoder"
-        )
-
-
-def _without_blocks(model: LoadedModel) -> Any | None:  # noqa: ANN401
-    """The class with the head, of a config without blocks, so that no weights are loaded twice; None without a head."""
-    try:
-        return _with_head(model, 0)
-    except (ZeroDivisionError, IndexError):
-        # Some classes divide by their depth, or look at their first block.
-        return _with_head(model, 1)
-
-
-def _with_head(model: LoadedModel, blocks: int) -> Any | None:  # noqa: ANN401
+def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
+    """The class with the head, of a config with so many blocks: with none or one, no weights are loaded twice."""
     from transformers import AutoModelForCausalLM
 
     spec, checkpoint = model.spec, find_checkpoint(model.spec)
@@ -154,30 +139,32 @@ def _with_head(model: LoadedModel, blocks: int) -> Any | None:  # noqa: ANN401
         "use_safetensors": None if spec.allow_pickle else True,
         "output_loading_info": True,
     }
-    config = _shallow_config(model.model.config, blocks)
     try:
+        config = _shallow_config(model.model.config, blocks)
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
-        if not _head_keys(whole, model) & set(info["missing_keys"]):
-            return whole
-        file = _gguf_file(spec)
-        if file is None:
-            return None
-        # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
-        whole, info = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
-        )
+        known = KNOWN_MODELS.get(spec.name)
+        file = Path(spec.name).expanduser() if known is None else known.locate(spec.name)
+        if _lacks_head(whole, model, info) and file.suffix == ".gguf":
+            # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
+            whole, info = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnsupportedModelError(f"{spec.name!r} does not load as a causal language model: {text}") from error
-    return None if _head_keys(whole, model) & set(info["missing_keys"]) else whole
+    if _lacks_head(whole, model, info):
+        raise UnsupportedModelError(
+            f"answers need a language model's head, and the checkpoint of {spec.name!r} holds none: give the checkpoint "
+            "that the model was published as"
+        )
+    return whole
 
 
 def _shallow_config(config: PreTrainedConfig, blocks: int) -> PreTrainedConfig:
     shallow = copy.deepcopy(config)
-    depth = shallow.num_hidden_layers
     for name, value in config.to_dict().items():
         # Lists with an entry a block are checked against the number of blocks.
-        if isinstance(value, (list, tuple)) and len(value) == depth:
+        if isinstance(value, (list, tuple)) and len(value) == config.num_hidden_layers:
             setattr(shallow, name, list(value[:blocks]))
     shallow.num_hidden_layers = blocks
     return shallow
@@ -185,8 +172,7 @@ def _shallow_config(config: PreTrainedConfig, blocks: int) -> PreTrainedConfig:
 
 def _headless_name(whole: nn.Module, model: LoadedModel) -> str:
     """Where the headless model is in the model with the head; its prefix does not always say (Llama 4)."""
-    names = (name for name, module in whole.named_modules() if type(module) is type(model.model))
-    name: str | None = next(names, None)
+    name: str | None = next((name for name, part in whole.named_modules() if type(part) is type(model.model)), None)
     if not name:
         raise UnsupportedModelError(
             f"answers need a model with a head over a {type(model.model).__name__}, got {type(whole).__name__}: measure "
@@ -195,12 +181,6 @@ def _headless_name(whole: nn.Module, model: LoadedModel) -> str:
     return name
 
 
-def _head_keys(whole: nn.Module, model: LoadedModel) -> set[str]:
+def _lacks_head(whole: nn.Module, model: LoadedModel, info: Mapping[str, Any]) -> bool:
     inside = f"{_headless_name(whole, model)}."
-    return {name for name, _ in whole.named_parameters() if not name.startswith(inside)}
-
-
-def _gguf_file(spec: ModelSpec) -> Path | None:
-    known = KNOWN_MODELS.get(spec.name)
-    path = known.locate(spec.name) if known is not None else Path(spec.name).expanduser()
-    return path if path.suffix == ".gguf" else None
+    return not all(name.startswith(inside) for name, _ in whole.named_parameters() if name in info["missing_keys"])

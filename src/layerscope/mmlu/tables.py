@@ -9,10 +9,10 @@ import polars as pl
 from layerscope.measuring.blocks import BlockStore
 from layerscope.measuring.plan import Plan
 from layerscope.measuring.summary import prompt_tables
-from layerscope.mmlu.dev_questions import LETTERS
 from layerscope.mmlu.forward import as_prompt
 from layerscope.mmlu.guessing import count_answers
 from layerscope.mmlu.harness import Asked, Letters
+from layerscope.mmlu.questions import LETTERS
 from layerscope.mmlu.record import MmluRecord
 from layerscope.mmlu.subjects import ACCURACY, SUBJECT_RELATIONS, relate_subjects, subject_accuracies
 from layerscope.results.tables import PROMPTS

@@ -7,8 +7,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from layerscope.config import RunSpec
+from layerscope.inputs.prompts import Skipped
 from layerscope.results.contents import Verb
-from layerscope.results.record import Record, ResolvedModel, Skipped
+from layerscope.results.record import Record, ResolvedModel
 
 
 class Resolved(ResolvedModel):

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,14 +34,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Skipped(Frozen):
-    """A prompt that was left out, and why."""
-
-    prompt_id: str
-    n_tokens: int
-    reason: str
-
-
 class ResolvedModel(Frozen):
     """What the model of a spec turned out to be."""
 
@@ -55,11 +47,19 @@ class ResolvedModel(Frozen):
     dtype: str = ""
 
     @staticmethod
-    def facts(model: LoadedModel, tokenizer_revision: str) -> dict[str, Any]:
-        """The fields of a loaded model."""
+    def facts(model: LoadedModel, identity: Mapping[str, str]) -> dict[str, Any]:
+        """The fields of a loaded model, whose name stands for `identity` now (see `model_identity`).
+
+        Raises:
+            UserError: its files changed between the hash that names them and the end of loading.
+        """
+        if model.revision != (now := identity["model_revision"]):
+            raise UserError(
+                f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
+                "again"
+            )
         return {
-            "model_revision": model.revision,
-            "tokenizer_revision": tokenizer_revision,
+            **identity,
             "n_layers": model.n_layers,
             "dim": model.dim,
             "context": model.context,
@@ -119,11 +119,11 @@ def circumstances(model: LoadedModel | None = None, earlier: Record | None = Non
     }
 
 
-def read_record(kind: type[R], folder: Path) -> R:
-    """Read the record of a kind of run from its folder.
+def read_record(kind: type[R], folder: Path, *, done: bool = False) -> R:
+    """Read the record of a kind of run from its folder; with `done`, of a finished one.
 
     Raises:
-        UserError: the folder holds no such run, or the record may not be read.
+        UserError: the folder holds no such run, or the record may not be read, or it is not done.
         RunFailedError: it is damaged or of a newer schema.
     """
     path = folder / kind.FILE
@@ -133,16 +133,27 @@ def read_record(kind: type[R], folder: Path) -> R:
             f"{folder} does not hold {WHAT[kind.VERB]}: it has no {kind.FILE}"
             + (f" (it holds {other})" if other else "")
         )
-    return read_sealed(path, kind, version=SCHEMA_VERSION, since=2, advice=again(folder, kind.VERB))
+    record = read_sealed(path, kind, version=SCHEMA_VERSION, since=2, advice=again(folder, kind.VERB))
+    if done and record.status != "done":
+        why = f" ({record.reason})" if record.reason else ""
+        command = f"layerscope {kind.VERB}"
+        raise UserError(f"{folder} is {record.status}{why}: run the same `{command}` command to finish it")
+    return record
 
 
 class Keeper(Generic[R]):
-    """The record of a run while it is worked on, written whole whenever it changes."""
+    """The record of a run while it is worked on, written whole whenever it changes.
 
-    def __init__(self, record: R, folder: Path) -> None:
-        self.record = record
+    Args:
+        record: of this start of the run.
+        folder: the run's folder.
+        before: the record of an earlier start, which this one goes on with: its seconds count on.
+    """
+
+    def __init__(self, record: R, folder: Path, before: R | None = None) -> None:
+        self.record = record.model_copy(update={"warnings": (*record.warnings, *mixed_packages(before, record))})
         self.folder = folder
-        self._seconds = dict(record.timings)
+        self._seconds = dict((before or record).timings)
 
     def update(self, **fields: Any) -> None:  # noqa: ANN401
         """Change fields and write."""
@@ -184,6 +195,13 @@ class Keeper(Generic[R]):
             except LayerscopeError as second:
                 error.add_note(f"{self.record.FILE} could not be updated either: {second}")
             raise
+
+
+def mixed_packages(before: Record | None, now: Record) -> tuple[str, ...]:
+    """A sentence where a run goes on with other package versions than it was begun with; nothing where not."""
+    if before is None or before.packages == now.packages:
+        return ()
+    return ("continued with other package versions than the run was started with",)
 
 
 def now() -> str:

@@ -11,9 +11,8 @@ from pydantic import BaseModel
 
 from layerscope.errors import UserError
 from layerscope.inputs.checkpoints import without_reading
-from layerscope.inputs.models import LoadedModel
 from layerscope.results.contents import Verb, in_the_way, way_out
-from layerscope.results.record import R, Record, ResolvedModel, read_record
+from layerscope.results.record import R, ResolvedModel, read_record
 
 # The revision of something that was handed over in memory begins so; it says nothing about files.
 OBJECT = "object:"
@@ -62,19 +61,6 @@ def refuse_other_inputs(
     changed = differences(before, now, (*free, *unknown))
     if changed:
         raise UserError(f"{folder} was started with other inputs ({'; '.join(changed)}): {way_out(folder, verb)}")
-
-
-def refuse_moved_model(model: LoadedModel, now: str) -> None:
-    """Refuse a model whose files changed between the hash that names them and the end of loading.
-
-    Raises:
-        UserError: they did.
-    """
-    if model.revision != now:
-        raise UserError(
-            f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
-            "again"
-        )
 
 
 def compare_sources(
@@ -133,13 +119,6 @@ def other_packages(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple
     """A sentence where a finished run was made with other package versions than are installed; nothing where not."""
     changed = [f"{name} {old} (now {now[name]})" for name, old in recorded.items() if now.get(name, old) != old]
     return (f"measured with other versions: {', '.join(changed)}",) if changed else ()
-
-
-def mixed_packages(before: Record | None, now: Record) -> tuple[str, ...]:
-    """A sentence where a run goes on with other package versions than it was begun with; nothing where not."""
-    if before is None or before.packages == now.packages:
-        return ()
-    return ("continued with other package versions than the run was started with",)
 
 
 def hash_of(items: Iterable[object]) -> str:

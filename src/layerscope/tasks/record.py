@@ -7,15 +7,18 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from layerscope.config import ModelSpec
+from layerscope.config import ModelSpec, Positions, Readout
 from layerscope.errors import UserError
 from layerscope.results.contents import Verb
 from layerscope.results.record import Frozen, Record, ResolvedModel
 from layerscope.results.resume import earlier
+from layerscope.states.state import State
 from layerscope.tasks.spec import TasksSpec
 
 RESULTS = "tasks"
 """The folder of results in a run's folder."""
+Place = tuple[State, int]
+"""A state and a layer."""
 
 
 class ScoredTask(Frozen):
@@ -37,8 +40,15 @@ class Failure(Frozen):
     task: str
     reason: str
     layer: int | None = None
-    readout: str | None = None
-    positions: str | None = None
+    readout: Readout | None = None
+    positions: Positions | None = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where it failed; None where that is no single place."""
+        if self.layer is None or self.readout is None or self.positions is None:
+            return None
+        return State(self.readout, self.positions), self.layer
 
 
 class TasksRecord(Record):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import torch
-from pydantic import ValidationError
 
 from layerscope.config import ModelSpec
 from layerscope.errors import DamagedError, UserError, missing_package
@@ -17,39 +17,41 @@ from layerscope.files.locks import locked
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
 from layerscope.measuring.progress import Report, silent
+from layerscope.results import resume
 from layerscope.results.record import (
     SCHEMA_VERSION,
     Keeper,
     ResolvedModel,
     circumstances,
+    mixed_packages,
     package_versions,
     read_record,
 )
-from layerscope.results.resume import mixed_packages, other_packages, refuse_moved_model, refuse_other_inputs
+from layerscope.tasks.choice import choose_tasks, own_code
+from layerscope.tasks.data import data_revision
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.private import private_folder
-from layerscope.tasks.random_state import kept_random_state
-from layerscope.tasks.record import Failure, TasksRecord, earlier_tasks
-from layerscope.tasks.result_files import Place, ResultFiles, failure_at
+from layerscope.tasks.process import kept_random_state
+from layerscope.tasks.record import RESULTS, Failure, Place, ScoredTask, TasksRecord, earlier_tasks
+from layerscope.tasks.result_files import ResultFiles, failure_at
 from layerscope.tasks.scores import load_scores
-from layerscope.tasks.sources import compare_with_now, refuse_other_data
 from layerscope.tasks.spec import TasksSpec
+from layerscope.tasks.sweep import LoadedTask, Sweep, load_tasks, scored_subsets
 from layerscope.tasks.workers import WorkerPool, default_workers
 from layerscope.wording import counted, some
-
-if TYPE_CHECKING:
-    from layerscope.tasks.sweep import LoadedTask
 
 
 @dataclass(frozen=True)
 class TasksRun:
-    """A folder of scores."""
+    """A folder of scores.
+
+    `notes` say what was found when it was opened, such as a model that is not there any more.
+    """
 
     path: Path
     record: TasksRecord
     scores: pl.DataFrame
     notes: tuple[str, ...] = ()
-    """What was found when it was opened, such as a model that is not there any more."""
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -95,40 +97,23 @@ def score_tasks(
     """
     own = {task.metadata.name: task for task in tasks if not isinstance(task, str)}
     names = tuple(task if isinstance(task, str) else task.metadata.name for task in tasks)
-    try:
-        spec = TasksSpec.model_validate({"tasks": names, **options})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "tasks"
-        raise UserError(f"{where}: {first['msg']}, got {first['input']!r}") from error
+    spec = TasksSpec.of({"tasks": names, **options})
     return score_spec(ModelSpec(name=model) if isinstance(model, str) else model, spec, Path(out), report, own)
 
 
 def score_spec(
-    model: ModelSpec, spec: TasksSpec, out: Path, report: Report = silent, own: dict[str, Any] | None = None
+    model: ModelSpec, spec: TasksSpec, out: Path, report: Report = silent, own: Mapping[str, Any] | None = None
 ) -> TasksRun:
     """`score_tasks` for specs that are ready. `own` holds task objects by name. Raises what `score_tasks` raises."""
     import_mteb()
-    from layerscope.tasks.sweep import choose
-
     with kept_random_state():
-        chosen = choose(spec, own or {})
+        chosen = choose_tasks(spec.tasks, spec.benchmark, spec.subsets, own)
     with locked(out):
         before = earlier_tasks(out, model, spec)
         results = ResultFiles(out, spec.states, before)
         work = _Work(spec, results, report, Keeper(_begun(model, spec, before, results), out))
         with work.keeper.working(work.continues):
-            pending, finished = work.split(chosen)
-            report("looking at the model and data", 0.0, 1.0)
-            notes = compare_with_now(out, work.record, finished, spec.data_dir, model=not pending)
-            report("looking at the model and data", 1.0, 1.0)
-            if pending or before is None:
-                work.run(pending, chosen)
-            else:
-                # Nothing is scored now, so the record stays that of what was scored.
-                work.keeper.record = before
-                work.reread()
-                notes = (*notes, *other_packages(before.packages, _packages()))
+            notes = work.run(chosen, before)
     return replace(open_tasks(out), notes=notes)
 
 
@@ -146,16 +131,43 @@ class _Work:
         """As it is now."""
         return self.keeper.record
 
-    def split(self, chosen: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The tasks that lack a result at a layer and state, and those that do not."""
-        from layerscope.tasks.sweep import scored_subsets
+    @property
+    def known(self) -> dict[str, ScoredTask]:
+        """The tasks as the record has them, by name."""
+        return {task.name: task for task in self.record.tasks}
 
+    def run(self, chosen: Sequence[Any], before: TasksRecord | None) -> tuple[str, ...]:
+        """Score what is not there yet; what a reader should know of the rest."""
         pending: list[Any] = []
         finished: list[Any] = []
         for task in chosen:
             lacks = self.record.resolved is None or self.places(task.metadata.name, scored_subsets(task))
             (pending if lacks else finished).append(task)
-        return pending, finished
+        self.report("looking at the model and data", 0.0, 1.0)
+        notes = self.compare(finished, model=not pending)
+        self.report("looking at the model and data", 1.0, 1.0)
+        if pending or before is None:
+            self.add(pending, {task.metadata.name for task in chosen})
+            return notes
+        # Nothing is scored now, so the record stays that of what was scored.
+        self.keeper.record = before
+        self.reread()
+        return (*notes, *resume.other_packages(before.packages, _packages()))
+
+    def compare(self, tasks: Sequence[Any], *, model: bool) -> tuple[str, ...]:
+        """Compare what was scored with what its names stand for now; nothing is loaded.
+
+        A sentence for each that cannot be compared. A model that is loaded anyway is compared then.
+        """
+        recorded: dict[str, Any] = dict(self.record.resolved or {})
+        looks: dict[str, resume.Look] = {}
+        for task in tasks:
+            name, facts = task.metadata.name, self.known[task.metadata.name]
+            recorded |= {name: facts.revision, f"code of {name}": facts.code}
+            looks |= _looks(task, self.spec.data_dir)
+        if model and self.record.resolved is not None:
+            looks["the model"] = partial(model_identity, self.record.model)
+        return resume.compare_sources((self.results.folder, "tasks"), recorded, looks)
 
     def reread(self) -> None:
         """Write the table and the end of the record where a kill left none, and a damaged table anew."""
@@ -169,21 +181,16 @@ class _Work:
         self.change(schema_version=SCHEMA_VERSION, failures=failures)
         self.finish()
 
-    def run(self, pending: Sequence[Any], chosen: Sequence[Any]) -> None:
+    def add(self, pending: Sequence[Any], chosen: set[str]) -> None:
         """Load what is needed, score what is not there yet, write the tables."""
-        from layerscope.tasks.sweep import load_tasks
-
-        names = {task.metadata.name for task in chosen}
         lost = dict(self.results.lost)
-        kept = [failure for failure in self.record.failures if failure.task not in names]
+        kept = [failure for failure in self.record.failures if failure.task not in chosen]
         with private_folder() as folder:
             with self.keeper.stage("data"):
                 loaded, unread = load_tasks(pending, self.spec.data_dir, folder, self.report)
             for task in loaded:
-                before = next((known for known in self.record.tasks if known.name == task.facts.name), None)
-                if before is not None:
-                    refuse_other_data(self.results.folder, before, task.facts)
-            facts = {task.name: task for task in (*self.record.tasks, *(task.facts for task in loaded))}
+                self.refuse_other_data(task.facts)
+            facts = self.known | {task.facts.name: task.facts for task in loaded}
             self.change(tasks=tuple(facts.values()), failures=(*kept, *self.results.failures(), *unread))
             if unread and not loaded and self.record.resolved is None:
                 # Nothing can be scored: say so before a model is loaded.
@@ -196,33 +203,46 @@ class _Work:
             self.warn([f"{what}: {some(again)}"])
         self.finish()
 
+    def refuse_other_data(self, now: ScoredTask) -> None:
+        """Refuse to add scores of a task to those on other data."""
+        before, folder = self.known.get(now.name), self.results.folder
+        if before is None:
+            return
+        free = ("type", "main_score", "samples", "subsets", *(() if before.code else ("code",)))
+        changed = resume.differences(before, now, free)
+        if changed:
+            raise UserError(
+                f"{folder} holds scores of {now.name} on other data ({'; '.join(changed)}): choose another --out or "
+                f"delete its files in {folder / RESULTS}"
+            )
+
     def score(self, loaded: Sequence[LoadedTask]) -> None:
         """Score the tasks whose data is there."""
-        from layerscope.tasks.sweep import Sweep
-
         with self.keeper.stage("load"):
             self.report("loading the model", 0.0, 1.0)
             model = load_model(self.record.model)
-            now = model_identity(self.record.model)
-            refuse_moved_model(model, now["model_revision"])
+            resolved = ResolvedModel(**ResolvedModel.facts(model, model_identity(self.record.model)))
             self.report("loading the model", 1.0, 1.0)
-        resolved = ResolvedModel(**ResolvedModel.facts(model, now["tokenizer_revision"]))
         if self.record.resolved is not None:
             # The same weights may be scored on another device.
-            refuse_other_inputs(self.results.folder, "tasks", self.record.resolved, resolved, ("device", "context"))
+            free = ("device", "context")
+            resume.refuse_other_inputs(self.results.folder, "tasks", self.record.resolved, resolved, free)
         self.change(resolved=resolved)
         self.warn(model.warnings)
         encoder = TextEncoder(model, self.spec, self.layers(), self.report)
         # Before the first result: where a result is, the record says which model and data it is of.
         self.keeper.update()
         todo = [(task, self.places(task.facts.name, task.facts.subsets)) for task in loaded]
-        total = float(sum(len(places) for _, places in todo))
+        done, total = 0.0, float(sum(len(places) for _, places in todo))
         with WorkerPool(self.spec.workers or default_workers()) as pool:
-            sweep = Sweep(model, encoder, self.results, pool, self.report, total)
+            sweep = Sweep(encoder, self.results, pool)
             for task, places in todo:
                 encoding = sweep.encoding_seconds
                 with self.keeper.stage("scoring"):
-                    for place, outcome in sweep.score(task, places) if places else ():
+                    self.report("scoring", done, total)
+                    for place, outcome in sweep.score(task, places):
+                        done += 1
+                        self.report("scoring", done, total)
                         self.take(task.facts.name, place, outcome)
                 spent = sweep.encoding_seconds - encoding
                 self.keeper.spend("encoding", spent)
@@ -289,6 +309,14 @@ def _begun(model: ModelSpec, spec: TasksSpec, before: TasksRecord | None, result
 
 def _packages() -> dict[str, str]:
     return package_versions("mteb", "scikit-learn")
+
+
+def _looks(task: Any, data_dir: str | None) -> dict[str, resume.Look]:  # noqa: ANN401
+    name = task.metadata.name
+    return {
+        f"the data of {name}": lambda: {name: data_revision(task, data_dir)},
+        f"the code of {name}": lambda: {f"code of {name}": own_code(task)},
+    }
 
 
 def import_mteb() -> None:

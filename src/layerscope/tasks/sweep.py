@@ -1,4 +1,4 @@
-"""The work of score_tasks: data, model, then task by task the layers that have no result yet."""
+"""The layers of a task that have no result yet, scored one by one, in the workers where that pays."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ from typing import Any
 
 import torch
 
-from layerscope.errors import LayerscopeError, UserError
-from layerscope.inputs.models import LoadedModel
+from layerscope.errors import LayerscopeError
 from layerscope.measuring.progress import Report
-from layerscope.tasks.choice import choose_tasks, own_code, prepare_task
+from layerscope.tasks.choice import is_aggregate, own_code
 from layerscope.tasks.data import load_task_data, loaded_revision, sample_counts
 from layerscope.tasks.encoding import TextEncoder
 from layerscope.tasks.evaluation import NEEDS_MODEL, Job, PackedTask, evaluate_layer
-from layerscope.tasks.random_state import RandomState
-from layerscope.tasks.record import Failure, ScoredTask
-from layerscope.tasks.result_files import Place, ResultFiles
-from layerscope.tasks.spec import TasksSpec
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import RandomState, threads
+from layerscope.tasks.record import Failure, Place, ScoredTask
+from layerscope.tasks.result_files import ResultFiles
 from layerscope.tasks.workers import WorkerPool
 
 POOL_PAYS_SECONDS = 10.0
@@ -41,17 +38,6 @@ class LoadedTask:
     def fresh(self) -> tuple[Any, RandomState]:
         """A copy as it was after loading: evaluating a task uses up its random generators."""
         return self.packed.unpack() if self.packed else (copy.deepcopy(self.task), self.random_state)
-
-
-def choose(spec: TasksSpec, own: dict[str, Any]) -> list[Any]:
-    """The tasks of a spec, with the user's own objects where they were given."""
-    named = [name for name in spec.tasks if name not in own]
-    chosen = choose_tasks(named, spec.benchmark, spec.subsets)
-    chosen += [prepare_task(copy.deepcopy(task), spec.subsets) for task in own.values()]
-    unusable = next((task.metadata.name for task in chosen if "/" in task.metadata.name), None)
-    if unusable is not None:
-        raise UserError(f"task {unusable!r} has a name that cannot be a file's: leave the slash out")
-    return chosen
 
 
 def load_tasks(
@@ -76,41 +62,33 @@ def load_tasks(
         except LayerscopeError as error:
             failures.append(Failure(task=task.metadata.name, reason=str(error)))
             continue
+        facts = ScoredTask(
+            name=task.metadata.name,
+            type=task.metadata.type,
+            main_score=task.metadata.main_score,
+            revision=loaded_revision(task),
+            subsets=scored_subsets(task),
+            samples=sample_counts(task),
+            code=own_code(task),
+        )
         packed = PackedTask.of(task, random_state, folder / f"{number}.pickle")
-        loaded.append(LoadedTask(task_facts(task), random_state, packed, None if packed else task))
+        loaded.append(LoadedTask(facts, random_state, packed, None if packed else task))
     report("reading the tasks' data", float(len(tasks)), float(len(tasks)))
     return loaded, failures
 
 
-def task_facts(task: Any) -> ScoredTask:  # noqa: ANN401
-    """What the record says about a task."""
-    return ScoredTask(
-        name=task.metadata.name,
-        type=task.metadata.type,
-        main_score=task.metadata.main_score,
-        revision=loaded_revision(task),
-        subsets=scored_subsets(task),
-        samples=sample_counts(task),
-        code=own_code(task),
-    )
-
-
 def scored_subsets(task: Any) -> tuple[str, ...]:  # noqa: ANN401
     """The subsets that a whole result of the task has; an aggregate's result has one of its own."""
-    return () if getattr(task, "is_aggregate", False) else tuple(task.hf_subsets or ())
+    return () if is_aggregate(task) else tuple(task.hf_subsets or ())
 
 
 @dataclass
 class Sweep:
     """Scores tasks at all places that have no result yet."""
 
-    model: LoadedModel
     encoder: TextEncoder
     results: ResultFiles
     pool: WorkerPool
-    report: Report
-    total: float
-    done: float = 0.0
     encoding_seconds: float = 0.0
 
     def score(self, task: LoadedTask, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
@@ -122,25 +100,19 @@ class Sweep:
         Yields:
             Each place, as it ends, with its outcome (see `evaluate_layer`).
         """
-        self.report("scoring", self.done, self.total)
-        for outcome in self._outcomes(task, places):
-            self.done += 1
-            self.report("scoring", self.done, self.total)
-            yield outcome
-
-    def _outcomes(self, task: LoadedTask, places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
-        encoding, start = self.encoding_seconds, time.perf_counter()
-        yield places[0], self._here(task, places[0])
-        scoring = time.perf_counter() - start - (self.encoding_seconds - encoding)
-        rest = list(places[1:])
-        if self.pool.size > 1 and task.packed and scoring * len(rest) > POOL_PAYS_SECONDS:
-            jobs = {self._job(task, place): place for place in rest}
-            rest = []
-            for job, outcome in self.pool.run(task.packed, list(jobs)):
-                if outcome == NEEDS_MODEL:
-                    rest.append(jobs[job])
-                else:
-                    yield jobs[job], outcome
+        rest = list(places)
+        if rest:
+            encoding, start = self.encoding_seconds, time.perf_counter()
+            yield rest[0], self._here(task, rest.pop(0))
+            scoring = time.perf_counter() - start - (self.encoding_seconds - encoding)
+            if self.pool.size > 1 and task.packed and scoring * len(rest) > POOL_PAYS_SECONDS:
+                jobs = {self._job(task, place): place for place in rest}
+                rest = []
+                for job, outcome in self.pool.run(task.packed, list(jobs)):
+                    if outcome == NEEDS_MODEL:
+                        rest.append(jobs[job])
+                    else:
+                        yield jobs[job], outcome
         for place in rest:
             yield place, self._here(task, place)
 
@@ -153,7 +125,7 @@ class Sweep:
         return Job(
             cache=self.encoder.caches[state].folder,
             layer=layer,
-            name=f"{Path(self.model.spec.name).name}/layer_{layer}",
+            name=f"{Path(self.encoder.model.spec.name).name}/layer_{layer}",
             result=self.results.path(task.facts.name, place),
         )
 

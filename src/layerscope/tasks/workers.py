@@ -71,8 +71,9 @@ class WorkerPool:
         Raises:
             RunFailedError: the disk is full.
         """
-        modules = _own_modules()
-        asked = {self._threads.submit(self._ask, Order(task=task, job=job, modules=modules)): job for job in jobs}
+        loaded = sys.modules.copy().items()
+        own = {name: str(module.__file__) for name, module in loaded if name.startswith(MODULE_PREFIX)}
+        asked = {self._threads.submit(self._ask, Order(task=task, job=job, modules=own)): job for job in jobs}
         for done in as_completed(asked):
             job, answer = asked[done], done.result()
             if answer.fatal:
@@ -83,8 +84,7 @@ class WorkerPool:
         try:
             process = self._idle.get_nowait()
         except queue.Empty:
-            process = _start()
-            self._processes.append(process)
+            process = self._started()
         if self._ended:
             process.kill()
         assert process.stdin is not None
@@ -103,29 +103,21 @@ class WorkerPool:
         self._idle.put(process)
         return answer
 
+    def _started(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "layerscope.tasks.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "TOKENIZERS_PARALLELISM": "false"},
+            # Ctrl-C goes to the whole terminal: the pool ends its workers itself.
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        return process
+
 
 def default_workers() -> int:
     """One a core that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _own_modules() -> dict[str, str]:
-    return {
-        name: str(module.__file__)
-        for name, module in sys.modules.copy().items()
-        if name.startswith(MODULE_PREFIX) and getattr(module, "__file__", None)
-    }
-
-
-def _start() -> subprocess.Popen[str]:
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "layerscope.tasks.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-        start_new_session=True,
-    )

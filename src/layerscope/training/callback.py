@@ -14,11 +14,10 @@ from transformers.trainer_callback import TrainerCallback, TrainerControl, Train
 
 from layerscope.config import ModelSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.measuring.in_memory import measure_model
-from layerscope.measuring.measure import run_spec
+from layerscope.measuring.measure import measure_model, run_spec
 from layerscope.measuring.plan import make_plan
 from layerscope.results.run import Run
-from layerscope.tasks.random_state import kept_random_state
+from layerscope.tasks.process import kept_random_state
 from layerscope.training.reporting import log_to_reporters, scalars
 from layerscope.training.watch import Watch, WatchedStep, is_log_step, read_watch
 

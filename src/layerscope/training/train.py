@@ -24,8 +24,7 @@ from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_finite
 from layerscope.measuring.progress import Report
 from layerscope.results.record import SCHEMA_VERSION, circumstances
-from layerscope.tasks.random_state import kept_random_state
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import kept_random_state, threads
 from layerscope.training.architectures import new_model
 from layerscope.training.callback import LayerscopeCallback
 from layerscope.training.corpus import Corpus

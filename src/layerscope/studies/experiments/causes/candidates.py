@@ -10,7 +10,7 @@ import polars as pl
 
 from layerscope.inputs.text_features import DIVERSITY_WINDOW
 from layerscope.results.run import Run
-from layerscope.states.positions import SINK_RATIO
+from layerscope.states.readout import SINK_RATIO
 from layerscope.studies.experiments.causes.descriptions import Descriptions
 from layerscope.studies.grid import READOUT
 

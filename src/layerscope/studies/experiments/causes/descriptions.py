@@ -130,11 +130,10 @@ def describe(job: Describe, report: Report) -> Descriptions:
 
     What the model did not read is not described: of a prompt that was cut, the text of its tokens.
     """
-    from layerscope.inputs.languages import detect_languages
     from layerscope.inputs.models import load_model
     from layerscope.inputs.prompts import select_prompts, tokenize
     from layerscope.inputs.reference import count_tokens, log_frequency, make_reference, overlap, rare_tokens
-    from layerscope.inputs.text_features import first_kind, lexical_diversity, readability
+    from layerscope.inputs.text_features import detect_languages, first_kind, lexical_diversity, readability
     from layerscope.inputs.texts import load_texts
 
     report("loading the model", 0.0, 1.0)
@@ -166,7 +165,7 @@ def describe(job: Describe, report: Report) -> Descriptions:
             "loss": losses,
             "rare_tokens": rare_tokens(tokens, counts),
             "overlap": overlap(texts, reference),
-            "language": [language.code for language in detect_languages(texts)],
+            "language": detect_languages(texts),
             "bos": [bos is not None and ids[0] == bos for ids in tokens],
             "first_kind": [first_kind(word) for word in words],
             "first_frequency": log_frequency(firsts, counts),
@@ -184,8 +183,7 @@ def _losses(
     spec: ModelSpec, tokens: Sequence[Sequence[int]], pad_id: int, report: Report
 ) -> tuple[Float[np.ndarray, " prompts"], dict[str, str]]:
     """Each prompt's loss under the model, or the reason why there is none."""
-    from layerscope.inputs.language_models import load_language_model
-    from layerscope.states.likelihood import token_losses
+    from layerscope.states.likelihood import load_language_model, token_losses
 
     try:
         model = load_language_model(spec)
