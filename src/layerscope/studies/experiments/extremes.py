@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from layerscope.config import ModelSpec, RunSpec
+from layerscope.config import RunSpec
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.figures import FacetLook
 from layerscope.inputs.models import load_model
@@ -24,7 +25,7 @@ from layerscope.wording import in_markdown, on_screen
 
 Series = Sequence[tuple[float, Run]]
 """The runs of one perturbation by its amount: the share p (0 is the prompts as they are) or the length T."""
-MOST_TOKENS = 40
+EXAMPLES, EXAMPLE_TOKENS = 2, 40
 KINDS = {
     "repetition": ("Prompts with repeated tokens", "share of tokens repeated, p"),
     "randomness": ("Prompts with random tokens", "share of tokens random, p"),
@@ -61,7 +62,13 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         for kind in KINDS:
             keys = {amount: f"{model} {name}" for amount, name in _amounts(spec, kind).items()}
             series[kind] = [(amount, runs[key]) for amount, key in keys.items() if key in runs]
-            lines[kind] += _lines(series[kind], f"{label}: " if len(spec.models) > 1 else "")
+            for row, positions in product(("raw", "normalised"), MASSIVE):
+                words = (f"{label}: " if len(spec.models) > 1 else "") + MASSIVE[positions]
+                how = {"positions": positions, "normalization": "none" if row == "raw" else "logN"}
+                lines[kind] += [
+                    layer_curve(run, "prompt_entropy", **how).line((row, words, f"{amount:g}"), amount)
+                    for amount, run in series[kind]
+                ]
         for positions in MASSIVE:
             about = label if positions == "all" else f"{label}, {positions}"
             tests += [
@@ -70,7 +77,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             ]
         there = {run.path: run.record.spec for mine in series.values() for _, run in mine}
         try:
-            files[f"examples-{file_name(spec, model)}.md"] = examples_page(model, list(there.values()))
+            files[f"examples-{file_name(spec, model)}.md"] = _examples(model, list(there.values()))
         except LayerscopeError as error:
             notes.append(f"No examples of {label}: {error}")
     figures = []
@@ -125,37 +132,17 @@ def _slopes(runs: Series, positions: str, normalization: str = "none") -> Prompt
     return replace(together[0], values=values)
 
 
-def _lines(runs: Series, prefix: str) -> list[pl.DataFrame]:
-    return [
-        layer_curve(run, "prompt_entropy", positions=positions, normalization=normalization).line(
-            (row, prefix + where, f"{amount:g}"), amount
-        )
-        for row, normalization in (("raw", "none"), ("normalised", "logN"))
-        for positions, where in MASSIVE.items()
-        for amount, run in runs
-    ]
-
-
-def examples_page(model: str, specs: Sequence[RunSpec], *, most: int = 2) -> str:
-    """A page with the first prompts of each run, cut for reading.
-
-    Args:
-        model: the model whose tokenizer made the prompts.
-        specs: one a kind of prompt.
-        most: prompts of each.
-
-    Raises:
-        LayerscopeError: the model or the texts cannot be read any more.
-    """
-    loaded = load_model(ModelSpec.model_validate(specs[0].model.model_dump()))
-    about = f"The first {MOST_TOKENS} tokens of the first {most} prompts of each kind."
+def _examples(model: str, specs: Sequence[RunSpec]) -> str:
+    """A page with the first prompts of each run, cut for reading, in the words of the model's tokenizer."""
+    loaded = load_model(specs[0].model)
+    about = f"The first {EXAMPLE_TOKENS} tokens of the first {EXAMPLES} prompts of each kind."
     lines = [f"# Prompts of {in_markdown(model)}", "", about, ""]
     for spec in specs:
         prompts = select_prompts(load_texts(spec.texts), spec.texts, loaded.tokenizer, loaded.context).prompts
         lines += [f"## {spec.texts.perturbation or 'as they are'}", ""]
-        for prompt in prompts[:most]:
-            words = str(loaded.tokenizer.decode(list(prompt.tokens[:MOST_TOKENS])))
-            more = " ..." if len(prompt.tokens) > MOST_TOKENS else ""
+        for prompt in prompts[:EXAMPLES]:
+            words = str(loaded.tokenizer.decode(list(prompt.tokens[:EXAMPLE_TOKENS])))
+            more = " ..." if len(prompt.tokens) > EXAMPLE_TOKENS else ""
             # Indented, so that nothing in a text is read as markup.
             shown = f"    {on_screen(' '.join(words.split()))}{more}"
             lines += [f"{in_markdown(prompt.id)}, {len(prompt.tokens)} tokens:", "", shown, ""]

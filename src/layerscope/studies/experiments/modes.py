@@ -19,7 +19,7 @@ from layerscope.results.run import Run
 from layerscope.statistics.dips import DISTANCE, HALVES, critical_dip, weigh_dip
 from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
 from layerscope.statistics.modes import MIN_PROMPTS, find_modes
-from layerscope.studies.curves import band, chart_line, counted_prompts
+from layerscope.studies.curves import FIXED, band, chart_line, counted_prompts
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import number, p_words
 from layerscope.studies.grid import READOUT, file_name, is_ssm, run_of, short
@@ -104,12 +104,9 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     return Outcome(tests, figures, tables, notes)
 
 
-def entropy_rows(
-    run: Run, *, variant: str = "paper", positions: str = "all", normalization: str = "none"
-) -> pl.DataFrame:
-    """The prompts table of one kind of prompt entropy."""
-    kind = {"variant": variant, "positions": positions, "normalization": normalization, "readout": READOUT}
-    return run.prompts.filter(metric="prompt_entropy", **kind)
+def entropy_rows(run: Run, **otherwise: str) -> pl.DataFrame:
+    """The prompts table of prompt entropy as in the paper, or with another variant, positions or normalization."""
+    return run.prompts.filter(metric="prompt_entropy", readout=READOUT, **{**FIXED, **otherwise})
 
 
 def values_at(rows: pl.DataFrame, layer: int, ids: Sequence[str]) -> Float[np.ndarray, " prompts"]:
