@@ -24,9 +24,7 @@ def model_spec(spec: StudySpec, name: str) -> ModelSpec:
         UnavailableError: it is of the zoo and not trained yet; with the command that trains it.
     """
     require_trained(name)
-    return ModelSpec(
-        name=name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, allow_pickle=spec.allow_pickle
-    )
+    return ModelSpec(name=name, **spec.model_dump(include={"dtype", "device", "device_map", "allow_pickle"}))
 
 
 def text_spec(spec: StudySpec, perturbation: str | None = None) -> TextSpec:

@@ -20,14 +20,18 @@ from layerscope.measuring.progress import Report, silent
 from layerscope.results.record import Keeper, circumstances
 from layerscope.results.resume import earlier
 from layerscope.results.tables import write_table
-from layerscope.studies.findings import Finding, Test, judge
-from layerscope.studies.jobs import Job, Results, folder_of
+from layerscope.studies.findings import CLAIMS, Claim, Finding, Test, judge
+from layerscope.studies.jobs import Job, Measure, Results, Score, folder_of
 from layerscope.studies.pages import findings_json, findings_page
 from layerscope.studies.record import JobRecord, StudyRecord
 from layerscope.studies.spec import ALWAYS, PRESETS, Preset, StudySpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# An experiment is written with these.
+__all__ = ["CLAIMS", "Claim", "Drawing", "Job", "Measure", "Outcome", "Results", "Score", "Study", "StudySpec", "Test"]
+__all__ += ["StudyRun", "run_study"]
 
 RUNS = "runs"
 # Share of a job's time by its stage; a job has other stages too, which only show that it goes on.
@@ -142,7 +146,8 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
         with keeper.working():
             keeper.update()
             results = _run_jobs(study.name, jobs, root, report)
-            keeper.update(jobs=tuple(job.ended(results.missing) for job in asked))
+            ends = {key: {"status": "missing", "reason": reason} for key, reason in results.missing.items()}
+            keeper.update(jobs=tuple(job.model_copy(update=ends.get(job.key, {"status": "done"})) for job in asked))
             if not results.found:
                 raise UserError(f"study {study.name} has no result to look at: {next(iter(results.missing.values()))}")
             finished, files = _write(study, spec, results, folder)
