@@ -10,6 +10,8 @@ from tests.export.scored import save_scores
 from tests.results.records import save
 
 from layerscope.config import ModelSpec
+from layerscope.export.card import model_card, name_of
+from layerscope.export.cutting import Cut
 from layerscope.export.export import export_layer
 from layerscope.inputs.models import load_model
 from layerscope.results.record import read_record
@@ -54,12 +56,11 @@ def test_a_block_that_is_kept_and_not_read_is_said(family_folder, tmp_path):
     assert "Block 2 is kept though nothing of it is read" in (made.path / "README.md").read_text()
 
 
-def test_a_hub_id_is_the_base_model(made, reader, monkeypatch, tmp_path):
-    from layerscope.export import card
-
-    assert card._base("org/name@v1") == "org/name@v1"
-    assert card._base(str(reader)) == "reader"
-    assert card._base("/nowhere/model.gguf") == "model.gguf"
+def test_a_path_is_called_by_its_last_part(reader):
+    assert name_of("org/name@v1") == "org/name@v1"
+    assert name_of(str(reader)) == "reader"
+    assert name_of("/nowhere/model.gguf") == "model.gguf"
+    assert name_of("~no-such-user/model") == "~no-such-user/model"
 
 
 def test_names_are_text_and_neither_html_nor_links_nor_cells(reader, tmp_path):
@@ -84,10 +85,10 @@ def test_names_are_text_and_neither_html_nor_links_nor_cells(reader, tmp_path):
     assert f"{HOSTILE} # d, Task4" in shown
 
 
-@pytest.mark.parametrize("name", ["org/name: x", "../name", "org/na\nme", "a/b/c"])
-def test_what_is_no_hub_id_is_not_called_the_base_model(made, reader, name):
-    from layerscope.export import card
-
+@pytest.mark.parametrize("name", ["org/name: x", "../name", "org/na\nme", "a/b/c", "org/na_me@v1"])
+def test_only_a_hub_id_is_called_the_base_model(made, reader, name):
     model = load_model(ModelSpec(name=str(reader)))
     renamed = replace(model, spec=model.spec.model_copy(update={"name": name}))
-    assert "base_model" not in card._front(renamed)
+    card = model_card(made, renamed, Cut(model.model, 1, "last_hidden_state"), None, None)
+    front = card.split("---")[1].splitlines()
+    assert [line for line in front if "base_model" in line] == ["base_model: org/na_me"] * (name == "org/na_me@v1")

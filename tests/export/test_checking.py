@@ -29,9 +29,10 @@ def test_texts_differ_in_length_and_one_is_too_long(model):
 @pytest.mark.parametrize("readout", ["raw", "normed"])
 def test_our_vectors_are_the_means_of_states(readout, model, vectors_one_by_one):
     texts = ["Rain.", "A longer text than that.", "x"]
-    ours = our_vectors(model, texts, ExportSpec(layer=2, readout=readout), 2, 256)
+    tokens = tokenize(texts, model.tokenizer, 256)
+    ours = our_vectors(model, tokens, ExportSpec(layer=2, readout=readout))
     assert ours == pytest.approx(vectors_one_by_one(model, texts, 2, readout), rel=1e-4, abs=1e-6)
-    unit = our_vectors(model, texts, ExportSpec(layer=2, readout=readout, normalize=True), 2, 256)
+    unit = our_vectors(model, tokens, ExportSpec(layer=2, readout=readout, normalize=True))
     assert np.linalg.norm(unit, axis=1) == pytest.approx(1)
 
 

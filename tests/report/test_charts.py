@@ -9,16 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerscope.figures.curves import split_panels
-from layerscope.report.charts import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    make_chart,
-    spark_path,
-)
+from layerscope.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, spark_path
 
 
 def chart_of(values, lows=None, highs=None):
@@ -30,7 +21,7 @@ def chart_of(values, lows=None, highs=None):
     }  # fmt: skip
     schema = {"value": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64}
     (panel,) = split_panels(pl.DataFrame(rows, schema_overrides=schema))
-    return make_chart(panel, "chart", (0.0, float(blocks)), "", legend=False)
+    return Chart(panel, "chart", (0.0, float(blocks)), "", legend=False)
 
 
 def points(path):

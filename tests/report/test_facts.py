@@ -5,33 +5,32 @@ import math
 import polars as pl
 import pytest
 
-from layerscope.report.facts import duration, example_conditions, example_prompts, left_out, run_facts
+from layerscope.report.facts import duration, example_conditions, example_prompts, run_facts
 from layerscope.results.tables import texts_table
 
 
-def test_facts_have_a_value_a_run_and_know_where_runs_differ(make_run) -> None:
-    facts = {fact.name: fact for fact in run_facts([make_run("a"), make_run("b", model="other")])}
-    assert facts["model"].values == ("tiny", "other")
-    assert facts["model"].differs
-    assert not facts["texts"].differs
+def test_facts_have_a_value_a_run(make_run) -> None:
+    facts = run_facts([make_run("a"), make_run("b", model="other")])
+    assert facts["model"] == ["tiny", "other"]
+    assert facts["texts"] == ["wiki", "wiki"]
     assert "adapter" not in facts
 
 
 def test_examples_are_the_ends_of_the_order_and_share_no_prompt(make_run) -> None:
     lowest, highest = example_prompts(make_run().prompts, texts_table([("p5", "text", "cut")]))
-    assert [one.prompt_id for one in lowest] == ["p0", "p1", "p2"]
-    assert [one.prompt_id for one in highest] == ["p5", "p4", "p3"]
-    assert lowest[1].value == pytest.approx(1.2)
-    assert (highest[0].text, highest[0].note) == ("text", "cut")
-    assert lowest[0].text == ""
-    assert lowest[0].n_tokens == 10
+    assert [one["prompt_id"] for one in lowest] == ["p0", "p1", "p2"]
+    assert [one["prompt_id"] for one in highest] == ["p5", "p4", "p3"]
+    assert lowest[1]["mean"] == pytest.approx(1.2)
+    assert (highest[0]["text"], highest[0]["note"]) == ("text", "cut")
+    assert lowest[0]["text"] is None
+    assert lowest[0]["n_tokens"] == 10
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(1, 1, 0), (2, 1, 1), (5, 2, 3), (9, 3, 3)])
 def test_few_prompts_are_shared_out(make_run, count, low, high) -> None:
     lowest, highest = example_prompts(make_run(ids=[f"p{i}" for i in range(count)]).prompts, None)
     assert (len(lowest), len(highest)) == (low, high)
-    assert not {one.prompt_id for one in lowest} & {one.prompt_id for one in highest}
+    assert not {one["prompt_id"] for one in lowest} & {one["prompt_id"] for one in highest}
 
 
 def test_examples_are_of_one_set_of_conditions(make_run) -> None:
@@ -45,15 +44,8 @@ def test_examples_are_of_one_set_of_conditions(make_run) -> None:
 
 def test_prompts_without_a_value_are_no_examples(make_run) -> None:
     prompts = make_run().prompts.with_columns(value=pl.lit(math.nan))
-    assert example_prompts(prompts, None) == ((), ())
-    assert example_prompts(prompts.filter(pl.col("metric") == "curvature"), None) == ((), ())
-
-
-def test_reasons_are_counted(make_run, skipped) -> None:
-    found = left_out(make_run(skipped=skipped).record)
-    assert found.reasons == (("too short", 2), ("empty", 1))
-    assert found.total == 3
-    assert found.first[0] == ("s0", 0, "too short")
+    assert example_prompts(prompts, None) == ([], [])
+    assert example_prompts(prompts.filter(pl.col("metric") == "curvature"), None) == ([], [])
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(8.24, "8.2 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

@@ -177,6 +177,12 @@ def test_a_missing_value_is_a_gap_and_is_said(make_run, write) -> None:
     assert not re.search(r"\bnan\b", page.source, re.IGNORECASE)
 
 
+def test_rows_in_which_runs_differ_are_bold(make_run, write) -> None:
+    page = write(make_run("a"), make_run("b", model="Tiny"))
+    rows = [row.split("</th>")[0].split(">")[-1] for row in page.source.split('<tr class="differs">')[1:]]
+    assert rows == ["model"]
+
+
 def test_run_facts_warnings_and_skipped_prompts_are_there(make_run, write, skipped) -> None:
     run = make_run(warnings=("de-quantised weights",), skipped=skipped, counts={"too_short": 2}, machine="2 cores")
     page = write(run)

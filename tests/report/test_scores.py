@@ -6,16 +6,20 @@ import polars as pl
 from tests.picking.folders import peaked_scores, write_scores
 
 import layerscope as ls
-from layerscope.report.scores import pick_runs, with_charts
+from layerscope.report.scores import pick_runs
 
 
 def scored(run):
-    (one,) = with_charts(pick_runs([run], ["run"], "layer"), (0.0, 11.0))
+    (one,) = pick_runs([run], ["run"], "layer")
     return one
 
 
+def charts(one):
+    return one.charts("scores", (0.0, 11.0))
+
+
 def marks(one):
-    return [mark for chart in one.charts for _, mark in chart.marks]
+    return [mark for chart in charts(one) for _, mark in chart.marks]
 
 
 def test_the_layer_is_the_one_that_was_picked(make_run):
@@ -35,8 +39,8 @@ def test_what_was_picked_is_all_that_the_page_needs(make_run, monkeypatch):
         raise AssertionError("the scores are in pick.json")
 
     monkeypatch.setattr("layerscope.picking.folder.load_scores", refuse)
-    (chart,) = scored(run).charts
-    assert [line.label for line in chart.lines] == ["average", *(f"task{t}" for t in range(6))]
+    (chart,) = charts(scored(run))
+    assert [line.curve.label for line in chart.lines] == ["average", *(f"task{t}" for t in range(6))]
 
 
 def test_without_a_pick_it_is_made_and_then_the_same_for_all(make_run):

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import benjamini_hochberg
 from layerscope.statistics.modes import MODES, assign_modes, find_modes
 
 

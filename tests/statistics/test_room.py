@@ -39,6 +39,6 @@ def test_every_module_is_imported_and_used_where_nothing_else_of_layerscope_can_
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     names, dip, told = done.stdout.split()
-    assert int(names) >= 10
+    assert int(names) >= 8
     assert 0.03 < float(dip) < 0.25
     assert told == "True"

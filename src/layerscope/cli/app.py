@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -31,16 +32,29 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (measure, tasks, mmlu, pick, relate, export, study, results, lists):
-    for verb, epilog in module.VERBS:
-        app.command(epilog=epilog)(verb)
+EXAMPLES: dict[Callable[..., None], str] = {
+    measure.measure: "smollm2-135m --texts wiki --n 128 --metrics prompt_entropy,curvature --out runs/smollm2",
+    tasks.tasks: "smollm2-135m --tasks Banking77Classification,STS15 --out runs/smollm2",
+    mmlu.mmlu: "smollm2-135m --questions lm-eval-dev --out runs/smollm2-mmlu",
+    pick.pick: "runs/smollm2",
+    relate.relate: "runs/smollm2 --metrics prompt_entropy,curvature",
+    export.export: "smollm2-135m --layer 9 --run runs/smollm2 --out my-encoder",
+    study.study: "extremes --preset small --out studies",
+    results.table: "runs/demo --metrics prompt_entropy,curvature",
+    results.query: "\"select layer, value from layers where metric = 'curvature'\" runs/demo",
+    results.report: "runs/demo --out report.html",
+    lists.metrics: "",
+    lists.models: "",
+    lists.texts: "",
+}
+"""Every verb, in the order of --help, and what may follow it."""
+for verb, words in EXAMPLES.items():
+    app.command(epilog=f"Example: layerscope {verb.__name__} {words}".rstrip())(verb)
 app.add_typer(zoo.app, name="zoo")
 
 
 @app.callback()
-def _program(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-) -> None:
+def _program(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
     pass
 
 

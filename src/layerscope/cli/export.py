@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layerscope.cli.options import Quiet, build, with_options
+from layerscope.cli.options import Quiet, build, unset, with_options
 from layerscope.cli.show import console, progress_bars, say
 from layerscope.config import ModelSpec
 from layerscope.export.spec import ExportSpec
@@ -23,11 +23,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must be new or empty.")],
     run: Annotated[
         Path | None,
-        typer.Option(
-            "--run",
-            help="Run of `layerscope tasks` or `measure`: its pick is the default and the card's evidence.",
-            show_default=False,
-        ),
+        unset("--run", "Run of `layerscope tasks` or `measure`: its pick is the default and the card's evidence."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -36,14 +32,13 @@ def export(
     The folder is loaded again and compared with the layer's own vectors before it gets its name; its card says how much
     smaller and faster it is, and why this layer.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.export.export import export_spec
 
     model, spec = build(ModelSpec, given), build(ExportSpec, given)
     with progress_bars(quiet=quiet) as report:
         made = export_spec(model, spec, out, run=run, report=report)
-    for line in () if quiet else _summary(made):
-        say(console(), line)
+    if not quiet:
+        say(console(), *_summary(made))
 
 
 def _summary(made: Export) -> list[str]:
@@ -61,7 +56,3 @@ def _summary(made: Export) -> list[str]:
     )
     lines += [f"note: {warning}" for warning in made.warnings]
     return [*lines, f"written to {made.path}; load it with SentenceTransformer({str(made.path)!r})"]
-
-
-EXAMPLE = "Example: layerscope export smollm2-135m --layer 9 --run runs/smollm2 --out my-encoder"
-VERBS = ((export, EXAMPLE),)

@@ -43,10 +43,3 @@ def texts() -> None:
 
     rows = [{"texts": name, "what it is": known.description} for name, known in KNOWN_TEXTS.items()]
     console().print(frame_table(pl.DataFrame(rows)))
-
-
-VERBS = (
-    (metrics, "Example: layerscope metrics"),
-    (models, "Example: layerscope models"),
-    (texts, "Example: layerscope texts"),
-)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from layerscope.cli.options import MEASURE_SPECS, Quiet, run_folder, run_spec, with_options
+from layerscope.cli.options import MEASURE_SPECS, Quiet, run_folder, run_spec, unset, with_options
 from layerscope.cli.show import console, progress_bars, say, say_notes
 from layerscope.wording import counted
 
@@ -15,16 +13,13 @@ from layerscope.wording import counted
 @with_options(*MEASURE_SPECS)
 def measure(
     given: dict[str, Any],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run. \\[runs/MODEL]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, unset("--out", "Folder of the run. \\[runs/MODEL]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure every layer of MODEL on texts and write the run to a folder.
 
     The same command again goes on after an interruption, and only reads where the run is done.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.figures.table import layer_table
     from layerscope.measuring.measure import measure_spec
 
@@ -38,9 +33,4 @@ def measure(
     screen.print(layer_table(run.layers, screen.width))
     prompts = counted(run.record.resolved.n_prompts, "prompt")
     said = f"{prompts}, {len(run.record.skipped)} skipped; written to {run.path}"
-    for line in (*(f"note: {warning}" for warning in run.record.warnings), said):
-        say(screen, line)
-
-
-EXAMPLE = "Example: layerscope measure smollm2-135m --texts wiki --n 128 --metrics prompt_entropy,curvature --out runs/smollm2"
-VERBS = ((measure, EXAMPLE),)
+    say(screen, *(f"note: {warning}" for warning in run.record.warnings), said)

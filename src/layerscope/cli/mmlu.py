@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
-import typer
 
-from layerscope.cli.options import Quiet, build, run_folder, with_options
+from layerscope.cli.options import Quiet, build, run_folder, unset, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.mmlu.spec import MmluSpec
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 @with_options(ModelSpec, MmluSpec)
 def mmlu(
     given: dict[str, Any],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run. \\[runs/MODEL-mmlu]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, unset("--out", "Folder of the run. \\[runs/MODEL-mmlu]")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Ask MODEL questions of four choices and relate its accuracy per subject to the entropy of the same prompts.
@@ -32,7 +29,6 @@ def mmlu(
     lm-eval builds and scores the prompts; one forward pass gives the answers and every layer's entropy. The same
     command again goes on after an interruption, and only reads where the run is done.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.mmlu.run import mmlu_spec
 
     model = build(ModelSpec, given)
@@ -134,7 +130,3 @@ def _verdict(part: pl.DataFrame) -> str:
     still = "also" if held["p_max"] < 0.05 else "but not"
     beside = f"({_with_interval(held)}, adjusted p = {_number(held['p_max'])})"
     return f"The two go together at {where}, {still} with prompt length taken out {beside}."
-
-
-EXAMPLE = "Example: layerscope mmlu smollm2-135m --questions lm-eval-dev --out runs/smollm2-mmlu"
-VERBS = ((mmlu, EXAMPLE),)

@@ -20,6 +20,7 @@ from layerscope.mmlu.spec import MmluSpec
 FLAGS: dict[tuple[type[Spec], str], str] = {(TextSpec, "source"): "--texts"}
 NESTED: set[tuple[type[Spec], str]] = {(RunSpec, "model"), (RunSpec, "texts"), (RunSpec, "views"), (MmluSpec, "model")}
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no tables.")]
+
 SpecType = TypeVar("SpecType", bound=Spec)
 
 MEASURE_SPECS: tuple[type[Spec], ...] = (ModelSpec, TextSpec, ViewSpec, RunSpec)
@@ -28,27 +29,31 @@ MEASURE_SPECS: tuple[type[Spec], ...] = (ModelSpec, TextSpec, ViewSpec, RunSpec)
 def with_options(*specs: type[Spec]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb one option per field of `specs`; the verb receives them as the dict `given`.
 
-    ModelSpec.name becomes the positional argument MODEL. The verb's own parameters stay as they are.
+    ModelSpec.name becomes the positional argument MODEL. The verb's own parameters stay as they are, and stand in the
+    place of a field of the same name.
     """
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "given"]
-        fields = [_parameter(spec, name, field) for spec in specs for name, field in _fields(spec)]
-        names = {parameter.name for parameter in fields}
+        own = {p.name: p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "given"}
+        fields = {name: _parameter(spec, name, field) for spec in specs for name, field in _fields(spec)}
 
         def wrapper(**values: Any) -> None:  # noqa: ANN401
-            given = {name: value for name, value in values.items() if name in names}
-            verb(given=given, **{name: value for name, value in values.items() if name not in names})
+            given = {name: value for name, value in values.items() if name in fields}
+            verb(given=given, **{name: value for name, value in values.items() if name in own})
 
-        arguments = [p for p in fields if p.name == "name"]
-        options = [p for p in fields if p.name != "name"]
         # __signature__ is what Typer reads; the wrapper itself takes anything.
-        wrapper.__signature__ = inspect.Signature([*arguments, *own, *options])  # type: ignore[attr-defined]
+        parameters = sorted((own | fields | own).values(), key=lambda parameter: parameter.name != "name")
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__doc__ = verb.__doc__
         wrapper.__name__ = verb.__name__
         return wrapper
 
     return decorate
+
+
+def unset(flag: str, words: str) -> Any:  # noqa: ANN401
+    """An option whose help shows no default: its words say what holds where it is not given."""
+    return typer.Option(flag, help=words, show_default=False)
 
 
 def build(spec: type[SpecType], given: dict[str, Any], **more: object) -> SpecType:
@@ -71,11 +76,7 @@ def build(spec: type[SpecType], given: dict[str, Any], **more: object) -> SpecTy
 def run_spec(given: dict[str, Any]) -> RunSpec:
     """The RunSpec that the options of `layerscope measure` describe."""
     return build(
-        RunSpec,
-        given,
-        model=build(ModelSpec, given),
-        texts=build(TextSpec, given),
-        views=build(ViewSpec, given),
+        RunSpec, given, model=build(ModelSpec, given), texts=build(TextSpec, given), views=build(ViewSpec, given)
     )
 
 
@@ -104,7 +105,7 @@ def _parameter(spec: type[Spec], name: str, field: FieldInfo) -> inspect.Paramet
     flag = FLAGS.get((spec, name), "--" + name.replace("_", "-"))
     default = field.get_default(call_default_factory=True)
     base = _simple_type(field.annotation)
-    option = typer.Option(flag, help=f"{field.description}{_default_text(default)}", show_default=False)
+    option = unset(flag, f"{field.description}{_default_text(default)}")
     if base is bool:
         return inspect.Parameter(name, kind, default=default, annotation=Annotated[bool, option])
     # None stands for "not given", so that the default lives in the spec alone.
@@ -114,11 +115,8 @@ def _parameter(spec: type[Spec], name: str, field: FieldInfo) -> inspect.Paramet
 def _default_text(default: object) -> str:
     if default is None or default is False or default == ():
         return ""
-    shown = (
-        ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in default)
-        if isinstance(default, tuple)
-        else default
-    )
+    parts = default if isinstance(default, tuple) else (str(default),)
+    shown = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
     # Rich reads [x] as markup.
     return f" \\[{shown}]"
 

@@ -39,7 +39,6 @@ def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None
 
     Each answer is written to RUN/pick.json, which `export` and `report` read.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.picking.pick_file import pick as pick_run
 
     refuse_scores_of_several(runs, scores)
@@ -182,6 +181,3 @@ def _interval(row: dict[str, Any], name: str) -> str:
     from layerscope.picking.answers import interval
 
     return interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"])
-
-
-VERBS = ((pick, "Example: layerscope pick runs/smollm2"),)

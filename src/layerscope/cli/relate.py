@@ -55,7 +55,6 @@ def relate(
 
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.files.replacing import free_or_ours
     from layerscope.picking.folder import read_evidence
     from layerscope.picking.relations import RELATIONS, RELATIONS_FILE, relate_evidence
@@ -197,6 +196,3 @@ def _notes(table: pl.DataFrame, statistic: str) -> list[str]:
 def _p(raw: float | None, adjusted: float | None) -> str:
     one, other = (decimal(p).removeprefix("0") for p in (raw, adjusted))
     return f"{one} ({other})"
-
-
-VERBS = ((relate, "Example: layerscope relate runs/smollm2 --metrics prompt_entropy,curvature"),)

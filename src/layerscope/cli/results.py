@@ -85,10 +85,3 @@ def _open(folders: list[Path]) -> list[Run]:
         raise lacking[0]
     say_notes([*(f"left out: {error}" for error in lacking), *same_weights_notes(run.record for run in opened)])
     return opened
-
-
-VERBS = (
-    (table, "Example: layerscope table runs/demo --metrics prompt_entropy,curvature"),
-    (query, "Example: layerscope query \"select layer, value from layers where metric = 'curvature'\" runs/demo"),
-    (report, "Example: layerscope report runs/demo --out report.html"),
-)

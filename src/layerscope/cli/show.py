@@ -37,17 +37,15 @@ def console(*, stderr: bool = False) -> Console:
     return screen
 
 
-def say(screen: Console, text: str, style: str = "") -> None:
-    """Print a text as it is, broken into lines at spaces outside brackets: an interval stays in one piece."""
-    for line in wrapped(on_screen(text), screen.width):
+def say(screen: Console, *texts: str, style: str = "") -> None:
+    """Print texts as they are, broken into lines at spaces outside brackets: an interval stays in one piece."""
+    for line in (line for text in texts for line in wrapped(on_screen(text), screen.width)):
         screen.print(Text(line, style=style, no_wrap=True))
 
 
 def say_notes(notes: Iterable[str]) -> None:
     """Print what a reader has to know beside what was asked for on stderr: it is seen with --quiet and in a pipe."""
-    screen = console(stderr=True)
-    for note in notes:
-        say(screen, f"note: {note}")
+    say(console(stderr=True), *(f"note: {note}" for note in notes))
 
 
 @contextmanager

@@ -34,7 +34,6 @@ def study(
     The same command again goes on after an interruption; finished runs are never measured twice. Options replace
     settings of the preset, where the study has them.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.studies.catalogue import STUDIES, find_study
 
     if show_list:
@@ -118,6 +117,3 @@ def _list(studies: dict[str, Study]) -> None:
         for one in studies.values()
     ]
     console().print(frame_table(pl.DataFrame(rows)))
-
-
-VERBS = ((study, "Example: layerscope study extremes --preset small --out studies"),)

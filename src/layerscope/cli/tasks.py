@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import typer
 
-from layerscope.cli.options import Quiet, build, run_folder, with_options
+from layerscope.cli.options import Quiet, build, run_folder, unset, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
@@ -21,23 +19,13 @@ if TYPE_CHECKING:
     from layerscope.tasks.run import TasksRun
 
 
-def _optional_model(verb: Callable[..., None]) -> Callable[..., None]:
-    """MODEL may be left out: an import needs none."""
-    signature = inspect.signature(verb)
-    argument = Annotated[
-        str | None,
-        typer.Argument(metavar="[MODEL]", help=ModelSpec.model_fields["name"].description, show_default=False),
-    ]
-    model = signature.parameters["name"].replace(default=None, annotation=argument)
-    others = [parameter for name, parameter in signature.parameters.items() if name != "name"]
-    verb.__signature__ = signature.replace(parameters=[model, *others])  # type: ignore[attr-defined]
-    return verb
-
-
-@_optional_model
 @with_options(ModelSpec, TasksSpec)
 def tasks(
     given: dict[str, Any],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help=ModelSpec.model_fields["name"].description, show_default=False),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the run; a measured run may be in it.", show_default="runs/MODEL"),
@@ -46,22 +34,19 @@ def tasks(
         Path | None,
         typer.Option("--import", help="Take in a folder of MTEB results, layer_K/TASK.json, instead of scoring."),
     ] = None,
-    blocks: Annotated[
-        int | None, typer.Option("--blocks", help="With --import: how many blocks the model has.", show_default=False)
-    ] = None,
+    blocks: Annotated[int | None, unset("--blocks", "With --import: how many blocks the model has.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Score every layer of MODEL on MTEB tasks; each text is encoded once for all layers.
 
     The same command again goes on after an interruption; more tasks and layers are added to what is there.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.tasks.run import score_spec
 
     if import_folder is not None:
         _end(_import(given, import_folder, out, blocks), quiet=quiet)
         return
-    if not given.get("name"):
+    if not name:
         raise UserError("no model: give MODEL, or --import DIR for results that are there already")
     model, spec = build(ModelSpec, given), build(TasksSpec, given)
     with progress_bars(quiet=quiet) as report:
@@ -86,18 +71,12 @@ def _end(run: TasksRun, *, quiet: bool) -> None:
         for title, table in summarize(run.scores):
             say(screen, title)
             screen.print(frame_table(table))
-        for warning in run.record.warnings:
-            say(screen, f"note: {warning}")
         scored = run.scores.filter(pl.col("score").is_finite())
         tasks, layers = (counted(scored[name].n_unique(), name) for name in ("task", "layer"))
-        say(screen, f"{tasks}, {layers}; in {run.path}")
+        say(screen, *(f"note: {one}" for one in run.record.warnings), f"{tasks}, {layers}; in {run.path}")
     say_notes(run.notes)
     failed = {(failure.task, failure.reason): failure for failure in run.failures}
     for task, reason in failed:
         say(console(stderr=True), f"failed: {task}: {reason}")
     if failed:
         raise typer.Exit(1)
-
-
-EXAMPLE = "Example: layerscope tasks smollm2-135m --tasks Banking77Classification,STS15 --out runs/smollm2"
-VERBS = ((tasks, EXAMPLE),)

@@ -8,7 +8,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from layerscope.cli.options import Quiet
+from layerscope.cli.options import Quiet, unset
 from layerscope.cli.show import console, frame_table, progress_bars, say
 
 app = typer.Typer(
@@ -16,18 +16,13 @@ app = typer.Typer(
     epilog="Example: layerscope zoo train",
     no_args_is_help=True,
 )
-Cache = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Cache folder; default: LAYERSCOPE_CACHE or ~/.cache/layerscope.", show_default=False),
-]
+Cache = Annotated[Path | None, unset("--cache", "Cache folder; default: LAYERSCOPE_CACHE or ~/.cache/layerscope.")]
 
 
 @app.command(epilog="Example: layerscope zoo train")
 def train(
     tiny: Annotated[bool, typer.Option("--tiny", help="A pair for tests, in under a minute.")] = False,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Only these models, separated by commas.", show_default=False)
-    ] = None,
+    only: Annotated[str | None, unset("--only", "Only these models, separated by commas.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the weights and the order of the texts.")] = 0,
     cache: Cache = None,
     quiet: Quiet = False,
@@ -36,7 +31,6 @@ def train(
 
     Models that are trained already are left as they are; one that was interrupted is trained again from its start.
     """
-    # Heavy imports wait, so that --help answers at once.
     from layerscope.training.recipes import PAIR, TINY_PAIR
     from layerscope.training.zoo import train_zoo
 
@@ -63,20 +57,15 @@ def _show(names: list[str] | tuple[str, ...], cache: Path | None) -> None:
     rows = []
     for name in names:
         record = read_zoo_record(zoo_folder(name, cache))
-        row = {
-            "model": name,
-            "trained": ZOO_MODELS[name].command,
-            "parameters": "",
-            "held-out loss": "",
-            "checkpoints": "",
-        }
+        cells = [ZOO_MODELS[name].command, "", "", ""]
         if record is not None:
-            row |= {
-                "trained": f"{record.seconds:.0f} s, seed {record.recipe.seed}",
-                "parameters": f"{record.parameters:,}",
-                "held-out loss": f"{record.losses[0].held_out:.2f} to {record.losses[-1].held_out:.2f}",
-                "checkpoints": ", ".join(f"{loss.step}" for loss in record.losses),
-            }
-        rows.append(row)
-    screen.print(frame_table(pl.DataFrame(rows)))
+            cells = [
+                f"{record.seconds:.0f} s, seed {record.recipe.seed}",
+                f"{record.parameters:,}",
+                f"{record.losses[0].held_out:.2f} to {record.losses[-1].held_out:.2f}",
+                ", ".join(f"{loss.step}" for loss in record.losses),
+            ]
+        rows.append([name, *cells])
+    columns = ("model", "trained", "parameters", "held-out loss", "checkpoints")
+    screen.print(frame_table(pl.DataFrame(rows, schema=columns, orient="row")))
     say(screen, f"NAME@stepN is a model name; in {zoo_folder('NAME', cache)}")

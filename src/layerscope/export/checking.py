@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import warnings
@@ -23,25 +24,13 @@ from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import make_batches
 from layerscope.tasks.encoding import pooled_states
 
+Vectors = Float32[np.ndarray, "texts dim"]
+Opened = Any
+"""A folder as SentenceTransformer opens it; the library has no types."""
 MOST_ERROR = 1e-5
 """Largest relative error of a vector that an export may have."""
 
-SENTENCES = (
-    "Rain.",
-    "The tide comes in twice a day.",
-    "How do I cancel a transfer that has not arrived yet?",
-    "  Spaces before, and a line break after.\n",
-    "Two clocks in one house rarely agree, and the one in the kitchen is usually wrong by a minute or so.",
-    "Die Brücke über den Fluss wurde erst nach dem Krieg wieder aufgebaut.",
-    "El río crece en primavera, cuando se derrite la nieve de las montañas.",
-    "Η θάλασσα ήταν ήρεμη, но ветер усиливался, そして雨が降り始めた。",
-    "def area(radius): return 3.14159 * radius ** 2  # in square metres",
-    "On 3 May 1998 the harbour recorded 17.4 mm of rain; the mean of the ten years before was 2.1 mm.",
-    "Bees find their way home by the position of the sun, by landmarks that they have learnt on earlier flights, and, "
-    "when the sky is overcast, by the pattern of polarised light that reaches them through gaps in the clouds.",
-    "A violin is tuned in fifths. The lowest string is G, and the others follow as D, A and E; a player who tunes by ear "
-    "listens for the beats between two strings to slow down and then to stop, at which point the interval is pure.",
-)  # fmt: skip
+SENTENCES: tuple[str, ...] = tuple(json.loads((Path(__file__).parent / "sentences.json").read_text(encoding="utf-8")))
 
 BATCH = 5
 _DRAWN = 12
@@ -65,21 +54,19 @@ def check_texts(tokenizer: PreTrainedTokenizerBase, context: int | None) -> list
     return [text for text, ids in zip(texts, tokenize(texts, tokenizer, None), strict=True) if len(ids) > bare]
 
 
-def our_vectors(
-    model: LoadedModel, texts: Sequence[str], spec: ExportSpec, layer: int, context: int | None
-) -> Float32[np.ndarray, "texts dim"]:
-    """The vectors that `layerscope tasks` scores, of the texts behind their prompt."""
-    tokens = tokenize([spec.prefix + text for text in texts], model.tokenizer, context)
-    vectors = np.zeros((len(texts), model.dim), np.float32)
+def our_vectors(model: LoadedModel, tokens: Sequence[Sequence[int]], spec: ExportSpec) -> Vectors:
+    """The vectors that `layerscope tasks` scores of spec.layer, for the token ids of texts behind their prompt."""
+    assert spec.layer is not None
+    vectors = np.zeros((len(tokens), model.dim), np.float32)
     for batch in make_batches(tokens, 1024, model.pad_id, lengths=model.lengths):
-        ((_, _, pooled),) = pooled_states(model, batch, (layer,), ((spec.state,), spec.pooling))
+        ((_, _, pooled),) = pooled_states(model, batch, (spec.layer,), ((spec.state,), spec.pooling))
         vectors[list(batch.rows)] = pooled
     if spec.normalize:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     return vectors
 
 
-def open_export(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Any:  # noqa: ANN401
+def open_export(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Opened:
     """The folder through SentenceTransformer, with no code of ours; in its own precision, or in `dtype`.
 
     Raises:
@@ -108,10 +95,7 @@ def open_export(folder: Path, device: torch.device, dtype: torch.dtype | None = 
 
 
 def require_same_tokens(
-    opened: Any,  # noqa: ANN401
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    context: int | None,
+    opened: Opened, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int | None
 ) -> None:
     """Refuse a folder that is opened with a tokenizer of another class, which reads texts in another way.
 
@@ -130,17 +114,13 @@ def require_same_tokens(
             )
 
 
-def encode(opened: Any, texts: Sequence[str], batch_size: int = BATCH) -> Float32[np.ndarray, "texts dim"]:  # noqa: ANN401
+def encode(opened: Opened, texts: Sequence[str], batch_size: int = BATCH) -> Vectors:
     """Vectors of an opened export."""
     found = opened.encode(list(texts), batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
     return np.asarray(found, np.float32)
 
 
-def encode_apart(
-    opened: Any,  # noqa: ANN401
-    texts: Sequence[str],
-    ranges: Sequence[int | None],
-) -> Float32[np.ndarray, "texts dim"]:
+def encode_apart(opened: Opened, texts: Sequence[str], ranges: Sequence[int | None]) -> Vectors:
     """Vectors of an opened export where texts of two ranges of lengths are never in one batch.
 
     Args:
@@ -156,9 +136,7 @@ def encode_apart(
     return np.concatenate(list(found.values()))[np.argsort(order)]
 
 
-def relative_error(
-    ours: Float32[np.ndarray, "texts dim"], theirs: Float32[np.ndarray, "texts dim"]
-) -> Float32[np.ndarray, " texts"]:
+def relative_error(ours: Vectors, theirs: Vectors) -> Float32[np.ndarray, " texts"]:
     """The length of each vector's difference, as a share of our vector's length; NaN anywhere counts as infinite."""
     tiny = np.finfo(np.float32).tiny
     error = np.linalg.norm(theirs - ours, axis=1) / np.linalg.norm(ours, axis=1).clip(tiny)
@@ -168,12 +146,7 @@ def relative_error(
 _UNKNOWN = "sentence-transformers runs this model or its tokenizer in another way; please report the model's name"
 
 
-def require_equal(
-    ours: Float32[np.ndarray, "texts dim"],
-    theirs: Float32[np.ndarray, "texts dim"],
-    texts: Sequence[str],
-    why: str = _UNKNOWN,
-) -> float:
+def require_equal(ours: Vectors, theirs: Vectors, texts: Sequence[str], why: str = _UNKNOWN) -> float:
     """The largest relative error.
 
     Args:

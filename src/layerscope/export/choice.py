@@ -86,17 +86,18 @@ def first_token_id(model: LoadedModel, texts: tuple[str, ...] = ()) -> int:
     """
     tokens = tokenize([*_FRAMED, *texts], model.tokenizer, model.context)
     firsts = {ids[0] if ids else None for ids in tokens}
-    name = model.spec.name
-    only = next(iter(firsts))
-    if len(firsts) > 1 or only is None or only not in special_ids(model.tokenizer):
-        raise UserError(
-            f"positions no-first of {name} cannot be exported: its tokenizer puts no special token first, and "
-            "sentence-transformers can leave out a token by its id, not a real one by its place; use positions all"
+    only = firsts.pop()
+    why = ""
+    if firsts or only is None or only not in special_ids(model.tokenizer):
+        why = (
+            "its tokenizer puts no special token first, and sentence-transformers can leave out a token by its id, not a "
+            "real one by its place"
         )
-    if any(only in ids[1:] for ids in tokens):
-        raise UserError(
-            f"positions no-first of {name} cannot be exported: its first token "
-            f"({model.tokenizer.convert_ids_to_tokens(only)!r}) also comes later in a text, and sentence-transformers "
-            "would leave out both; use positions all"
+    elif any(only in ids[1:] for ids in tokens):
+        why = (
+            f"its first token ({model.tokenizer.convert_ids_to_tokens(only)!r}) also comes later in a text, and "
+            "sentence-transformers would leave out both"
         )
+    if why or only is None:
+        raise UserError(f"positions no-first of {model.spec.name} cannot be exported: {why}; use positions all")
     return only

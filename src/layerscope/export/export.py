@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import nn
 
 from layerscope.config import ModelSpec
@@ -25,8 +22,6 @@ from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.processor import choose_device, choose_dtype
 from layerscope.inputs.prompts import allowed_context, tokenize
 from layerscope.measuring.progress import Report, silent
-
-Vectors = Float32[np.ndarray, "texts dim"]
 
 
 def export_layer(
@@ -88,95 +83,77 @@ def export_spec(
     refuse_model(loaded)
     if reasons is not None:
         require_same_model(reasons, loaded)
-    return _Work(loaded, spec, spec.layer, dtype, reasons).write(out, report)
+    return _write(loaded, spec, dtype, reasons, out, report)
 
 
-class _Work:
-    """One export."""
+def _write(
+    model: LoadedModel, spec: ExportSpec, dtype: torch.dtype, reasons: Reasons | None, out: Path, report: Report
+) -> Export:
+    """Cut, write, check, measure, describe; then give the folder its name."""
+    assert spec.layer is not None
+    context = allowed_context(spec.context, model.context)
+    tokenizer = export_tokenizer(model, context)
+    texts = checking.check_texts(tokenizer, context)
+    first_id = first_token_id(model, tuple(texts)) if spec.positions == "no-first" else None
+    tokens = tokenize([spec.prefix + text for text in texts], model.tokenizer, context)
+    ranges = [model.lengths.longest(len(ids)) for ids in tokens]
+    exact = ours = checking.our_vectors(model, tokens, spec)
+    if dtype != torch.float32:
+        _round(model.model, dtype)
+        ours = checking.our_vectors(model, tokens, spec)
+    cut = cut_model(model, spec.layer, spec.readout)
+    whole_size = _bytes(model.model, dtype)
+    with whole_folder(out) as folder:
+        report("writing", 0.0, 1.0)
+        cut.model.to(dtype)
+        write_folder(folder, cut, tokenizer, spec, dim=model.dim, first_id=first_id)
+        report("writing", 1.0, 1.0)
+        report("checking", 0.0, 1.0)
+        opened = checking.open_export(folder, model.device, torch.float32)
+        checking.require_same_tokens(opened, tokenizer, texts, context)
+        error = checking.require_equal(
+            ours, checking.encode_apart(opened, texts, ranges), texts, *_known_reasons(model)
+        )
+        rounding = None
+        if dtype != torch.float32:
+            opened = checking.open_export(folder, model.device)
+            if opened.dtype != dtype:
+                raise UserError(
+                    f"{dtype} was asked for and the folder loads as {opened.dtype}: use another dtype for this family"
+                )
+            rounding = float(checking.relative_error(exact, checking.encode_apart(opened, texts, ranges)).max())
+        report("checking", 1.0, 1.0)
+        report("timing", 0.0, 1.0)
+        model.model.to(dtype)
+        speed = measure_speed(opened, model, speed_texts(texts), context)
+        report("timing", 1.0, 1.0)
+        made = Export(
+            path=out,
+            layer=spec.layer,
+            blocks=cut.blocks,
+            n_layers=model.n_layers,
+            spec=spec,
+            context=context,
+            dtype=str(dtype).removeprefix("torch."),
+            error=error,
+            rounding=rounding,
+            n_texts=len(texts),
+            size=_bytes(cut.model, dtype),
+            whole_size=whole_size,
+            speed=speed,
+            warnings=(*model.warnings, *(reasons.picked.news if reasons else ())),
+        )
+        first = None if first_id is None else str(tokenizer.convert_ids_to_tokens(first_id))
+        (folder / "README.md").write_text(model_card(made, model, cut, first, reasons), encoding="utf-8")
+    return made
 
-    def __init__(
-        self, model: LoadedModel, spec: ExportSpec, layer: int, dtype: torch.dtype, reasons: Reasons | None
-    ) -> None:
-        self.model = model
-        self.spec = spec
-        self.layer = layer
-        self.dtype = dtype
-        self.reasons = reasons
-        self.context = allowed_context(spec.context, model.context)
-        self.tokenizer = export_tokenizer(model, self.context)
-        self.texts = checking.check_texts(self.tokenizer, self.context)
-        self.first_id = first_token_id(model, tuple(self.texts)) if spec.positions == "no-first" else None
 
-    def write(self, out: Path, report: Report) -> Export:
-        """Cut, write, check, measure, describe; then give the folder its name."""
-        exact = ours = self._ours()
-        if self.dtype != torch.float32:
-            _round(self.model.model, self.dtype)
-            ours = self._ours()
-        cut = cut_model(self.model, self.layer, self.spec.readout)
-        whole_size = _bytes(self.model.model, self.dtype)
-        with whole_folder(out) as folder:
-            report("writing", 0.0, 1.0)
-            cut.model.to(self.dtype)
-            write_folder(folder, cut, self.tokenizer, self.spec, dim=self.model.dim, first_id=self.first_id)
-            size = _bytes(cut.model, self.dtype)
-            report("writing", 1.0, 1.0)
-            report("checking", 0.0, 1.0)
-            error, rounding, opened = self._check(folder, exact, ours)
-            report("checking", 1.0, 1.0)
-            report("timing", 0.0, 1.0)
-            self.model.model.to(self.dtype)
-            speed = measure_speed(opened, self.model, speed_texts(self.texts), self.context)
-            report("timing", 1.0, 1.0)
-            made = Export(
-                path=out,
-                layer=self.layer,
-                blocks=cut.blocks,
-                n_layers=self.model.n_layers,
-                spec=self.spec,
-                context=self.context,
-                dtype=str(self.dtype).removeprefix("torch."),
-                error=error,
-                rounding=rounding,
-                n_texts=len(self.texts),
-                size=size,
-                whole_size=whole_size,
-                speed=speed,
-                warnings=(*self.model.warnings, *(self.reasons.picked.news if self.reasons else ())),
-            )
-            first = None if self.first_id is None else str(self.tokenizer.convert_ids_to_tokens(self.first_id))
-            card = model_card(made, self.model, cut, first, self.reasons)
-            (folder / "README.md").write_text(card, encoding="utf-8")
-        return made
-
-    def _ours(self) -> Vectors:
-        return checking.our_vectors(self.model, self.texts, self.spec, self.layer, self.context)
-
-    def _theirs(self, opened: Any) -> Vectors:  # noqa: ANN401
-        tokens = tokenize([self.spec.prefix + text for text in self.texts], self.model.tokenizer, self.context)
-        return checking.encode_apart(opened, self.texts, [self.model.lengths.longest(len(ids)) for ids in tokens])
-
-    def _known_reasons(self) -> list[str]:
-        standing = self.model.parts.standing
-        if standing is None or not standing.switched:
-            return []
-        name = min(standing.switched, key=len)
-        return [f"this family changes its {name} by the texts it has read, and outside layerscope nothing puts it back"]
-
-    def _check(self, folder: Path, exact: Vectors, ours: Vectors) -> tuple[float, float | None, Any]:
-        """The error in float32, what the stored precision adds, and the folder as anyone opens it."""
-        device = self.model.device
-        computed = checking.open_export(folder, device, torch.float32)
-        checking.require_same_tokens(computed, self.tokenizer, self.texts, self.context)
-        error = checking.require_equal(ours, self._theirs(computed), self.texts, *self._known_reasons())
-        if self.dtype == torch.float32:
-            return error, None, computed
-        opened = checking.open_export(folder, device)
-        if opened.dtype != self.dtype:
-            raise UserError(
-                f"{self.dtype} was asked for and the folder loads as {opened.dtype}: use another dtype for this family"
-            )
-        return error, float(checking.relative_error(exact, self._theirs(opened)).max()), opened
+def _known_reasons(model: LoadedModel) -> list[str]:
+    standing = model.parts.standing
+    if standing is None or not standing.switched:
+        return []
+    name = min(standing.switched, key=len)
+    return [f"this family changes its {name} by the texts it has read, and outside layerscope nothing puts it back"]
 
 
 def _round(model: nn.Module, dtype: torch.dtype) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +18,7 @@ from layerscope.config import Pooling
 from layerscope.errors import UserError
 from layerscope.export.cutting import Cut
 from layerscope.export.spec import ExportSpec
+from layerscope.files.reading import expanded
 from layerscope.files.writing import make_folder, whole_file
 from layerscope.inputs.quiet import quiet_libraries
 
@@ -55,19 +54,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         RunFailedError: the disk is full.
         UserError: the folder cannot be written.
     """
-    path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  (resolve() would follow a link)
+    path = Path(os.path.abspath(expanded(str(path))))  # noqa: PTH100  (resolve() would follow a link)
     new = [parent for parent in path.parents if not parent.exists()]
     try:
         make_folder(path.parent)
         with whole_file(path) as temporary:
             temporary.mkdir()
-            try:
-                yield temporary
-            except Exception as error:
-                # Libraries in Rust tell of a full disk in errors of their own, without its number.
-                if isinstance(error, OSError) or not re.search("No space left|File too large", str(error)):
-                    raise
-                raise OSError(errno.ENOSPC, str(error)) from error
+            yield temporary
     except BaseException:
         for parent in new:
             with suppress(OSError):
@@ -94,22 +87,41 @@ def write_folder(
     for weights in folder.glob("*.safetensors"):
         # safetensors lets nobody but the owner read what it writes.
         shutil.copymode(folder / "config.json", weights)
-    names = ["Transformer", *(["WordWeights"] if first_id is not None else []), "Pooling"]
-    names += ["Normalize"] if spec.normalize else []
+    parts = {"Transformer": True, "WordWeights": first_id is not None, "Pooling": True, "Normalize": spec.normalize}
+    names = [name for name, there in parts.items() if there]
     paths = {name: f"{index}_{name}" if index else "" for index, name in enumerate(names)}
-    files: dict[str, object] = {
+    versions = {name: importlib.metadata.version(name) for name in ("sentence-transformers", "transformers", "torch")}
+    files: dict[str, Any] = {
         "modules.json": [
             {"idx": index, "name": str(index), "path": path, "type": _TYPES[name]}
             for index, (name, path) in enumerate(paths.items())
         ],
-        "sentence_bert_config.json": _transformer(cut, tokenizer),
-        "config_sentence_transformers.json": _top(cut, spec),
+        # Without a modality_config that knows text alone, plain text would be wrapped in a chat template where there is one.
+        "sentence_bert_config.json": {
+            "transformer_task": "feature-extraction",
+            "modality_config": {"text": {"method": "forward", "method_output_name": cut.output}},
+            "module_output_name": "token_embeddings",
+            "max_seq_length": tokenizer.model_max_length,
+        },
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "__version__": dict(zip((_PREFIX, "transformers", "pytorch"), versions.values(), strict=True)),
+            "prompts": {"query": "", "document": ""} | (spec.prompts or {}),
+            "default_prompt_name": spec.default_prompt,
+            "similarity_fn_name": "cosine",
+        },
         f"{paths['Pooling']}/config.json": {
             "embedding_dimension": dim,
             "pooling_mode": _POOLING[spec.pooling],
             "include_prompt": True,
         },
     }
+    if not isinstance(cut.output, str):
+        reason = "older versions give other states, without an error"
+        files["config_sentence_transformers.json"]["requirements"] = {
+            name: {"specifier": f">={versions[name]}", "reason": reason}
+            for name in ("sentence-transformers", "transformers")
+        }
     if spec.normalize:
         sides = ("module_input_name", "module_output_name")
         files[f"{paths['Normalize']}/config.json"] = dict.fromkeys(sides, "sentence_embedding")
@@ -119,35 +131,6 @@ def write_folder(
     if first_id is not None:
         size = int(cut.model.get_input_embeddings().weight.shape[0])
         _write_weights(folder / paths["WordWeights"], tokenizer, first_id, size)
-
-
-def _transformer(cut: Cut, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    # Without a modality_config that knows text alone, plain text would be wrapped in a chat template where there is one.
-    output = cut.output if isinstance(cut.output, str) else list(cut.output)
-    return {
-        "transformer_task": "feature-extraction",
-        "modality_config": {"text": {"method": "forward", "method_output_name": output}},
-        "module_output_name": "token_embeddings",
-        "max_seq_length": tokenizer.model_max_length,
-    }
-
-
-def _top(cut: Cut, spec: ExportSpec) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in ("sentence-transformers", "transformers", "torch")}
-    top: dict[str, Any] = {
-        "model_type": "SentenceTransformer",
-        "__version__": dict(zip(("sentence_transformers", "transformers", "pytorch"), versions.values(), strict=True)),
-        "prompts": {"query": "", "document": ""} | (spec.prompts or {}),
-        "default_prompt_name": spec.default_prompt,
-        "similarity_fn_name": "cosine",
-    }
-    if not isinstance(cut.output, str):
-        reason = "older versions give other states, without an error"
-        top["requirements"] = {
-            name: {"specifier": f">={versions[name]}", "reason": reason}
-            for name in ("sentence-transformers", "transformers")
-        }
-    return top
 
 
 def _write_weights(folder: Path, tokenizer: PreTrainedTokenizerBase, first_id: int, size: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from layerscope.export.checking import SENTENCES, encode
+from layerscope.export.checking import SENTENCES, Opened, encode
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import tokenize
 
@@ -43,7 +43,7 @@ def speed_texts(texts: Sequence[str]) -> list[str]:
     return [" ".join(used[(i + j) % len(used)] for j in range(1 + i % 6)) for i in range(_TEXTS)]
 
 
-def measure_speed(opened: Any, model: LoadedModel, texts: Sequence[str], context: int | None) -> Speed:  # noqa: ANN401
+def measure_speed(opened: Opened, model: LoadedModel, texts: Sequence[str], context: int | None) -> Speed:
     """Time `encode` of the export and of the whole model in the export's place: same tokenizer, batches and pooling.
 
     Args:

@@ -33,8 +33,7 @@ def alpha_req(source: PooledVectors, _: Setting = PAPER, *, fit_range: tuple[int
         1 what the paper found to go with good features. NaN with fewer than 5 positive eigenvalues in the range, or
         where a vector is not finite.
 
-    Raises:
-        ValueError: the range is not 1 <= first < last.
+    Raises ValueError: the range is not 1 <= first < last.
 
     Paper: Agrawal et al. 2022, eq. 1. The weights are those of the authors' code (from Stringer et al. 2019), whose
     range changes from script to script: state it with the value.

@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from layerscope.metrics.metric import K_STEP, PAPER, Metric, Setting, Values, steps_of
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.spectrum import Prepared
-from layerscope.metrics.workers import on_one_thread, parallel_map
+from layerscope.metrics.workers import aligned, on_one_thread, parallel_map
 
 # Per point of a path: its squared norm, its inner product with the next point, and with the one after that.
 Bands = Float64[np.ndarray, "3 _"]
@@ -31,12 +30,9 @@ _PIECE = 128
 def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Mean turning angle of the path through a prompt's token states.
 
-    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j.
-
-    Args:
-        source: token states; single steps of float64 states are as exact as the source's precision.
-        setting: the variant: paper, or `k-step` ("2-step", "3-step", ...): every how many tokens a point of the path is
-            taken.
+    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j. The variant `k-step` ("2-step",
+    "3-step", ...) says every how many tokens a point of the path is taken. Single steps of float64 states are as exact as
+    the source's precision.
 
     Returns:
         `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no angle:
@@ -52,11 +48,7 @@ def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
 def skipped_steps(source: TokenStates, setting: Setting = PAPER) -> Values:
     """How many steps of a prompt's path have length zero, and so no angle in `curvature`.
 
-    The number of j with z_{k(j+1)} = z_{kj}.
-
-    Args:
-        source: token states.
-        setting: the variant, as in `curvature`.
+    The number of j with z_{k(j+1)} = z_{kj}, in the variants of `curvature`.
 
     Returns:
         `prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.

@@ -23,20 +23,17 @@ def dime(source: ViewVectors, setting: Setting = PAPER) -> Values:
     mean over random permutations P of S_alpha(K1 * P K2 P^T) minus S_alpha(K1 * K2), with * the entrywise product and
     K1, K2 the N x N Gram matrices of the unit vectors of view 1 and view 2.
 
-    Args:
-        source: the views, of which the first two are used, and in its options how many random pairings (10 or more) are
-            drawn with which seed. A subset of the prompts has the same pairings as far as it allows: a prompt whose
-            partner is left out gets the partner's partner, and so on (the cycle of the permutation is closed over the
-            gap), which is uniform over the subset's permutations and leaves all other pairs as they were.
-        setting: the order alpha in (0, inf], and the variant: paper, or centered (each view's mean over prompts
-            removed); unit and centered-unit equal these two.
+    Of the views the first two are used; the source's options say how many random pairings (10 or more) are drawn with
+    which seed. A subset of the prompts has the same pairings as far as it allows: a prompt whose partner is left out gets
+    the partner's partner, and so on (the cycle of the permutation is closed over the gap), which is uniform over the
+    subset's permutations and leaves all other pairs as they were. The setting has the order alpha in (0, inf], and the
+    variant: paper, or centered (each view's mean over prompts removed); unit and centered-unit equal these two.
 
     Returns:
         `subsets` float64, nats, in [-log N, log N]: about 0 for unrelated views, higher is more invariant. NaN with
         fewer than 2 prompts, or where a vector is not finite or has no direction.
 
-    Raises:
-        ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
+    Raises ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
 
     Paper: Skean et al. 2023 (arXiv 2301.08164), eq. 8. The authors' code switches to D x D covariances where N > D,
     which do not know the pairing; here the matrices are always prompts x prompts.

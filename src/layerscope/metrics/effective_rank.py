@@ -18,13 +18,9 @@ RANKME_EPSILON = 1e-7
 def effective_rank(source: TokenStates | PooledVectors, setting: Setting = PAPER) -> Values:
     """The number of directions that the tokens of a prompt, or the pooled prompts, use, weighted by singular value.
 
-    exp(-sum q log q), q = singular values / their sum. Of pooled prompts it depends on their number N: compare equal
-    N only.
-
-    Args:
-        source: token states, or pooled vectors.
-        setting: the variant (`TokenStates.spectra`; of pooled vectors the mean is over prompts); not `released`, which
-            has no singular values.
+    exp(-sum q log q), q = singular values / their sum, in a variant of `TokenStates.spectra` (of pooled vectors the mean
+    is over prompts); not `released`, which has no singular values. Of pooled prompts it depends on their number N:
+    compare equal N only.
 
     Returns:
         `prompts` (or `subsets`) float64, a number of directions in [1, min(T, D)], at least exp(S_1); NaN where
@@ -38,11 +34,8 @@ def effective_rank(source: TokenStates | PooledVectors, setting: Setting = PAPER
 def rankme(source: PooledVectors, setting: Setting = PAPER) -> Values:
     """Effective rank of the pooled prompt vectors as RankMe defines it.
 
-    exp(-sum p log p), p_k = sigma_k / sum(sigma) + 1e-7, over k = 1 .. min(N, D).
-
-    Args:
-        source: one vector a prompt.
-        setting: the variant, as in `effective_rank`; the paper does not centre.
+    exp(-sum p log p), p_k = sigma_k / sum(sigma) + 1e-7, over k = 1 .. min(N, D), in the variants of `effective_rank`;
+    the paper does not centre.
 
     Returns:
         `subsets` float64, a number of directions in [1, min(N, D)] up to the epsilon; NaN where nothing is left or a

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from layerscope.config import Normalization, Precision
+from layerscope.config import Normalization
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
 from layerscope.metrics.sources import PooledVectors, TokenStates
 from layerscope.metrics.spectrum import (
@@ -29,18 +29,14 @@ def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
 
     S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the prompt's token states.
 
-    Args:
-        source: token states. Eigenvalues of the precision float32 are within 1e-4 nats of the exact value, float64
-            within 1e-10. Orders below 1 always use float64, see `precision_for`.
-        setting: the variant (`TokenStates.spectra`), the order alpha in (0, inf], and the normalization: none, max,
-            logN, logD, logNlogD, see `normalizer`.
+    The setting has the variant (`TokenStates.spectra`), the order alpha in (0, inf], and the normalization (`normalizer`).
+    Values in the source's precision float32 are within 1e-4 nats of the exact one, in float64 within 1e-10.
 
     Returns:
         `prompts` float64: nats in [0, log min(T, D)], or a share in [0, 1] where normalised; NaN where nothing is
         left or a state is not finite, and for every normalised form of a single token.
 
-    Raises:
-        ValueError: alpha is out of range.
+    Raises ValueError: alpha is out of range.
 
     Paper: arXiv 2412.09563, eq. 1 and appendix B. The authors' code measures `released` and divides by the trace,
     which their clamped matrix's negative eigenvalues make too small; here p always sums to 1.
@@ -50,17 +46,10 @@ def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
         key = ("collision entropy", variant)
         entropy = source.once(key, lambda: collision_entropies(source.prepared(variant, precision)))
     else:
-        entropy = entropies(source.spectra(variant, precision_for(alpha, precision)), alpha)
+        # Below order 1 small eigenvalues count most, and in float32 the zeros of repeated tokens are noise of 1e-8: at
+        # order 1/2 that is worth 1e-3 nats, ten times what float32 is allowed to be wrong by.
+        entropy = entropies(source.spectra(variant, "float64" if alpha < 1 else precision), alpha)
     return entropy / normalizer(source.lengths, source.states.shape[-1], setting.normalization)
-
-
-def precision_for(alpha: float, precision: Precision) -> Precision:
-    """The precision that an order of the entropy needs.
-
-    Below order 1 small eigenvalues count most, and in float32 the zeros of repeated tokens are noise of 1e-8: at
-    order 1/2 that is worth 1e-3 nats, ten times what float32 is allowed to be wrong by.
-    """
-    return "float64" if alpha < 1 else precision
 
 
 def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
@@ -69,17 +58,13 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     S_alpha of p = eigenvalues(K) / trace(K), K the Gram matrix of the pooled prompt vectors. It depends on the number
     of prompts: compare only values of the same N.
 
-    Args:
-        source: one vector a prompt.
-        setting: the variant (`TokenStates.spectra`; the mean is over prompts), the order alpha in (0, inf], and the
-            normalization, with N the number of prompts.
+    The setting is as in `prompt_entropy`, with the mean over prompts and N their number.
 
     Returns:
         `subsets` float64: nats in [0, log min(N, D)], or a share in [0, 1] where normalised; NaN where nothing is left
         or a vector is not finite.
 
-    Raises:
-        ValueError: alpha is out of range.
+    Raises ValueError: alpha is out of range.
 
     Paper: arXiv 2412.09563, appendix B. The authors' released files hold `max`-normalised values up to 1.93.
     """
@@ -92,16 +77,9 @@ def normalizer(
 ) -> Float64[Tensor, " values"]:
     """What an entropy of `rows` vectors of `dim` numbers is divided by.
 
-    none: 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D.
-
-    Args:
-        rows: `values`, the number T of tokens (or N of prompts).
-        dim: D.
-        normalization: its name; none where it is None.
-
-    Returns:
-        `values` float64; NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share,
-        and where the divisor is below the entropy's largest value (logNlogD at T = D = 2), since it would exceed 1.
+    none (or None): 1; max: log min(T, D); logN: log T; logD: log D; logNlogD: log T * log D, with T = `rows` tokens (or N
+    prompts) and D = `dim`. NaN (but for none) where min(T, D) < 2, since an entropy that can only be 0 has no share, and
+    where the divisor is below the entropy's largest value (logNlogD at T = D = 2), since it would exceed 1.
 
     Paper: arXiv 2412.09563, appendix B; the names are those of the authors' code (max is their maxEntropy).
     """
@@ -132,11 +110,12 @@ def entropy_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) ->
 def logdet_entropy(source: TokenStates, setting: Setting = PAPER, *, ridge: float = LOGDET_RIDGE) -> Values:
     """The log-volume that the tokens of a prompt span.
 
-    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k.
+    log det(K + r I) - log 2 with K the smaller of Z Z^T and Z^T Z, k = min(T, D) and r = ridge * trace(K) / k, in the
+    variant paper or unit (`TokenStates.spectra`).
 
     Args:
         source: token states.
-        setting: the variant, paper or unit (`TokenStates.spectra`).
+        setting: the variant.
         ridge: share of the mean eigenvalue added to every eigenvalue, so that repeated tokens give no -inf.
 
     Returns:

@@ -23,17 +23,15 @@ def infonce(source: ViewVectors, setting: Setting = PAPER) -> Values:
 
     NT-Xent: mean over all 2N views i of -log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t)), s cosines, j the other view.
 
-    Args:
-        source: the views, of which the first two are used, and in its options the temperature t.
-        setting: the variant: paper, or centered (each view's mean over prompts removed); unit and centered-unit equal
-            these two, since the cosine scales its vectors to norm 1 anyway.
+    Of the views the first two are used; t is the temperature of the source's options. In the variant centered each view's
+    mean over prompts is removed; unit and centered-unit equal paper and centered, since the cosine scales its vectors to
+    norm 1 anyway.
 
     Returns:
         `subsets` float64, nats, in (0, log(2N - 1) + 2 / t], chance level log(2N - 1): lower is more invariant. NaN
         with fewer than 2 prompts, or where a vector is not finite or has no direction.
 
-    Raises:
-        ValueError: fewer than 2 views, or a temperature that is not above 0.
+    Raises ValueError: fewer than 2 views, or a temperature that is not above 0.
 
     Paper: van den Oord et al. 2018; NT-Xent is eq. 1 of Chen et al. 2020; arXiv 2412.09563, appendix F. The authors'
     code contrasts view 1 with the N second views only (chance log N), on products that need not be cosines.

@@ -10,10 +10,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.spectrum import SPECTRAL, degenerate_reason, shares, spectrum_values, variant_of
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 _SAFE = (1e-15, 1e15)
 
@@ -51,10 +50,8 @@ def norm_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
 
 
 def _ratio_and_first(source: TokenStates) -> Float64[Tensor, "prompts two"]:
-    def compute() -> Tensor:
-        return torch.tensor(parallel_map(_norms, source.split(source.states)), dtype=torch.float64).reshape(-1, 2)
-
-    return source.once("norms", compute)
+    found = source.once("norms", lambda: parallel_map(_norms, source.split(source.states)))
+    return torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
 
 
 def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
@@ -76,11 +73,8 @@ def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
 def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Share of the largest eigenvalue: near 1, one direction drowns every entropy.
 
-    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix.
-
-    Args:
-        source: token states; its precision is that of the eigenvalues.
-        setting: the variant (`TokenStates.spectra`), not `released`.
+    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix in a variant of `TokenStates.spectra`, not `released`, in the
+    source's precision.
 
     Returns:
         `prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. With
@@ -95,34 +89,26 @@ def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
 def sink_rate(source: TokenStates, _: Setting = PAPER) -> Values:
     """Share of the attention that goes to the first token.
 
-    The mean over heads and queries i of A[head, i, 0].
-
-    Args:
-        source: token states with their attentions, rows of attention weights; padding queries are never read.
+    The mean over heads and queries i of A[head, i, 0], the source's attention weights; padding queries are never read.
 
     Returns:
         `prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a
         causal model attends to nothing else and counts as 1, so a prompt of T tokens has at least 1 / T.
 
-    Raises:
-        ValueError: the source holds no attentions.
+    Raises ValueError: the source holds no attentions.
 
     Paper: arXiv 2410.10781 (the importance of the first key), arXiv 2309.17453.
     """
     if source.attentions is None:
         raise ValueError("expected attentions for sink_rate, got states only: capture the attentions too")
     to_first = source.attentions[..., :1].flatten(-2).mT  # a slice, since there may be no first token
-    return torch.tensor(parallel_map(_mean_rate, source.split(to_first)), dtype=torch.float64)
+    rates = parallel_map(lambda own: float(aligned(own, torch.float64).mean()), source.split(to_first))
+    return torch.tensor([rate if math.isfinite(rate) else math.nan for rate in rates], dtype=torch.float64)
 
 
 def sink_rate_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
     """Why a sink rate is NaN."""
     return "no tokens" if not states.shape[0] else "non-finite attentions"
-
-
-def _mean_rate(weights: Float[Tensor, "tokens heads"]) -> float:
-    rate = aligned(weights, torch.float64).mean()
-    return float(rate) if math.isfinite(rate) else math.nan
 
 
 NORM_RATIO = Metric(
@@ -150,10 +136,9 @@ FIRST_TOKEN_NORM = replace(
     direction="higher: larger first token",
     needs_first_token=True,
 )
-TOP_SHARE = Metric(
+TOP_SHARE = replace(
+    NORM_RATIO,
     name="top_share",
-    family="sink",
-    shape="tokens dim",
     values=top_share,
     reason=degenerate_reason,
     summary="share p_1 of the largest eigenvalue of a prompt's Gram matrix",
@@ -166,20 +151,17 @@ TOP_SHARE = Metric(
     reads="eigenvalues in the run's precision",
     paper="arXiv 2510.06477",
 )
-SINK_RATE = Metric(
+SINK_RATE = replace(
+    FIRST_TOKEN_NORM,
     name="sink_rate",
-    family="sink",
-    shape="tokens dim",
     values=sink_rate,
     reason=sink_rate_reason,
     summary="mean share of the attention that goes to the first token",
     unit="share",
     range="[0, 1]",
-    low=0.0,
     high=1.0,
     direction="higher: the first token is more of an attention sink",
     reads="attentions",
     paper="arXiv 2410.10781",
     in_all=False,
-    needs_first_token=True,
 )

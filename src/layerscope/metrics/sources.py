@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from layerscope.config import Precision
-from layerscope.metrics.spectrum import Prepared, Variant, prepare_prompts, prompt_spectra
-from layerscope.metrics.subsets import subset_spectra
-from layerscope.metrics.views import pair_gram
+from layerscope.metrics.metric import Subset
+from layerscope.metrics.spectrum import Prepared, Spectrum, Variant, prepare_prompts, prompt_spectra, subset_spectra
+from layerscope.metrics.tall import are_tall, tall_spectra
+from layerscope.metrics.workers import aligned, gram_of_many
 
 Kept = TypeVar("Kept")
+Gram = Float64[Tensor, "two prompts two prompts"]
 
 
 class _Once:
@@ -28,8 +30,7 @@ class _Once:
         """What `compute` gives, computed when the key is first asked for."""
         if key not in self._kept:
             self._kept[key] = compute()
-        kept: Kept = self._kept[key]
-        return kept
+        return cast("Kept", self._kept[key])
 
 
 class TokenStates(_Once):
@@ -41,8 +42,7 @@ class TokenStates(_Once):
         precision: of the eigenvalues that entropies are read from; ranks and LogDet always use float64.
         attentions: `*prompts heads tokens tokens`, only for `sink_rate`.
 
-    Raises:
-        ValueError: a length is negative or larger than the number of rows.
+    Raises ValueError: a length is negative or larger than the number of rows.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class TokenStates(_Once):
         self.precision: Precision = precision
         self.attentions = None if attentions is None else attentions[None].flatten(0, -4)
         self._counts: list[int] = self.lengths.tolist()
+        rows = states.shape[-2]
         for count in self._counts:
-            if not 0 <= count <= states.shape[-2]:
-                rows = states.shape[-2]
+            if not 0 <= count <= rows:
                 raise ValueError(f"expected prompt lengths between 0 and the {rows} rows of the states, got {count}")
 
     def split(self, rows: Float[Tensor, "prompts tokens width"]) -> list[Float[Tensor, "_ width"]]:
         """The rows of each prompt as views without padding, so that what the padding holds cannot matter."""
         return [own[:count] for own, count in zip(rows, self._counts, strict=True)]
 
-    def spectra(self, variant: Variant, precision: Precision = "float64") -> list[Float64[Tensor, " _"]]:
+    def spectra(self, variant: Variant, precision: Precision = "float64") -> list[Spectrum]:
         """Eigenvalues of each prompt's Gram matrix, the spectrum that every entropy and rank here is read from.
 
         K = Z Z^T or Z^T Z, whichever is smaller (same non-zero spectrum), with Z the states in the given variant.
@@ -97,7 +97,7 @@ class TokenStates(_Once):
 class _Subsets(_Once):
     """Data with one row a prompt, of which each evaluation keeps a subset."""
 
-    def __init__(self, data: Tensor, axes: str, subsets: Sequence[Int64[Tensor, " _"]] | None) -> None:
+    def __init__(self, data: Tensor, axes: str, subsets: Sequence[Subset] | None) -> None:
         super().__init__()
         if data.ndim != len(axes.split()):  # another number of them would go through, as other numbers
             raise ValueError(f"expected the axes {axes}, got the shape {tuple(data.shape)}")
@@ -113,15 +113,14 @@ class PooledVectors(_Subsets):
         subsets: the prompts that each evaluation keeps, as indices; by default one evaluation with all of them.
     """
 
-    def __init__(
-        self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]] | None = None
-    ) -> None:
+    def __init__(self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset] | None = None) -> None:
         super().__init__(pooled, "prompts dim", subsets)
         self.pooled = pooled
 
-    def spectra(self, variant: Variant) -> list[Float64[Tensor, " _"]]:
-        """Eigenvalues of each subset's Gram matrix, as `subsets.subset_spectra`."""
-        return self.once(("spectra", variant), lambda: subset_spectra(self.pooled, self.subsets, variant))
+    def spectra(self, variant: Variant) -> list[Spectrum]:
+        """`subset_spectra` of the subsets, as `tall_spectra` where there are so many vectors that this is better."""
+        compute = tall_spectra if are_tall(self.pooled, self.subsets) else subset_spectra
+        return self.once(("spectra", variant), lambda: compute(self.pooled, self.subsets, variant))
 
 
 @dataclass(frozen=True)
@@ -150,13 +149,20 @@ class ViewVectors(_Subsets):
     def __init__(
         self,
         views: Float[Tensor, "prompts views dim"],
-        subsets: Sequence[Int64[Tensor, " _"]] | None = None,
+        subsets: Sequence[Subset] | None = None,
         options: ViewOptions | None = None,
     ) -> None:
         super().__init__(views, "prompts views dim", subsets)
         self.views = views
         self.options = options or ViewOptions()
 
-    def gram(self) -> Float64[Tensor, "two prompts two prompts"]:
-        """Inner products between all first two views, as `views.pair_gram`."""
-        return self.once("gram", lambda: pair_gram(self.views))
+    def gram(self) -> Gram:
+        """Inner products between all first two views. Raises ValueError where there are fewer a prompt."""
+        if self.views.shape[1] < 2:
+            raise ValueError(f"expected 2 or more views a prompt, got {self.views.shape[1]}")
+        return self.once("gram", self._gram)
+
+    def _gram(self) -> Gram:
+        count = self.views.shape[0]
+        rows = aligned(self.views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
+        return gram_of_many(rows).reshape(2, count, 2, count)

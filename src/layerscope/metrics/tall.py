@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from layerscope.metrics.products import aligned
-from layerscope.metrics.spectrum import Variant, unit
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.metric import Subset
+from layerscope.metrics.spectrum import Spectrum, Variant, unit
+from layerscope.metrics.workers import aligned, parallel_map
 
 MANY = 4096
-"""Rows that are copied to float64 at once, and the most that are looked at in one piece."""
+"""Vectors from which on copies of them in float64, one for each subset, are too much."""
+_ROWS = 1024  # in float64 at once
 
 
-def tall_spectra(
-    pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Int64[Tensor, " _"]], variant: Variant
-) -> list[Float64[Tensor, " _"]]:
+def are_tall(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset]) -> bool:
+    """Whether the vectors are more than `MANY`, each subset's more than their dimensions, and all finite."""
+    tall = len(pooled) > MANY and all(len(kept) > pooled.shape[1] for kept in subsets)
+    return tall and all(bool(part.isfinite().all()) for part in torch.split(pooled, _ROWS))
+
+
+def tall_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
     """Eigenvalues of the Gram matrix of each subset of more vectors than dimensions.
 
     A triangle R with RᵀR = ZᵀZ stands for the rows Z, and the triangle of several R for all of their rows: each vector is
@@ -37,7 +42,7 @@ def tall_spectra(
 
     Source: Golub & Van Loan 2013, section 5.2; Demmel et al. 2012 (TSQR).
     """
-    centered = variant not in ("paper", "unit")
+    pooled, centered = pooled.cpu(), variant not in ("paper", "unit")
     # Centring does not feel what all rows have in common, and without it the first column hides no digits.
     origin = pooled[0].to(torch.float64) if centered else torch.zeros(())
     kind_of = torch.zeros(len(pooled), dtype=torch.int64)
@@ -53,7 +58,7 @@ def tall_spectra(
     groups = parallel_map(group, range(int(kind_of.max()) + 1))
 
     def spectrum(place: int) -> Tensor:
-        found = _triangle([torch.cat([groups[kind] for kind in torch.unique(kind_of[subsets[place]]).tolist()])])
+        found = _triangle(groups[kind] for kind in torch.unique(kind_of[subsets[place]]).tolist())
         if centered:
             first, found = found[0], found[1:, 1:]
             if found.abs().amax() <= 1e-13 * first.abs().amax():  # identical rows leave what rounding left
@@ -71,8 +76,8 @@ def tall_spectra(
     return parallel_map(spectrum, range(len(subsets)))
 
 
-def _parts(pooled: Tensor, rows: Int64[Tensor, " _"]) -> Iterable[Float64[Tensor, "_ dim"]]:
-    return (aligned(pooled[part], torch.float64) for part in torch.split(rows, MANY))
+def _parts(pooled: Tensor, rows: Subset) -> Iterable[Float64[Tensor, "_ dim"]]:
+    return (aligned(pooled[part], torch.float64) for part in torch.split(rows, _ROWS))
 
 
 def _triangle(parts: Iterable[Float64[Tensor, "_ columns"]]) -> Float64[Tensor, "_ columns"]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from layerscope.metrics.metric import PAPER, Setting
-from layerscope.metrics.products import aligned, gram_of_many
+from layerscope.metrics.metric import PAPER, Setting, Subset
+from layerscope.metrics.sources import Gram, ViewVectors
 from layerscope.metrics.spectrum import Variant, variant_of
 
 # Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
@@ -17,21 +17,7 @@ _ROUNDING = 1e-13
 _ROWS = 256
 
 
-def pair_gram(views: Float[Tensor, "prompts views dim"]) -> Float64[Tensor, "two prompts two prompts"]:
-    """Inner products between all first two views, in float64.
-
-    Raises ValueError where there are fewer than two views a prompt.
-    """
-    if views.shape[1] < 2:
-        raise ValueError(f"expected 2 or more views a prompt, got {views.shape[1]}")
-    count = views.shape[0]
-    rows = aligned(views[:, :2].transpose(0, 1).reshape(2 * count, -1).cpu(), torch.float64)
-    return gram_of_many(rows).reshape(2, count, 2, count)
-
-
-def subset_cosines(
-    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: Variant
-) -> Float64[Tensor, "two kept two kept"] | None:
+def subset_cosines(gram: Gram, kept: Subset, variant: Variant) -> Float64[Tensor, "two kept two kept"] | None:
     """Cosines between the views of the kept prompts; each view's mean over them removed first where centred.
 
     None with fewer than 2 prompts, or where a view is not finite or has no direction (zero, or equal to the mean).
@@ -42,9 +28,7 @@ def subset_cosines(
     return inner if _become_cosines(inner, variant) else None
 
 
-def within_cosines(
-    gram: Float64[Tensor, "two prompts two prompts"], kept: Int64[Tensor, " kept"], variant: Variant
-) -> Float32[Tensor, "two kept kept"] | None:
+def within_cosines(gram: Gram, kept: Subset, variant: Variant) -> Float32[Tensor, "two kept kept"] | None:
     """The two blocks of `subset_cosines` inside view 1 and inside view 2, in float32, and None where it is."""
     blocks = torch.empty(2, kept.shape[0], kept.shape[0])
     for view in (0, 1):
@@ -55,7 +39,7 @@ def within_cosines(
     return blocks
 
 
-def _cut(matrix: Float64[Tensor, "rows rows"], kept: Int64[Tensor, " kept"]) -> Float64[Tensor, "kept kept"]:
+def _cut(matrix: Float64[Tensor, "rows rows"], kept: Subset) -> Float64[Tensor, "kept kept"]:
     """The rows and columns kept: one copy, made a few rows at a time, of what is largest in memory."""
     parts = torch.empty(kept.shape[0], kept.shape[0], dtype=matrix.dtype)
     for rows, part in zip(torch.split(kept, _ROWS), torch.split(parts, _ROWS), strict=True):
@@ -65,23 +49,18 @@ def _cut(matrix: Float64[Tensor, "rows rows"], kept: Int64[Tensor, " kept"]) -> 
 
 def _become_cosines(inner: Float64[Tensor, "views kept views kept"], variant: Variant) -> bool:
     """Turn inner products into cosines, in place; False with fewer than 2 prompts, or where one has no direction."""
-    energy = _diagonal(inner)
+    energy = inner.diagonal(dim1=0, dim2=2).diagonal().clone()
     if variant.startswith("centered"):
         for axis in (1, 3):
             inner -= inner.mean(axis, keepdim=True)
-    left = _diagonal(inner)
-    if left.shape[-1] < 2 or not bool((left > _ROUNDING * energy).all()):  # False for NaN too
-        return False
-    if not math.isfinite(float(inner.sum())):
+    left = inner.diagonal(dim1=0, dim2=2).diagonal()
+    has_direction = bool((left > _ROUNDING * energy).all())  # False for NaN too
+    if left.shape[-1] < 2 or not has_direction or not math.isfinite(float(inner.sum())):
         return False
     norms = left.sqrt()
     inner /= norms[:, :, None, None]
     inner /= norms
     return True
-
-
-def _diagonal(inner: Float64[Tensor, "views kept views kept"]) -> Float64[Tensor, "views kept"]:
-    return torch.stack([inner[view, :, view].diagonal() for view in range(inner.shape[0])])
 
 
 def view_reason(views: Float[Tensor, "prompts views dim"], setting: Setting = PAPER) -> str:
@@ -92,6 +71,6 @@ def view_reason(views: Float[Tensor, "prompts views dim"], setting: Setting = PA
         return "non-finite vectors"
     if not bool(views[:, :2].any(-1).all()):
         return "a zero vector has no direction"
-    if subset_cosines(pair_gram(views), torch.arange(views.shape[0]), variant_of(setting)) is None:
+    if subset_cosines(ViewVectors(views).gram(), torch.arange(views.shape[0]), variant_of(setting)) is None:
         return "a vector equals the mean: no direction is left after centring"
     return ""

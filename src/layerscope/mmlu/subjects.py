@@ -10,9 +10,8 @@ from jaxtyping import Float
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.association import correlate_rows, is_flat
-from layerscope.statistics.intervals import LEVEL, percentile_interval
+from layerscope.statistics.intervals import LEVEL, benjamini_hochberg, percentile_interval
 
 MIN_SUBJECTS = 5
 

@@ -14,10 +14,9 @@ from layerscope.picking.answers import answer_by_metrics
 from layerscope.picking.folder import Evidence, Origin
 from layerscope.picking.last_layer import TABLE1, compare_with_last
 from layerscope.picking.resampling import resample
-from layerscope.picking.rows import AsRows
 from layerscope.picking.rules import RULE_TABLE, apply_rules
 from layerscope.picking.scores import HOW_READ
-from layerscope.picking.selection import Selection, select_layer
+from layerscope.picking.selection import AS_ROWS, Selection, rows_of, select_layer
 from layerscope.picking.spec import By, PickSpec
 
 SCHEMA_VERSION: Final = 3
@@ -53,8 +52,8 @@ class Pick(BaseModel):
     details: tuple[str, ...]
     chosen_setting: int | None
     selections: tuple[Selection, ...] = Field(alias="settings")
-    rules: Annotated[pl.DataFrame, AsRows(RULE_TABLE)]
-    table1: Annotated[pl.DataFrame, AsRows(TABLE1)]
+    rules: Annotated[pl.DataFrame, rows_of(RULE_TABLE), AS_ROWS]
+    table1: Annotated[pl.DataFrame, rows_of(TABLE1), AS_ROWS]
     news: tuple[str, ...] = Field((), exclude=True)
 
     @property
@@ -75,8 +74,7 @@ class Pick(BaseModel):
 def choose_layer(evidence: Evidence, asked: PickSpec) -> Pick:
     """Which layer of a run's model to use, from what was read; the scores are resampled here, once for everything.
 
-    Raises:
-        UserError: there is not what is needed.
+    Raises UserError where there is not what is needed.
     """
     by: By = asked.by or ("metrics" if evidence.scores is None else "scores")
     scores = evidence.need_scores() if by == "scores" else evidence.scores or ()
@@ -94,7 +92,7 @@ def choose_layer(evidence: Evidence, asked: PickSpec) -> Pick:
     if by == "scores" and selection is not None:
         model, layer, answer = selection.model, selection.recommended, selection.answer
     else:
-        mine = _rules_of(rules, selection)
+        mine = rules if selection is None else _rules_of(rules, selection)
         layer, answer = answer_by_metrics(mine)
         model = str(mine["model"][0])
         if selection is not None and mine["average"].null_count() == len(mine):
@@ -128,13 +126,12 @@ def _best_setting(selections: Sequence[Selection]) -> tuple[int | None, str]:
     usable = [place for place, one in enumerate(selections) if one.recommended is not None]
     if len(usable) < 2:
         return next(iter(usable or range(len(selections))), None), ""
-    ranked = sorted(usable, key=lambda place: -_value(selections[place]))
-    words = ", ".join(
-        f"{one.state} {_value(one):.3f} (layer {one.recommended})" for one in (selections[place] for place in ranked)
-    )
-    same = len({selections[place].tasks for place in ranked}) == 1
+    usable.sort(key=lambda place: -_value(selections[place]))
+    ranked = [selections[place] for place in usable]
+    words = ", ".join(f"{one.state} {_value(one):.3f} (layer {one.recommended})" for one in ranked)
+    same = len({one.tasks for one in ranked}) == 1
     caution = "" if same else "; they are not of the same tasks, so which is worth most is not known"
-    return ranked[0], f"of the settings scored, the one whose choice is worth most on left-out tasks: {words}{caution}"
+    return usable[0], f"of the settings scored, the one whose choice is worth most on left-out tasks: {words}{caution}"
 
 
 def _value(selection: Selection) -> float:
@@ -144,9 +141,7 @@ def _value(selection: Selection) -> float:
     return float(left_out if math.isfinite(left_out) else values["recommended"])
 
 
-def _rules_of(rules: pl.DataFrame, selection: Selection | None) -> pl.DataFrame:
+def _rules_of(rules: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """The rules as scored in one setting; as they are where there are no scores of this model."""
-    if selection is None:
-        return rules
     same = rules.filter(*(pl.col(name).fill_null("") == getattr(selection, name) for name in HOW_READ))
     return rules if same.is_empty() else same

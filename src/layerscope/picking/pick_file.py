@@ -64,12 +64,6 @@ def recall_pick(run: RunFolder) -> Pick:
 
     Chosen again it is with what was asked then, and a note says that it was, and whether the layer changed.
 
-    Args:
-        run: a run's folder, or a run that was opened.
-
-    Returns:
-        What `pick` returned, or would return.
-
     Raises:
         UserError: the folder does not hold what is needed, or the folder of scores that was named is gone.
         RunFailedError: a file is damaged.
@@ -104,8 +98,6 @@ def _write(picked: Pick, *news: str) -> Pick:
     except LayerscopeError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
-        news = (
-            *news,
-            f"{picked.path / PICK_FILE} was not written ({reason}): export and report choose the layer again",
-        )
+        lost = f"{picked.path / PICK_FILE} was not written ({reason}): export and report choose the layer again"
+        news = (*news, lost)
     return picked.model_copy(update={"news": news})

@@ -2,94 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import polars as pl
 
 from layerscope.figures.curves import phrases, short_name, word
-from layerscope.report.charts import spark_path
 from layerscope.results.measurement import RunRecord
+from layerscope.results.run import Run
+from layerscope.results.tables import TEXTS
 
-MOST_SKIPPED = 50
 EXAMPLES = 3
 EXAMPLE_KEYS = ["variant", "alpha", "readout", "positions"]
 
 
-class RunLike(Protocol):
-    """What the report needs of a run."""
-
-    path: Path
-    record: RunRecord
-
-    @property
-    def layers(self) -> pl.DataFrame:
-        """The columns of layers.parquet."""
-
-    @property
-    def prompts(self) -> pl.DataFrame:
-        """The columns of prompts.parquet."""
-
-    @property
-    def texts(self) -> pl.DataFrame | None:
-        """The columns of texts.parquet; None where the run kept no texts."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One row of the comparison: a value a run."""
-
-    name: str
-    values: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether the runs are not all alike in this."""
-        return len(set(self.values)) > 1
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt at the end of the order by prompt entropy."""
-
-    prompt_id: str
-    n_tokens: int
-    value: float
-    spark: str
-    text: str
-    note: str
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """The prompts a run left out: how many for each reason, and the first of them."""
-
-    reasons: tuple[tuple[str, int], ...]
-    first: tuple[tuple[str, int, str], ...]
-    total: int
-
-
-def run_facts(runs: Sequence[RunLike]) -> tuple[Fact, ...]:
-    """The rows of the comparison; rows that say nothing for any run are left out."""
+def run_facts(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The rows of the comparison, a value a run; rows that say nothing for any run are left out."""
     columns = [_facts_of(run) for run in runs]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = (Fact(name, tuple(column.get(name, "") for column in columns)) for name in names)
-    return tuple(row for row in rows if any(row.values))
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = {name: [column.get(name, "") for column in columns] for name in names}
+    return {name: values for name, values in rows.items() if any(values)}
 
 
-def left_out(record: RunRecord) -> LeftOut:
-    """Which prompts a run left out, and why."""
-    reasons = Counter(skipped.reason for skipped in record.skipped)
-    first = tuple((one.prompt_id, one.n_tokens, one.reason) for one in record.skipped[:MOST_SKIPPED])
-    return LeftOut(reasons=tuple(reasons.most_common()), first=first, total=len(record.skipped))
-
-
-def example_prompts(
-    prompts: pl.DataFrame, texts: pl.DataFrame | None
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def example_prompts(prompts: pl.DataFrame, texts: pl.DataFrame | None) -> tuple[list[dict[str, Any]], ...]:
     """The prompts with the lowest and the highest prompt entropy, averaged over the layers.
 
     Args:
@@ -97,30 +32,23 @@ def example_prompts(
         texts: table with the columns of texts.parquet, which hold what was measured; None where it was not kept.
 
     Returns:
-        Lowest first and highest first; both empty where the run has no prompt entropy. No prompt is in both.
+        Lowest first and highest first; both empty where the run has no prompt entropy. No prompt is in both. A prompt has
+        a prompt_id, n_tokens, mean (nats), course (its values over the layers), text and note (None where not kept).
     """
     rows = _prompt_entropy(prompts)
-    if rows.is_empty():
-        return (), ()
     # One set of conditions, the first: a mean over several would be of nothing in particular.
     rows = rows.join(rows.select(EXAMPLE_KEYS).head(1), on=EXAMPLE_KEYS, nulls_equal=True).sort("layer")
-    ranked = (
-        rows.filter(pl.col("value").is_finite())
-        .group_by("prompt_id")
-        .agg(pl.col("value").mean().alias("mean"), pl.col("n_tokens").first())
+    value = pl.col("value").fill_null(float("nan"))
+    found = (
+        rows.group_by("prompt_id")
+        .agg(value.filter(value.is_finite()).mean().alias("mean"), pl.col("n_tokens").first(), value.alias("course"))
+        .filter(pl.col("mean").is_not_null())
         .sort("mean", "prompt_id")
+        .join(pl.DataFrame(schema=TEXTS) if texts is None else texts, on="prompt_id", how="left", maintain_order="left")
+        .to_dicts()
     )
-    found = list(ranked.iter_rows())
-    kept = {} if texts is None else {row["prompt_id"]: row for row in texts.iter_rows(named=True)}
     most = min(EXAMPLES, len(found) // 2 or len(found))
-    low, high = found[:most], found[::-1][: min(EXAMPLES, len(found) - most)]
-
-    def example(prompt_id: str, mean: float, n_tokens: int) -> Example:
-        values = rows.filter(pl.col("prompt_id") == prompt_id)["value"].fill_null(float("nan")).to_numpy()
-        known = kept.get(prompt_id, {})
-        return Example(prompt_id, n_tokens, mean, spark_path(values), known.get("text", ""), known.get("note", ""))
-
-    return tuple(example(*one) for one in low), tuple(example(*one) for one in high)
+    return found[:most], found[::-1][: min(EXAMPLES, len(found) - most)]
 
 
 def example_conditions(prompts: pl.DataFrame) -> str:
@@ -134,7 +62,7 @@ def _prompt_entropy(prompts: pl.DataFrame) -> pl.DataFrame:
     return prompts.filter((pl.col("metric") == "prompt_entropy") & plain)
 
 
-def _facts_of(run: RunLike) -> dict[str, str]:
+def _facts_of(run: Run) -> dict[str, str]:
     record, spec, resolved = run.record, run.record.spec, run.record.resolved
     seconds = sum(record.timings.values())
     return {

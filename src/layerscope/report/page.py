@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os.path
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,12 +16,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from layerscope.errors import UserError
 from layerscope.figures import style
-from layerscope.figures.curves import Curve, Panel, phrases, shared_by, short_name, split_panels, title, usual_variant
+from layerscope.figures.curves import (
+    Curve,
+    Panel,
+    phrases,
+    prompt_counts,
+    shared_by,
+    short_name,
+    split_panels,
+    title,
+    usual_variant,
+)
+from layerscope.figures.numbers import Axis
 from layerscope.files.replacing import free_or_ours
 from layerscope.files.writing import write_text
-from layerscope.report.charts import Chart, make_chart, spark_path
-from layerscope.report.facts import Example, LeftOut, RunLike, example_conditions, example_prompts, left_out, run_facts
-from layerscope.report.scores import pick_runs, with_charts, x_values
+from layerscope.report.charts import Chart, spark_path
+from layerscope.report.facts import example_conditions, example_prompts, run_facts
+from layerscope.report.scores import pick_runs
+from layerscope.results.run import Run
 from layerscope.results.same_weights import same_weights_notes
 from layerscope.wording import lines_on_screen
 
@@ -29,25 +41,10 @@ if TYPE_CHECKING:
     from layerscope.metrics.metric import Metric
 
 MARK = b"<title>layerscope: "
-TABLES = ("run.json", "layers.parquet", "prompts.parquet")
-
-
-@dataclass(frozen=True)
-class RunPart:
-    """What the page says about one run alone."""
-
-    name: str
-    links: tuple[tuple[str, str], ...]
-    left_out: LeftOut
-    examples_with: str
-    texts_kept: bool
-    lowest: tuple[Example, ...]
-    highest: tuple[Example, ...]
-    record: str
 
 
 def write_report(
-    runs: Sequence[RunLike],
+    runs: Sequence[Run],
     out: Path,
     *,
     metrics: Mapping[str, Metric] | None = None,
@@ -76,25 +73,22 @@ def write_report(
     return out
 
 
-def render_report(
-    runs: Sequence[RunLike],
-    folder: Path,
-    *,
-    metrics: Mapping[str, Metric],
-) -> str:
+def render_report(runs: Sequence[Run], folder: Path, *, metrics: Mapping[str, Metric]) -> str:
     """The page as text; links are relative to `folder`."""
     names = run_names([run.path for run in runs])
-    layers = pl.concat([_with_run(run.layers, name) for run, name in zip(runs, names, strict=True)])
-    panels = split_panels(layers)
-    picked = pick_runs(runs, names, panels[0].axis if panels else "layer")
+    tables = [run.layers.with_columns(pl.lit(name).alias("run")) for run, name in zip(runs, names, strict=True)]
+    panels = split_panels(pl.concat(tables))
+    axis: Axis = panels[0].axis if panels else "layer"
+    picked = pick_runs(runs, names, axis)
     x = [
-        *(float(x) for panel in panels for curve in panel.curves for x in curve.x(panel.axis).tolist()),
-        *x_values(picked),
+        x
+        for panel in (*panels, *(panel for one in picked for _, panel in one.panels))
+        for curve in panel.curves
+        for x in curve.x(panel.axis).tolist()
     ]
     x_range = (min(x, default=0.0), max(x, default=1.0))
     charts = _charts(panels, x_range)
-    scored = with_charts(picked, x_range)
-    shown = list(dict.fromkeys(panel.metric for panel in panels))
+    scored = [(one, one.charts(f"scores-{number}", x_range)) for number, one in enumerate(picked)]
     here = Path(__file__).parent
     script = (here / "script.html.j2").read_text(encoding="utf-8")
     # Finalize and autoescape cover everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
@@ -102,28 +96,29 @@ def render_report(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: lines_on_screen(value) if type(value) is str else value,
     )  # fmt: skip
-    page = environment.get_template("page.html.j2")
-    return page.render(
+    return environment.get_template("page.html.j2").render(
         look=style,
         heading=_heading(runs),
         common=_common(panels),
         charts=charts,
         scored=scored,
-        chart_of={chart.metric: chart.name for chart in reversed(charts)},
-        points=[
-            [line.points for line in chart.lines]
-            for chart in (*(chart for one in scored for chart in one.charts), *charts)
-        ],
-        axis=panels[0].axis if panels else "layer",
+        points=[[line.points for line in chart.lines] for chart in (*(c for _, own in scored for c in own), *charts)],
+        axis=axis,
         summaries=_summaries(panels, charts),
-        metrics={name: metrics.get(name) for name in shown},
+        metrics={panel.metric: metrics.get(panel.metric) for panel in panels},
         facts=run_facts(runs),
+        runs=list(zip(names, runs, strict=True)),
         names=names,
         warnings=_warnings(runs, names),
-        parts=[_part(run, name, folder) for run, name in zip(runs, names, strict=True)],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=title,
+        prompt_counts=prompt_counts,
+        spark_path=spark_path,
+        example_prompts=example_prompts,
+        example_conditions=example_conditions,
+        reasons=lambda skipped: Counter(one.reason for one in skipped).most_common(),
+        link=lambda target: relative_link(target, folder),
     )
 
 
@@ -142,10 +137,6 @@ def relative_link(target: Path, folder: Path) -> str:
     return "./" + quote(Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix(), safe="/")
 
 
-def _with_run(layers: pl.DataFrame, name: str) -> pl.DataFrame:
-    return layers.with_columns(pl.lit(name).alias("run"))
-
-
 def _charts(panels: Sequence[Panel], x_range: tuple[float, float]) -> list[Chart]:
     curves = [curve for panel in panels for curve in panel.curves]
     if not curves:
@@ -153,7 +144,7 @@ def _charts(panels: Sequence[Panel], x_range: tuple[float, float]) -> list[Chart
     overall = {*shared_by(curves), usual_variant(curves)}
     several = len({curve.source for curve in curves}) > 1
     return [
-        make_chart(
+        Chart(
             panel,
             name=f"chart-{number}",
             x_range=x_range,
@@ -175,21 +166,7 @@ def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[tuple[C
     ]
 
 
-def _part(run: RunLike, name: str, folder: Path) -> RunPart:
-    lowest, highest = example_prompts(run.prompts, run.texts)
-    return RunPart(
-        name=name,
-        links=tuple((table, relative_link(run.path / table, folder)) for table in TABLES),
-        left_out=left_out(run.record),
-        examples_with=example_conditions(run.prompts),
-        texts_kept=run.texts is not None,
-        lowest=lowest,
-        highest=highest,
-        record=run.record.model_dump_json(indent=2),
-    )
-
-
-def _warnings(runs: Sequence[RunLike], names: Sequence[str]) -> list[str]:
+def _warnings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """Each warning once, with the runs it is of where it is not of all."""
     runs_of: dict[str, list[str]] = {}
     for run, name in zip(runs, names, strict=True):
@@ -202,7 +179,7 @@ def _warnings(runs: Sequence[RunLike], names: Sequence[str]) -> list[str]:
     return [*said, *same_weights_notes(run.record for run in runs)]
 
 
-def _heading(runs: Sequence[RunLike]) -> str:
+def _heading(runs: Sequence[Run]) -> str:
     models = list(dict.fromkeys(run.record.spec.model.name for run in runs))
     texts = list(dict.fromkeys(run.record.spec.texts.source for run in runs))
     shown = ", ".join(short_name(model) for model in models[:4]) + (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,22 +13,28 @@ from layerscope.figures.style import PALETTE
 from layerscope.picking.pick import Pick
 from layerscope.picking.pick_file import PICK_FILE, recall_pick
 from layerscope.picking.selection import Selection
-from layerscope.report.charts import Chart, Frame, make_chart
-from layerscope.report.facts import RunLike
+from layerscope.report.charts import Chart
+from layerscope.results.run import Run
 from layerscope.tasks.scores import SCORES_FILE
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What the page says about the scores of one run: its answer, and the curves of each setting, then as charts."""
+    """What the page says about the scores of one run: its answer, and the curves of each setting."""
 
     run: str
     pick: Pick
     panels: tuple[tuple[Selection, Panel], ...]
-    charts: tuple[Chart, ...] = ()
+
+    def charts(self, name: str, x_range: tuple[float, float]) -> list[Chart]:
+        """The curves as charts on the x axis that all charts of the page share."""
+        return [
+            _chart(of, panel, f"{name}-{part}", x_range, self.pick.layer_in(of))
+            for part, (of, panel) in enumerate(self.panels)
+        ]
 
 
-def pick_runs(runs: Sequence[RunLike], names: Sequence[str], axis: Axis) -> list[Scored]:
+def pick_runs(runs: Sequence[Run], names: Sequence[str], axis: Axis) -> list[Scored]:
     """The answer of every run that was picked from; where its folder holds scores, it is chosen now."""
     picks = [
         (name, recall_pick(run.path))
@@ -38,27 +44,6 @@ def pick_runs(runs: Sequence[RunLike], names: Sequence[str], axis: Axis) -> list
     return [
         Scored(name, pick, tuple((one, _panel(one, axis)) for one in pick.selections if len(one.layers)))
         for name, pick in picks
-    ]
-
-
-def x_values(scored: Iterable[Scored]) -> Iterator[float]:
-    """Where the points of the scores stand from left to right."""
-    for one in scored:
-        for _, panel in one.panels:
-            yield from panel.curves[0].x(panel.axis).tolist()
-
-
-def with_charts(scored: Sequence[Scored], x_range: tuple[float, float]) -> list[Scored]:
-    """Lay the charts out on the x axis that all charts of the page share."""
-    return [
-        replace(
-            one,
-            charts=tuple(
-                _chart(selection, panel, f"scores-{number}-{part}", x_range, one.pick.layer_in(selection))
-                for part, (selection, panel) in enumerate(one.panels)
-            ),
-        )
-        for number, one in enumerate(scored)
     ]
 
 
@@ -92,8 +77,8 @@ def _panel(selection: Selection, axis: Axis) -> Panel:
 
 def _chart(of: Selection, panel: Panel, name: str, x_range: tuple[float, float], layer: int | None) -> Chart:
     states = f"; {of.readout} readout, positions {of.positions}, {of.pooling} pooling" if of.readout else ""
-    chart = make_chart(panel, name, x_range, f"Main score of each task{states}", legend=True)
-    if layer is None:
-        return chart
-    place = layer / max(of.n_blocks, 1) if panel.axis == "depth" else float(layer)
-    return replace(chart, marks=((Frame(x=x_range, y=(0.0, 1.0)).across(place), f"layer {layer}"),))
+    chart = Chart(panel, name, x_range, f"Main score of each task{states}", legend=True)
+    if layer is not None:
+        place = layer / max(of.n_blocks, 1) if panel.axis == "depth" else float(layer)
+        chart.marks.append((chart.across(place), f"layer {layer}"))
+    return chart

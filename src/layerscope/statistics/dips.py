@@ -13,7 +13,7 @@ from scipy import stats
 from layerscope.errors import UserError
 from layerscope.statistics.association import is_flat
 from layerscope.statistics.intervals import LEVEL
-from layerscope.statistics.modes import MIN_PROMPTS, SMALLEST_P
+from layerscope.statistics.modes import MIN_PROMPTS, hartigan
 
 DISTANCE = 4.0
 SHARE = 0.4
@@ -55,8 +55,7 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
         `excess`: dip minus the dip that a uniform distribution, the worst single mode, exceeds in 5 % of samples; its
         interval is excess ± 1.96 standard errors (`dip_error`).
 
-    Raises:
-        UserError: fewer than 200 values, or all the same.
+    Raises UserError for fewer than 200 values, or all the same.
 
     Paper: Hartigan & Hartigan 1985.
     """
@@ -66,19 +65,12 @@ def weigh_dip(values: Float[np.ndarray, " n"], *, p_one_mode: float | None = Non
         raise UserError(f"a dip test needs at least {MIN_PROMPTS} prompts with a value, got {n}: use more texts (--n)")
     if is_flat(known):
         raise UserError("a dip test needs values that differ: all prompts have the same")
-    dip, p = diptest.diptest(known)
-    excess = float(dip) - critical_dip(n, seed)
+    dip, p = hartigan(known)
+    excess = dip - critical_dip(n, seed)
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * dip_error(known, seed)
-    two = dips_of_two_modes(n, seed)
-    return WeighedDip(
-        dip=float(dip),
-        excess=excess,
-        low=excess - half,
-        high=excess + half,
-        p_one_mode=max(float(p), SMALLEST_P) if p_one_mode is None else p_one_mode,
-        p_two_modes=float((1 + (two <= dip).sum()) / (1 + len(two))),
-        n=n,
-    )
+    p_two_modes = float((1 + (dips_of_two_modes(n, seed) <= dip).sum()) / (1 + DRAWS))
+    p_one_mode = p if p_one_mode is None else p_one_mode
+    return WeighedDip(dip, excess, excess - half, excess + half, p_one_mode, p_two_modes, n)
 
 
 def dip_error(values: Float[np.ndarray, " n"], seed: int = 0) -> float:

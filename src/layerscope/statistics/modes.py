@@ -9,18 +9,15 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from layerscope.statistics.adjustment import add_adjusted
 from layerscope.statistics.association import is_flat
-from layerscope.statistics.intervals import bootstrap_weights, percentile_interval, with_ends
+from layerscope.statistics.intervals import add_adjusted, bootstrap_weights, bounded, with_ends
 from layerscope.statistics.mixtures import distance_draws, fit_mixture
 
 MIN_PROMPTS = 200
 SMALLEST_P = 1e-6
 PROMPT_CURVE = ("metric", "variant", "alpha", "readout", "positions", "normalization")
-_NUMBERS = (
-    *("dip", "p", "p_adjusted", *with_ends("distance"), "split"),
-    *("low_share", "low_mean", "high_mean", "low_sd", "high_sd"),
-)
+_FITTED = ("low_share", "low_mean", "high_mean", "low_sd", "high_sd")
+_NUMBERS = ("dip", "p", "p_adjusted", *with_ends("distance"), "split", *_FITTED)
 
 MODES = pl.Schema(
     dict.fromkeys(PROMPT_CURVE, pl.String())
@@ -53,17 +50,19 @@ def find_modes(prompts: pl.DataFrame, *, resamples: int = 200, seed: int = 0) ->
     """
     rows: list[dict[str, Any]] = []
     for curve in prompts.partition_by(PROMPT_CURVE, maintain_order=True):
-        key = {name: curve[name][0] for name in PROMPT_CURVE}
-        mine = [
-            {
-                "layer": part["layer"][0],
-                **modes_of(part["value"].fill_null(float("nan")).to_numpy(), resamples=resamples, seed=seed),
-            }
-            for part in curve.sort("layer").partition_by("layer", maintain_order=True)
-        ]
+        mine = []
+        for part in curve.sort("layer").partition_by("layer", maintain_order=True):
+            values = part["value"].fill_null(np.nan).to_numpy()
+            mine.append(part.row(0, named=True) | modes_of(values, resamples=resamples, seed=seed))
         add_adjusted(mine)
-        rows += [{**key, **row} for row in mine]
+        rows += mine
     return pl.DataFrame(rows, schema=MODES)
+
+
+def hartigan(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Hartigan's dip of finite values, in [0, 0.25], and its p, at least 1e-6, the resolution of the published table."""
+    dip, p = diptest.diptest(values)
+    return float(dip), max(float(p), SMALLEST_P)
 
 
 def assign_modes(values: Float[np.ndarray, " n"], split: float) -> Float[np.ndarray, " n"]:
@@ -82,23 +81,18 @@ def modes_of(values: Float[np.ndarray, " n"], *, resamples: int = 200, seed: int
         return row | {"note": f"no dip test: {len(finite)} prompts{without}, at least {MIN_PROMPTS} are needed"}
     if is_flat(finite):
         return row | {"note": "no dip test: all prompts have the same value"}
-    dip, p = diptest.diptest(finite)
+    dip, p = hartigan(finite)
     fitted = fit_mixture(finite)
     draws = distance_draws(finite, fitted, bootstrap_weights(len(finite), resamples, seed))
-    distance = percentile_interval(draws)
     split = fitted.antimode()
     notes = [f"{lost} prompts without a value left out"] if lost else []
     if np.isnan(split):
         notes.append("no split: the fitted density has no dip between its means")
     return row | {
-        "dip": float(dip),
-        "p": max(float(p), SMALLEST_P),
-        "distance": fitted.distance,
-        "distance_ci_low": distance.low,
-        "distance_ci_high": distance.high,
+        "dip": dip,
+        "p": p,
+        **bounded("distance", fitted.distance, draws),
         "split": split,
-        "low_share": fitted.weights[0],
-        **dict(zip(("low_mean", "high_mean"), fitted.means, strict=True)),
-        **dict(zip(("low_sd", "high_sd"), fitted.sds, strict=True)),
+        **dict(zip(_FITTED, (fitted.weights[0], *fitted.means, *fitted.sds), strict=True)),
         "note": "; ".join(notes),
     }

@@ -11,8 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from layerscope.files.reading import read_toml
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import SIGNIFICANCE
+from layerscope.statistics.intervals import SIGNIFICANCE, benjamini_hochberg
 from layerscope.studies.estimates import Estimate
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]

@@ -9,9 +9,9 @@ import polars as pl
 from jaxtyping import Float
 
 from layerscope.results.run import Run
-from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.causes import residuals, take_out
 from layerscope.statistics.differences import DIFFERENCES, JOINT, compare_groups, fit_jointly
+from layerscope.statistics.intervals import benjamini_hochberg
 from layerscope.statistics.modes import MIN_PROMPTS
 from layerscope.statistics.splits import SPLITS, compare_splits
 from layerscope.studies.estimates import Estimate, no_estimate, size
