@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 
 # Names are looked up when first used: `import layerscope` runs nothing and loads no torch.
 _NAMES_OF = {
-    "config": ("ModelSpec", "RunSpec", "TextSpec", "ViewSpec"), "export.card": ("Export",),
+    "config": ("ModelSpec", "RunSpec", "TextSpec", "ViewSpec"),
     "errors": ("LayerscopeError", "RunFailedError", "UnsupportedModelError", "UserError"),
-    "export.export": ("export_layer",), "inputs.models": ("load_model",), "inputs.texts": ("load_texts",),
-    "measuring.measure": ("measure", "measure_model"), "metrics.catalogue": ("METRICS",),
-    "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"), "mmlu.spec": ("MmluSpec",), "picking.pick": ("Pick",),
-    "picking.pick_file": ("pick",), "picking.relations": ("relate",), "report.page": ("write_report",),
-    "results.run": ("Run", "load_run", "query_runs"), "tasks.run": ("TasksRun", "open_tasks", "score_tasks"),
+    "export.card": ("Export",),
+    "export.export": ("export_layer",),
+    "inputs.models": ("load_model",),
+    "inputs.texts": ("load_texts",),
+    "measuring.measure": ("measure", "measure_model"),
+    "metrics.catalogue": ("METRICS",),
+    "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"),
+    "mmlu.spec": ("MmluSpec",),
+    "picking.pick": ("Pick", "pick"),
+    "picking.relations": ("relate",),
+    "report.page": ("write_report",),
+    "results.run": ("Run", "load_run", "query_runs"),
+    "tasks.run": ("TasksRun", "open_tasks", "score_tasks"),
     "training.callback": ("LayerscopeCallback",),
-}  # fmt: skip
+}
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from layerscope.mmlu.run import open_mmlu as open_mmlu
     from layerscope.mmlu.spec import MmluSpec as MmluSpec
     from layerscope.picking.pick import Pick as Pick
-    from layerscope.picking.pick_file import pick as pick
+    from layerscope.picking.pick import pick as pick
     from layerscope.picking.relations import relate as relate
     from layerscope.report.page import write_report as write_report
     from layerscope.results.run import Run as Run

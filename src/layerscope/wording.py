@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Control characters, what turns or hides the text beside it, lone surrogates, and the line breaks that Python knows.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -29,6 +29,22 @@ def some(words: Sequence[str], separator: str = ", ", most: int = 3) -> str:
     """The first words, and how many more there are: `a, b, c and 4 more`."""
     more = f" and {len(words) - most:,} more" if len(words) > most else ""
     return separator.join(words[:most]) + more
+
+
+def said_once(said: Iterable[tuple[str, str]], of_all: int) -> list[str]:
+    """Each sentence once, with whom it is of in front where that is not all of them.
+
+    Args:
+        said: whom a sentence is of, and the sentence.
+        of_all: how often a sentence is there that is of all.
+    """
+    names: dict[str, list[str]] = {}
+    for name, sentence in said:
+        names.setdefault(sentence, []).append(name)
+    return [
+        sentence if len(having) == of_all else f"{', '.join(dict.fromkeys(having))}: {sentence}"
+        for sentence, having in names.items()
+    ]
 
 
 def on_screen(value: object) -> str:

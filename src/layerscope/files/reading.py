@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import stat
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import resources
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,6 +153,11 @@ def read_sealed(path: Path, shape: type[Shape], *, version: int, since: int, adv
             f"{path} has schema version {found}, this layerscope reads up to {version}: update layerscope"
         )
     return _as(path, shape, content, advice)
+
+
+def read_toml(room: str, name: str) -> dict[str, Any]:
+    """The content of NAME.toml, a table of a room of layerscope."""
+    return tomllib.loads(resources.files(f"layerscope.{room}").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def sum_of(path: Path, *, follow: bool = False) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
 from layerscope.inputs import perturbations
-from layerscope.inputs.quiet import said_as
+from layerscope.inputs.quiet import refusing
 from layerscope.inputs.seeds import stable_seed
 from layerscope.inputs.texts import TextSet
 
@@ -82,9 +82,7 @@ def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) ->
     options: dict[str, Any] = {"verbose": False, "return_attention_mask": False, "return_token_type_ids": False}
     if context is not None:
         options |= {"truncation": True, "max_length": context}
-    with said_as(
-        lambda text, _: UserError(f"the tokenizer refused the texts ({text}): check that they are plain Unicode text")
-    ):
+    with refusing("the tokenizer refused the texts", "check that they are plain Unicode text"):
         tokens = [tuple(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
     # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
     if context is not None and (longest := max(map(len, tokens))) > context:

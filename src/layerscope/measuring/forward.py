@@ -18,8 +18,7 @@ from layerscope.metrics.sources import TokenStates
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import Work, run_passes, shares_cores
-from layerscope.states.pooling import pool
-from layerscope.states.readout import read_states
+from layerscope.states.readout import pool, read_states
 
 # On a CPU the budget of tokens is cut into this many batches, which cores share evenly and their caches hold better
 # (SmolLM2: 14 % faster at 1,024 tokens than at 4,096). Fixed, so that numbers do not depend on how many cores there are.
@@ -128,7 +127,7 @@ def _take_values(
     for number, key in enumerate(plan.token_keys):
         if key.metric.needs_first_token and plan.states[first].positions != "all":
             reasons = dict.fromkeys(rows, "it is about the first token: only with positions=all")
-        elif key.metric.reads == "attentions" and plan.layers[position] == 0:
+        elif key.metric.needs == "attentions" and plan.layers[position] == 0:
             reasons = dict.fromkeys(rows, "the embeddings have no attention")
         else:
             values = key.metric.values(source, key.setting).numpy()

@@ -83,7 +83,7 @@ def measure_model(
         UserError: what `measure` raises, a metric that needs attention weights, or a folder with a run of other weights.
         RunFailedError: weights that hold NaN or infinity, a full disk.
     """
-    needing = [key.metric.name for key in make_plan(spec).token_keys if key.metric.reads == "attentions"]
+    needing = [key.metric.name for key in make_plan(spec).token_keys if key.metric.needs == "attentions"]
     if needing:
         raise UserError(
             f"{needing[0]} needs attention weights, which a model in memory may not give: leave it out, or measure a "

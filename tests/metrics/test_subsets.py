@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerscope.metrics import tall
+from layerscope.metrics import subsets as door
 from layerscope.metrics.sources import PooledVectors
 from layerscope.statistics.intervals import leave_group_out
 
@@ -16,7 +16,8 @@ VARIANTS = ("paper", "unit", "centered", "centered-unit", "released")
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(tall, "MANY", 64)
+    monkeypatch.setattr(door, "MANY", 64)
+    monkeypatch.setattr(door, "_ROWS", 50)
 
 
 def rows_of(kind: str) -> torch.Tensor:
@@ -47,7 +48,7 @@ def spectrum(rows: np.ndarray, variant: str) -> np.ndarray:
 def test_they_are_the_squared_singular_values_of_each_subset(kind, variant):
     rows = rows_of(kind)
     subsets = [torch.arange(N), *map(torch.from_numpy, leave_group_out(N, seed=0)), torch.arange(0, N, 7)]
-    for kept, values in zip(subsets, tall.tall_spectra(rows, subsets, variant), strict=True):
+    for kept, values in zip(subsets, door.tall_spectra(rows, subsets, variant), strict=True):
         expected = spectrum(rows[kept].numpy(), variant)
         assert values.shape == (DIM,)
         within = 1e-14 * float(rows.abs().amax()) * N
@@ -61,7 +62,7 @@ def test_they_are_the_squared_singular_values_of_each_subset(kind, variant):
 def test_nothing_is_left_of_identical_rows_also_where_others_differ(variant):
     rows = torch.full((N, DIM), 0.1, dtype=torch.float64)
     rows[: N // 2] = torch.randn(N // 2, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    whole, same = tall.tall_spectra(rows, [torch.arange(N), torch.arange(N // 2, N)], variant)
+    whole, same = door.tall_spectra(rows, [torch.arange(N), torch.arange(N // 2, N)], variant)
     assert not same.any()
     assert (whole > 0).all()
 
@@ -69,16 +70,14 @@ def test_nothing_is_left_of_identical_rows_also_where_others_differ(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_many_vectors_take_this_way_and_few_do_not(variant, monkeypatch):
     rows, subsets = rows_of("plain").to(torch.float32), [torch.arange(N), torch.arange(1, N)]
-    monkeypatch.setattr("layerscope.metrics.subsets.MANY", 64)
     many = PooledVectors(rows, subsets).spectra(variant)
-    monkeypatch.setattr("layerscope.metrics.subsets.MANY", N)
+    monkeypatch.setattr("layerscope.metrics.tall.MANY", N)
     few = PooledVectors(rows, subsets).spectra(variant)
     for one, other in zip(many, few, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 
-def test_vectors_that_are_not_finite_have_no_spectrum(monkeypatch):
-    monkeypatch.setattr("layerscope.metrics.subsets.MANY", 64)
+def test_vectors_that_are_not_finite_have_no_spectrum():
     rows = rows_of("plain")
     rows[5, 2] = torch.nan
     whole, without = PooledVectors(rows, [torch.arange(N), torch.arange(6, N)]).spectra("paper")
