@@ -62,8 +62,8 @@ class _Notes(BaseModel):
 class BlockStore:
     """All blocks of a run in its folder, prompts back in the order of the prompt set.
 
-    Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers. `rows` are the
-    row numbers of the prompts of each block; a block that was made from what has another `identity` is none of this run's.
+    Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers. `rows` are
+    the row numbers of each block's prompts; a block that was made from what has another `identity` is not this run's.
     """
 
     folder: Path
@@ -79,8 +79,8 @@ class BlockStore:
     ) -> tuple[str, ...]:
         """Make the blocks that are not there or are damaged, and say in a sentence where some were made again.
 
-        Of the `lengths` of the prompts in tokens `report` is told ("measuring", tokens done, tokens in all). `measure` makes
-        the block of some rows; it is handed what to call with the share that is done.
+        `report` is told ("measuring", tokens done, tokens in all), by the `lengths` of the prompts in tokens. `measure`
+        makes the block of some rows; it is handed what to call with the share that is done.
         """
         make_folder(inside(self.folder, FOLDER))
         tidy(self.folder / FOLDER)

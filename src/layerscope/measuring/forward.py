@@ -44,10 +44,10 @@ def measure_block(
     *,
     read_top: TopReader | None = None,
 ) -> Block:
-    """Run the prompts of a block, and their views where a metric needs them, and take all that the plan (with layers) asks for.
+    """Run the prompts of a block, and their views where a metric needs them, and take all that the plan asks for.
 
     Args:
-        plan, model, prompts: what to compute, by which model, of what; rows of the block are in the order of the prompts.
+        plan, model, prompts: what to compute, by which model, of what; the block's rows are in the prompts' order.
         done: called with the share of the block's tokens that are through.
         read_top: called with every batch of the prompts and its raw states at the last layer, from the same pass.
     """
