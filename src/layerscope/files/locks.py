@@ -47,7 +47,8 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(PermissionError):
             owner = path.read_text(encoding="utf-8", errors="replace").strip()
         raise UserError(
-            f"{folder} is being written by another run (process {owner or 'unknown'}): wait for it or choose another --out"
+            f"{folder} is being written by another run (process {owner or 'unknown'}): wait for it or choose another "
+            "--out"
         ) from error
     except OSError as error:
         raise cannot_write(path, error) from error

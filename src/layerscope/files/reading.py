@@ -102,7 +102,7 @@ def free_or_ours(path: Path, mark: bytes, *, force: bool) -> None:
 
 
 def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:
-    """The content of a regular file; a UserError where it has more than `most` bytes, and what `open_regular` raises."""
+    """The content of a regular file; a UserError where it has more than `most` bytes. See `open_regular`."""
     with open_regular(path, follow=follow) as file, named_errors(path):
         content = file.read(most + 1)
     if len(content) > most:

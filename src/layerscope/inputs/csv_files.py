@@ -25,7 +25,7 @@ class CsvLayout:
 
 
 def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
-    """The layout that the options of a text source ask for; a UserError where a separator is no name and no character."""
+    """The layout that the options of a text source ask for; a UserError where a separator is neither known nor one sign."""
     found = None if separator is None else SEPARATORS.get(separator.lower(), separator)
     if found is not None and (len(found) != 1 or found in '"\r\n'):
         raise UserError(
@@ -116,11 +116,8 @@ def refuse_missing_header(source: str, names: Sequence[str], column: str, cells:
     among the names, by a name that is also a cell below it, or by a sentence: an end like one's, or words as many as in
     the cells below.
 
-    Args:
-        source: what the file is called in errors, whose message holds the options for both.
-        names: the first row.
-        column: a column that holds text and was not named by the user.
-        cells: what the rows below hold in it.
+    The error calls the file `source` and holds the options for both. `names` are the first row, `column` one of them
+    over text, that the user did not name, and `cells` what the rows below hold in it.
     """
     below = [str(cell) for cell in itertools.islice(cells, _LOOKED_AT)]
     counts = [len(cell.split()) for cell in below if cell.strip()]

@@ -247,8 +247,8 @@ def _parquet(file: _File, limit: int | None) -> Table:
     def readable() -> AbstractContextManager[None]:
         return said_as(
             lambda why, _: UserError(
-                f"texts {file.source!r}: expected a Parquet file, but it cannot be read ({why.rstrip('.:')}): it may be "
-                "cut off or of another format, so copy it again"
+                f"texts {file.source!r}: expected a Parquet file, but it cannot be read ({why.rstrip('.:')}): it may "
+                "be cut off or of another format, so copy it again"
             )
         )
 

@@ -15,17 +15,14 @@ _WINDOW = re.compile(r"window|chunk|block_size|local_attention|floor_scale")
 
 @dataclass(frozen=True)
 class Lengths:
-    """Ranges of lengths: prompts of two ranges never share a batch, nor is one padded into the next range.
-
-    Attributes:
-        ends: the last length of each range, ascending; the last range has no end.
-        above: beyond this length a range holds `step` lengths; None: nowhere.
-        step: 1: only prompts of equal length share a batch, and nothing is padded.
-    """
+    """Ranges of lengths: prompts of two ranges never share a batch, nor is one padded into the next range."""
 
     ends: tuple[int, ...] = ()
+    """The last length of each range, ascending; the last range has no end."""
     above: int | None = None
+    """Beyond this length a range holds `step` lengths; None: nowhere."""
     step: int = 1
+    """1: only prompts of equal length share a batch, and nothing is padded."""
 
     def longest(self, length: int) -> int | None:
         """How many tokens a prompt of `length` tokens may be padded to; None: any. Equal answers may share a batch."""

@@ -54,7 +54,7 @@ class Probe:
     def states(
         self, rows: Sequence[Sequence[int]], filler: Sequence[int] = (), *, width: int = 0, exact: bool = False
     ) -> list[list[Tensor]]:
-        """Every block's output at each prompt's tokens, of one batch that `filler` and then `pad_id` pad to `width` or more."""
+        """Every block's output at each prompt's tokens; one batch, padded to `width` or more with `filler`, then `pad_id`."""
         width = max(width, *map(len, rows))
         fill = [*filler, *[self.pad_id] * width]
         ids = torch.tensor([[*row, *fill[: width - len(row)]] for row in rows], device=self.device)
@@ -163,7 +163,8 @@ def _padded_equals_alone(probe: Probe, sizes: Sequence[int], width: int) -> list
 def _notes(lengths: Lengths, switched: Sequence[str], context: int | None) -> list[str]:
     why = f" (a pass changes its {', '.join(switched[:3])})" if switched else ""
     notes = [
-        f"prompts of up to {end} tokens and longer ones may not share a batch: beyond it the model computes in another way{why}"
+        f"prompts of up to {end} tokens and longer ones may not share a batch: beyond it the model computes in another "
+        f"way{why}"
         for end in lengths.ends
         if context is None or end < context
     ]

@@ -116,7 +116,7 @@ def random_tokens(length: int, vocabulary: Sequence[int], generator: np.random.G
 
 
 def drawable(vocabulary: Collection[int], special: Collection[int]) -> tuple[int, ...]:
-    """The ids that a random token may be: the vocabulary without special tokens, in order; a UserError where none is."""
+    """The ids that a random token may be: the vocabulary without special tokens, in order. A UserError: none is."""
     ids = tuple(sorted(set(vocabulary) - set(special)))
     if not ids:
         raise UserError("the tokenizer's vocabulary holds only special tokens, so random tokens cannot be drawn")

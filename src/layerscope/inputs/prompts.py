@@ -68,7 +68,7 @@ class PromptSet:
 
 
 def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) -> list[tuple[int, ...]]:
-    """Token ids of each text with the tokenizer's defaults, special tokens included, cut to `context` tokens (None: none).
+    """Token ids of each text with the tokenizer's defaults, special tokens included, cut to `context` (None: not cut).
 
     Cutting is the tokenizer's own truncation: special tokens it adds at the end stay, and the side is its
     `truncation_side`.

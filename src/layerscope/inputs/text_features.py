@@ -1,4 +1,4 @@
-"""What can be said of a prompt from its text alone: words, how varied and hard they are, how it begins, its language."""
+"""What can be said of a prompt from its text alone: words, how varied and hard they are, its start, its language."""
 
 from __future__ import annotations
 

@@ -60,14 +60,10 @@ class _Notes(BaseModel):
 
 @dataclass(frozen=True)
 class BlockStore:
-    """All blocks of a run, prompts back in the order of the prompt set.
+    """All blocks of a run in its folder, prompts back in the order of the prompt set.
 
-    Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers.
-
-    Args:
-        folder: the run's folder.
-        rows: row numbers of the prompts of each block.
-        identity: of what the blocks are made from; a block of another identity is none of this run's.
+    Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers. `rows` are
+    the row numbers of each block's prompts; a block that was made from what has another `identity` is not this run's.
     """
 
     folder: Path
@@ -81,15 +77,10 @@ class BlockStore:
     def make(
         self, lengths: Sequence[int], report: Report, measure: Callable[[Sequence[int], Callable[[float], None]], Block]
     ) -> tuple[str, ...]:
-        """Make the blocks that are not there or are damaged.
+        """Make the blocks that are not there or are damaged, and say in a sentence where some were made again.
 
-        Args:
-            lengths: tokens of each prompt, for the progress.
-            report: called with ("measuring", tokens done, tokens in all).
-            measure: makes the block of some rows; it is handed what to call with the share that is done.
-
-        Returns:
-            A sentence where blocks were made again.
+        `report` is told ("measuring", tokens done, tokens in all), by the `lengths` of the prompts in tokens. `measure`
+        makes the block of some rows; it is handed what to call with the share that is done.
         """
         make_folder(inside(self.folder, FOLDER))
         tidy(self.folder / FOLDER)

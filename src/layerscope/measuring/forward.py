@@ -30,8 +30,7 @@ TopReader = Callable[[Batch, Float[Tensor, "prompts tokens dim"]], None]
 def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...]]:
     """Prompts of about the same length together, longest first: little padding, and what cannot fit fails early.
 
-    Returns:
-        Row numbers of the `block_size` prompts of each block; every row once; prompts of one length keep their order.
+    Every row stands in one block of `block_size`; prompts of one length keep their order.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [tuple(order[start : start + block_size]) for start in range(0, len(order), block_size)]
@@ -45,15 +44,12 @@ def measure_block(
     *,
     read_top: TopReader | None = None,
 ) -> Block:
-    """Run the prompts, and their views where a metric needs them, and take everything the plan with its layers asks for.
+    """Run the prompts of a block, and their views where a metric needs them, and take all that the plan asks for.
 
     Args:
-        plan, model, prompts: what to compute, by which model, of the prompts of one block.
+        plan, model, prompts: what to compute, by which model, of what; the block's rows are in the prompts' order.
         done: called with the share of the block's tokens that are through.
         read_top: called with every batch of the prompts and its raw states at the last layer, from the same pass.
-
-    Returns:
-        The block, rows in the order of `prompts`.
     """
     views, unchanged = _tokenized_views(plan, model, prompts)
     grid, n = (len(plan.states), len(plan.layers)), len(prompts)

@@ -1,4 +1,4 @@
-"""measure(), measure_model(): from a spec to a finished run, in blocks, so that an interruption loses one of them at most."""
+"""measure(), measure_model(): from a spec to a finished run, in blocks, of which an interruption loses one at most."""
 
 from __future__ import annotations
 

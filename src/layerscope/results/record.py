@@ -63,8 +63,8 @@ class ResolvedModel(Frozen):
         """
         if model.revision != (now := identity["model_revision"]):
             raise UserError(
-                f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
-                "again"
+                f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same "
+                "command again"
             )
         sizes = {name: getattr(model, name) for name in ("n_layers", "dim", "context")}
         return {**identity, **sizes, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}

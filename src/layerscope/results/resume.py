@@ -67,10 +67,8 @@ def compare_sources(
     Args:
         target: the run's folder, and the verb that made it.
         recorded: the revisions its record keeps, by field; empty where an older version kept none.
-        looks: how to see each of them now, by what it is called in a sentence.
-
-    Returns:
-        A sentence for each source that cannot be compared, because it is gone or cannot be asked.
+        looks: how to see each of them now, by what it is called in a sentence: one for each that is gone or cannot be
+            asked is returned.
 
     Raises:
         UserError: a source has changed; the message names it.

@@ -72,7 +72,7 @@ KEPT_CHARACTERS = 2000
 
 
 def texts_table(prompts: Iterable[tuple[str, str, str]]) -> pl.DataFrame:
-    """The texts of prompts (id, text, and a note of what was done to it): the hash of all of each, and its beginning."""
+    """The texts of prompts (id, text, a note of what was done to it): the hash of all of each, and its beginning."""
     rows = [
         (name, hashlib.sha256(text.encode()).hexdigest(), len(text), text[:KEPT_CHARACTERS], note)
         for name, text, note in prompts
