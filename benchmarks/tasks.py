@@ -28,7 +28,8 @@ from layerscope.inputs.prompts import tokenize
 from layerscope.tasks.choice import BENCHMARKS, choose_tasks
 from layerscope.tasks.data import load_task_data
 from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.run import import_mteb, score_spec
+from layerscope.tasks.process import import_quietly
+from layerscope.tasks.run import score_spec
 from layerscope.tasks.spec import TasksSpec
 
 MODEL = "smollm2-135m"
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["encoding", "sweep"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_tasks.json"))
     given = parser.parse_args()
-    import_mteb()
+    import_quietly("mteb", "`layerscope tasks`")
     names = BENCHMARKS["offline"] if given.small else REAL
     found: dict[str, object] = {"tasks": names, "threads": torch.get_num_threads(), "torch": torch.__version__}
 

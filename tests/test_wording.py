@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from layerscope.wording import counted, in_csv, in_markdown, on_screen
+from layerscope.wording import counted, in_csv, in_markdown, on_screen, said_once
 
 SIGNS = "\\`*_{}[]()<>#+-.!|~&$=:/'\"@ ab1\x1b\u202e\n"
 
@@ -14,6 +14,11 @@ def test_a_count_and_its_word_agree():
     assert counted(1, "task") == "1 task"
     assert counted(0, "task") == "0 tasks"
     assert counted(1204, "query", "queries") == "1,204 queries"
+
+
+def test_a_sentence_is_said_once_with_whom_it_is_of_where_that_is_not_all():
+    said = [("a", "of all"), ("a", "of one"), ("b", "of all"), ("b", "of b"), ("b", "of b"), ("b", "of b")]
+    assert said_once(said, 2) == ["of all", "a: of one", "b: of b"]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Control characters, what turns or hides the text beside it, lone surrogates, and the line breaks that Python knows.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -21,16 +21,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """`1 task`, `2 tasks`, `1,204 tasks`.
-
-    Args:
-        number: how many.
-        one: the word for one of them.
-        many: the word for several; `one` with an s by default.
-
-    Returns:
-        The number and the word that goes with it.
-    """
+    """`1 task`, `2 tasks`, `1,204 tasks`; the word for several is `many`, by default `one` with an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
@@ -40,11 +31,26 @@ def some(words: Sequence[str], separator: str = ", ", most: int = 3) -> str:
     return separator.join(words[:most]) + more
 
 
+def said_once(said: Iterable[tuple[str, str]], of_all: int) -> list[str]:
+    """Each sentence once, with whom it is of in front where that is not all of them.
+
+    Args:
+        said: whom a sentence is of, and the sentence.
+        of_all: how often a sentence is there that is of all.
+    """
+    names: dict[str, list[str]] = {}
+    for name, sentence in said:
+        names.setdefault(sentence, []).append(name)
+    return [
+        sentence if len(having) == of_all else f"{', '.join(dict.fromkeys(having))}: {sentence}"
+        for sentence, having in names.items()
+    ]
+
+
 def on_screen(value: object) -> str:
     r"""A value as one line of a terminal: what would move the cursor, change colours or turn the text round is written out.
 
-    Returns:
-        The value's text, with an escape character as `\x1b`, a line break as `\n` and a bidi override as `\u202e`.
+    An escape character stands as `\x1b`, a line break as `\n` and a bidi override as `\u202e`.
     """
     text = str(value)
     return text if text.isprintable() else "".join(map(_seen, text))

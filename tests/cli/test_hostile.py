@@ -165,7 +165,7 @@ WATCH = """
 import json, os, sys
 folder, allowed = sys.argv[1], sys.argv[2:4]
 import layerscope.cli.app, layerscope.cli.results, layerscope.report.page, layerscope.picking.pick
-import layerscope.results.same_weights, layerscope.metrics.catalogue, layerscope.figures.table, layerscope.results.run
+import layerscope.results.measurement, layerscope.metrics.catalogue, layerscope.figures.table, layerscope.results.run
 import jinja2.ext, encodings.idna, encodings.unicode_escape
 code = tuple(os.path.realpath(path) for path in (*sys.path, sys.prefix, sys.base_prefix) if path)
 def watch(event, given):

@@ -3,11 +3,10 @@
 import json
 
 import pytest
-import typer
 from tests.mmlu.conftest import make_rows, save_tiny
 from typer.testing import CliRunner
 
-from layerscope.cli import mmlu
+from layerscope.cli.app import app
 from layerscope.errors import UserError
 
 
@@ -25,11 +24,6 @@ def questions(tmp_path_factory):
 
 @pytest.fixture
 def run():
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    for verb, epilog in mmlu.VERBS:
-        app.command(epilog=epilog)(verb)
-
     def invoke(*words):
         result = CliRunner().invoke(app, ["mmlu", *map(str, words)], env={"COLUMNS": "100"})
         if isinstance(result.exception, UserError):

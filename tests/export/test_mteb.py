@@ -15,9 +15,9 @@ def _mteb():
     # Importing MTEB reseeds the global generators and warns about its own dependencies.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from layerscope.tasks.run import import_mteb
+        from layerscope.tasks.process import import_quietly
 
-        import_mteb()
+        import_quietly("mteb", "`layerscope tasks`")
 
 
 @pytest.mark.slow

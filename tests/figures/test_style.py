@@ -37,7 +37,7 @@ def test_whatever_a_name_is_it_is_drawn_as_text(text, tmp_path) -> None:
     sheet = Sheet(text, text, body=3.0)
     axes = sheet.axes(1.0, sheet.top + 0.5, 4.0, 2.0)
     x = np.array([0.0, 1.0, 2.0])
-    line = draw_curve(axes, x, x, x - 1, x + 1, Stroke(PALETTE[0], text))
+    line = draw_curve(axes, x, x, (x - 1, x + 1), Stroke(PALETTE[0], text))
     finish_axes(axes, x=text, y=text, title=text)
     set_ticks(axes, "layer")
     sheet.legend(axes, [line], sheet.top, 1)

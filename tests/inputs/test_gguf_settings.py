@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError, UserError
+from layerscope.files.reading import read_toml
 from layerscope.inputs.models import load_model
 from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.tables import table
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
 from layerscope.states.readout import read_out
@@ -269,7 +269,7 @@ def test_every_key_of_the_format_has_been_judged():
     """A new version of the gguf package with a new key must fail here, not change a number."""
     from gguf.constants import Keys
 
-    judged = table("gguf")
+    judged = read_toml("inputs", "gguf")
     known = {*judged["taken"], *judged["neutral"], *judged["harmless"], *judged["others"]["keys"]}
     groups = (Keys.LLM, Keys.Attention, Keys.Rope, Keys.SSM, Keys.Classifier, Keys.ShortConv)
     keys = {

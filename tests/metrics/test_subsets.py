@@ -17,6 +17,7 @@ VARIANTS = ("paper", "unit", "centered", "centered-unit", "released")
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     monkeypatch.setattr(door, "MANY", 64)
+    monkeypatch.setattr(door, "_ROWS", 50)
 
 
 def rows_of(kind: str) -> torch.Tensor:
@@ -69,16 +70,14 @@ def test_nothing_is_left_of_identical_rows_also_where_others_differ(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_many_vectors_take_this_way_and_few_do_not(variant, monkeypatch):
     rows, subsets = rows_of("plain").to(torch.float32), [torch.arange(N), torch.arange(1, N)]
-    monkeypatch.setattr("layerscope.metrics.subsets.MANY", 64)
     many = PooledVectors(rows, subsets).spectra(variant)
-    monkeypatch.setattr("layerscope.metrics.subsets.MANY", N)
+    monkeypatch.setattr("layerscope.metrics.tall.MANY", N)
     few = PooledVectors(rows, subsets).spectra(variant)
     for one, other in zip(many, few, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
 
 
-def test_vectors_that_are_not_finite_have_no_spectrum(monkeypatch):
-    monkeypatch.setattr("layerscope.metrics.subsets.MANY", 64)
+def test_vectors_that_are_not_finite_have_no_spectrum():
     rows = rows_of("plain")
     rows[5, 2] = torch.nan
     whole, without = PooledVectors(rows, [torch.arange(N), torch.arange(6, N)]).spectra("paper")

@@ -86,6 +86,10 @@ def test_hub_models_need_steps():
         STUDIES["checkpoints"].jobs(spec)
 
 
+def test_both_studies_of_modes_look_at_the_same_prompts():
+    assert STUDIES["modes"].presets == STUDIES["mode-causes"].presets
+
+
 def test_every_claim_of_the_papers_is_put_to_a_test():
     source = "".join(path.read_text() for path in Path(studies.__file__).parent.rglob("*.py"))
     assert [name for name in CLAIMS if f'"{name}"' not in source] == []

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import typer
 from tests.studies.conftest import Counted
 from typer.testing import CliRunner
 
-from layerscope.cli import study as verb
+from layerscope.cli.app import app
 from layerscope.errors import UserError
 from layerscope.studies import catalogue
 from layerscope.studies.jobs import UnavailableError
@@ -15,11 +14,6 @@ from layerscope.studies.jobs import UnavailableError
 
 @pytest.fixture
 def invoke():
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    for command, epilog in verb.VERBS:
-        app.command(epilog=epilog)(command)
-
     def call(*words: str):
         result = CliRunner().invoke(app, ["study", *words])
         if isinstance(result.exception, UserError):

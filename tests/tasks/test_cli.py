@@ -13,16 +13,12 @@ from tests.picking.tables import score_table
 from typer.testing import CliRunner
 
 from layerscope.cli import tasks
+from layerscope.cli.app import app
 from layerscope.errors import UserError
 
 
 @pytest.fixture
 def run():
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    for verb, epilog in tasks.VERBS:
-        app.command(epilog=epilog)(verb)
-
     def invoke(*words: str):
         result = CliRunner().invoke(app, ["tasks", *words])
         if isinstance(result.exception, UserError):

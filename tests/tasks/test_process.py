@@ -13,8 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from layerscope.errors import UserError
 from layerscope.tasks.choice import build_task
-from layerscope.tasks.process import RandomState, columns_read_once, kept_random_state
-from layerscope.tasks.run import import_mteb
+from layerscope.tasks.process import RandomState, columns_read_once, import_quietly, kept_random_state
 
 
 def draw() -> tuple[float, float, float]:
@@ -60,7 +59,7 @@ def test_scores_are_opened_without_mteb_and_its_side_effects() -> None:
 def test_where_mteb_is_not_installed_the_command_that_installs_it_is_said(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "mteb", None)
     with pytest.raises(UserError, match="`layerscope tasks` needs the package 'mteb': run `pip install mteb`"):
-        import_mteb()
+        import_quietly("mteb", "`layerscope tasks`")
 
 
 @pytest.fixture

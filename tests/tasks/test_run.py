@@ -414,20 +414,20 @@ def test_an_empty_text_has_a_vector_of_zeros_and_is_mentioned(tiny, cache, tmp_p
 
 @pytest.mark.slow
 def test_workers_give_the_same_results(tiny, cache, tmp_path, monkeypatch) -> None:
-    from layerscope.tasks import sweep
+    from layerscope.tasks import workers
 
     file = f"{Path(__file__).parent / 'own_tasks.py'}:OwnClassification"
     alone = score_tasks(str(tiny), [file], out=tmp_path / "alone", cache=cache, workers=1)
-    monkeypatch.setattr(sweep, "POOL_PAYS_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "POOL_PAYS_SECONDS", 0.0)
     used: list[str] = []
-    real = sweep.WorkerPool.run
+    real = workers.WorkerPool.run
 
     def watched(self, task, jobs):
         for job, outcome in real(self, task, jobs):
             used.append(outcome)
             yield job, outcome
 
-    monkeypatch.setattr(sweep.WorkerPool, "run", watched)
+    monkeypatch.setattr(workers.WorkerPool, "run", watched)
     together = score_tasks(str(tiny), [file], out=tmp_path / "together", cache=cache, workers=2)
     assert used == ["", "", ""]
     assert together.scores.equals(alone.scores)

@@ -26,17 +26,19 @@ def metrics() -> None:
 
 def models() -> None:
     """List the models that packages ship or this machine trains. Any hub id, folder or .gguf file works too."""
-    from layerscope.inputs.known_models import KNOWN_MODELS, KnownModel
-    from layerscope.inputs.zoo_models import ZOO_MODELS, ZooModel, is_trained
+    from layerscope.inputs.known_models import KNOWN_MODELS, ZOO_MODELS, KnownModel, ZooModel
 
     listed: dict[str, KnownModel | ZooModel] = {**KNOWN_MODELS, **ZOO_MODELS}
-    there = {name: known.installed for name, known in KNOWN_MODELS.items()}
-    there |= {name: is_trained(name) for name in ZOO_MODELS}
     rows = [
-        {"model": name, "installed": "yes" if there[name] else known.command,
-         "blocks": known.layers, "dim": known.dim, "what it is": known.description}
+        {
+            "model": name,
+            "installed": "yes" if known.installed else known.command,
+            "blocks": known.layers,
+            "dim": known.dim,
+            "what it is": known.description,
+        }
         for name, known in listed.items()
-    ]  # fmt: skip
+    ]
     console().print(frame_table(pl.DataFrame(rows)))
 
 

@@ -45,58 +45,44 @@ def _show(run: MmluRun) -> None:
 
     screen = console()
     resolved = run.record.resolved
-    screen.print(frame_table(_shown_scores(run.scores)))
+    scores = [
+        {
+            "subject": row["subject"],
+            "questions": row["n_questions"],
+            "accuracy": f"{row['accuracy']:.0%} [{row['ci_low']:.0%}, {row['ci_high']:.0%}]",
+            "by letters": f"{row['from_letters']:.0%}",
+            "tokens": round(row["n_tokens"]),
+        }
+        for row in run.scores.sort("accuracy", "subject", descending=[True, False]).iter_rows(named=True)
+    ]
+    screen.print(frame_table(pl.DataFrame(scores)))
     for _, part in run.relations.group_by(IDENTITY, maintain_order=True):
-        say(screen, "")
-        say(screen, f"Accuracy and {_title(part)}")
+        say(screen, "", f"Accuracy and {_title(part)}")
         screen.print(frame_table(_shown_relations(part)))
         say(screen, _verdict(part))
-    say(screen, "")
     say(
         screen,
+        "",
         "[ ]: 95 %; by letters: each letter as often, but blindly; mean: over prompts; p: by permutation; "
         "adj.: adjusted over the layers of a table; partial: spearman with prompt length taken out",
+        *run.guessing.sentences(),
+        *(f"note: {warning}" for warning in run.record.warnings),
     )
-    for sentence in run.guessing.sentences():
-        say(screen, sentence)
-    for warning in run.record.warnings:
-        say(screen, f"note: {warning}")
-    shots = f"{counted(resolved.n_subjects, 'subject')}, {resolved.shots}-shot" + (
-        f" (examples: {resolved.examples})" if resolved.shots else ""
-    )
-    say(screen, f"{counted(resolved.n_questions, 'question')}, {shots}; written to {run.path}")
-
-
-def _shown_scores(scores: pl.DataFrame) -> pl.DataFrame:
-    rows = scores.sort(["accuracy", "subject"], descending=[True, False]).iter_rows(named=True)
-    return pl.DataFrame(
-        [
-            {
-                "subject": row["subject"],
-                "questions": row["n_questions"],
-                "accuracy": f"{row['accuracy']:.0%} [{row['ci_low']:.0%}, {row['ci_high']:.0%}]",
-                "by letters": f"{row['from_letters']:.0%}",
-                "tokens": round(row["n_tokens"]),
-            }
-            for row in rows
-        ]
-    )
+    shots = f"{resolved.shots}-shot" + (f" (examples: {resolved.examples})" if resolved.shots else "")
+    asked = f"{counted(resolved.n_questions, 'question')}, {counted(resolved.n_subjects, 'subject')}, {shots}"
+    say(screen, f"{asked}; written to {run.path}")
 
 
 def _shown_relations(part: pl.DataFrame) -> pl.DataFrame:
     rows: dict[int, dict[str, object]] = {}
-    for row in part.iter_rows(named=True):
+    for row in part.sort("layer", maintain_order=True).iter_rows(named=True):
         shown = rows.setdefault(row["layer"], {"layer": row["layer"], "mean": f"{row['mean']:.3f}"})
-        if row["statistic"] == "pearson":
-            continue
-        # The header has to tell the columns of two statistics apart.
-        mark = "" if row["statistic"] == "spearman" else " "
-        shown |= {
-            row["statistic"]: _with_interval(row),
-            f"p{mark}": _number(row["p"]),
-            f"adj.{mark}": _number(row["p_max"]),
-        }
-    return pl.DataFrame([rows[layer] for layer in sorted(rows)])
+        if row["statistic"] != "pearson":
+            # The header has to tell the columns of two statistics apart.
+            mark = "" if row["statistic"] == "spearman" else " "
+            values = (_with_interval(row), _number(row["p"]), _number(row["p_max"]))
+            shown |= zip((row["statistic"], f"p{mark}", f"adj.{mark}"), values, strict=True)
+    return pl.DataFrame(list(rows.values()))
 
 
 def _with_interval(row: dict[str, Any]) -> str:

@@ -61,17 +61,14 @@ def refuse_scores_of_several(runs: Sequence[Path], scores: Path | None) -> None:
 def _show(found: Sequence[Pick]) -> None:
     screen = console()
     for number, one in enumerate(found):
-        if number:
-            say(screen, "")
-        say(screen, _heading(one), "bold")
-        say(screen, one.answer)
-        for note in one.notes:
-            say(screen, f"note: {note}")
+        say(screen, *[""] * (number > 0))
+        say(screen, _heading(one), style="bold")
+        say(screen, one.answer, *(f"note: {note}" for note in one.notes))
         if one.details:
             say(screen, f"note: {counted(len(one.details), 'line')} of detail in {one.path / 'pick.json'}")
         for title, table in _tables(one):
             say(screen, "")
-            say(screen, title, "bold")
+            say(screen, title, style="bold")
             screen.print(frame_table(table, folded=("note",), spare=("depth",)))
     lines = [_table1_line(one.path.name, row) for one in found for row in one.table1.iter_rows(named=True)]
     if lines:
@@ -80,7 +77,7 @@ def _show(found: Sequence[Pick]) -> None:
             table = table.drop("states")
         say(screen, "")
         title = "Table 1: tasks whose best layer is not the last; averages at the last layer, the best one, every task's own"
-        say(screen, title, "bold")
+        say(screen, title, style="bold")
         screen.print(frame_table(table, folded=("run",)))
         say(screen, "The best layers are chosen on these scores, so the gain is too good; left-out task above is not.")
 
@@ -99,7 +96,20 @@ def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
         title = "Average over tasks; may lose: against the best, at one-sided 95 %; p: of being the best; *: p of .05 or more"
         yield title, _layer_rows(one.selection.layers, one.layer)
         title = "What each way to choose a layer scores (best, recommended, oracle: on the tasks they are chosen on)"
-        yield title, pl.DataFrame([_choice_row(row) for row in one.selection.choices.iter_rows(named=True)])
+        yield (
+            title,
+            pl.DataFrame(
+                {
+                    "way": row["choice"],
+                    "layer": _layer(row),
+                    "average": decimal(row["average"]),
+                    "minus last [95 %]": _interval(row, "minus_last"),
+                    "minus oracle": decimal(row["minus_oracle"]),
+                    "note": "" if row["note"].startswith("chosen and") else row["note"],
+                }
+                for row in one.selection.choices.iter_rows(named=True)
+            ),
+        )
     if not one.rules.is_empty():
         yield from _rule_tables(one)
 
@@ -123,17 +133,6 @@ def _layer_rows(layers: pl.DataFrame, chosen: int | None) -> pl.DataFrame:
     )
 
 
-def _choice_row(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        "way": row["choice"],
-        "layer": "" if row["layer"] is None else str(row["layer"]),
-        "average": decimal(row["average"]),
-        "minus last [95 %]": _interval(row, "minus_last"),
-        "minus oracle": decimal(row["minus_oracle"]),
-        "note": "" if row["note"].startswith("chosen and") else row["note"],
-    }
-
-
 def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
     for setting, rules in one.rules.group_by("readout", "positions", "pooling", maintain_order=True):
         scored = rules["average"].is_not_null().any()
@@ -146,8 +145,7 @@ def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
                 missing.append(row["metric"] if "not measured" in row["note"] else f"{row['rule']}: {row['note']}")
                 continue
             state = "/".join(row[name] for name in states if row[name])
-            line = {"rule": row["rule"], "layer": "" if row["layer"] is None else str(row["layer"])}
-            line |= {"metric of": state} if states else {}
+            line = {"rule": row["rule"], "layer": _layer(row)} | ({"metric of": state} if states else {})
             if scored:
                 line |= {
                     "average": decimal(row["average"]),
@@ -175,6 +173,10 @@ def _table1_line(run: str, row: dict[str, Any]) -> dict[str, Any]:
         "task's own": decimal(row["average_task_best"]),
         "gain, best layer [95 %]": _interval(row, "gain_best_layer"),
     }
+
+
+def _layer(row: dict[str, Any]) -> str:
+    return "" if row["layer"] is None else str(row["layer"])
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

@@ -18,7 +18,7 @@ from layerscope.cli.show import console, frame_table, print_data, say
 from layerscope.config import Names, Spec
 from layerscope.errors import UserError
 from layerscope.figures.numbers import decimal
-from layerscope.wording import counted
+from layerscope.wording import counted, said_once
 
 _SCORE_STATE = ("score_readout", "score_positions", "score_pooling")
 _CONDITIONS = ("variant", "alpha", "readout", "positions", "normalization", "pooling")
@@ -55,7 +55,7 @@ def relate(
 
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
-    from layerscope.files.replacing import free_or_ours
+    from layerscope.files.reading import free_or_ours
     from layerscope.picking.folder import read_evidence
     from layerscope.picking.relations import RELATIONS, RELATIONS_FILE, relate_evidence
     from layerscope.results.tables import write_table
@@ -79,14 +79,10 @@ def relate(
     screen = console()
     for one, table, part in zip(evidence, tables, shown, strict=True):
         for titles, lines in _tables(part, spec.statistic):
-            for title in titles:
-                say(screen, title, "bold")
+            say(screen, *titles, style="bold")
             screen.print(frame_table(lines, folded=("metric",)))
-        for line in (
-            *_summary(table, spec.statistic),
-            *(f"note: {note}" for note in (*one.notes, *_notes(part, spec.statistic))),
-        ):
-            say(screen, line)
+        say(screen, _summary(table, spec.statistic))
+        say(screen, *(f"note: {note}" for note in (*one.notes, *_notes(part, spec.statistic))))
         say(screen, f"whole table ({counted(len(table), 'row')}) in {out or one.path / RELATIONS_FILE}")
 
 
@@ -112,22 +108,16 @@ def _tables(table: pl.DataFrame, statistic: str) -> Iterator[tuple[tuple[str, ..
     fixed = [words for name, values in found.items() if len(values) == 1 and (words := phrase(name, word(values[0])))]
     for part in table.partition_by("model", *_SCORE_STATE, "task", maintain_order=True):
         first = part.row(0, named=True)
-        mine = part.filter(pl.col("statistic") == statistic)
-        lines = [_line(row, part, varying) for row in _strongest(mine)]
-        lines = _without_repeats(lines)
+        # What has no value comes last.
+        strength = pl.when(pl.col("value").is_finite()).then(-pl.col("value").abs()).otherwise(1.0)
+        mine = part.filter(pl.col("statistic") == statistic).sort(strength, maintain_order=True)
+        lines = _without_repeats([_line(row, part, varying) for row in mine.iter_rows(named=True)])
         scored = "/".join(first[name] for name in _SCORE_STATE if first[name]) or "unknown"
         title = (
             f"{first['model']}: metrics against {first['task']}, scores of {scored} states, "
-            f"{counted(first['n_layers'], 'layer')}"
+            f"{counted(first['n_layers'], 'layer')}; null: 95 % of shifted curves stay below"
         )
-        title += "; null: 95 % of shifted curves stay below"
         yield (title, *([f"metrics with {', '.join(fixed)}"] if fixed else ())), pl.DataFrame(lines)
-
-
-def _strongest(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    return sorted(
-        rows.iter_rows(named=True), key=lambda row: -abs(row["value"]) if math.isfinite(row["value"]) else 1.0
-    )
 
 
 def _line(row: dict[str, Any], part: pl.DataFrame, varying: list[str]) -> dict[str, str]:
@@ -165,32 +155,24 @@ def _without_repeats(lines: list[dict[str, str]]) -> list[dict[str, str]]:
     return list(kept.values())
 
 
-def _summary(table: pl.DataFrame, statistic: str) -> list[str]:
+def _summary(table: pl.DataFrame, statistic: str) -> str:
     from layerscope.picking.relations import AVERAGE
 
     mine = table.filter(pl.col("statistic") == statistic, pl.col("task") == AVERAGE)
     if not mine["p_shift"].is_finite().any():
-        return [f"no curve can be compared with the average of the tasks by {_OTHERS[statistic]}"]
+        return f"no curve can be compared with the average of the tasks by {_OTHERS[statistic]}"
     both = mine.filter(pl.col("p_shift_adjusted") < 0.05, pl.col("p_task_adjusted") < 0.05)
-    tests = table["p_shift"].is_finite().sum()
+    tests = counted(int(table["p_shift"].is_finite().sum()), "test")
     names = ", ".join(dict.fromkeys(both["metric"].to_list()))
-    return [
-        f"{len(both)} of {counted(len(mine), 'curve')} {'goes' if len(both) == 1 else 'go'} with the average of the tasks by {_OTHERS[statistic]} (p_shift and p_task "
-        f"both below .05 when adjusted for {counted(int(tests), 'test')}){': ' + names if names else ''}"
-    ]
+    return (
+        f"{len(both)} of {counted(len(mine), 'curve')} {'goes' if len(both) == 1 else 'go'} with the average of the tasks by "
+        f"{_OTHERS[statistic]} (p_shift and p_task both below .05 when adjusted for {tests}){': ' + names if names else ''}"
+    )
 
 
 def _notes(table: pl.DataFrame, statistic: str) -> list[str]:
-    """Every note once, with the metric it is of where it is not of all."""
-    mine = table.filter(pl.col("statistic") == statistic)
-    of: dict[str, list[str]] = {}
-    for metric, note in mine.select("metric", "note").iter_rows():
-        for one in filter(None, (note or "").split("; ")):
-            of.setdefault(one, []).append(metric)
-    return [
-        note if len(metrics) == len(mine) else f"{', '.join(dict.fromkeys(metrics))}: {note}"
-        for note, metrics in of.items()
-    ]
+    mine = table.filter(pl.col("statistic") == statistic).select("metric", "note").rows()
+    return said_once(((of, note) for of, notes in mine for note in filter(None, (notes or "").split("; "))), len(mine))
 
 
 def _p(raw: float | None, adjusted: float | None) -> str:

@@ -98,12 +98,9 @@ def _show(screen: Console, run: StudyRun) -> None:
 
     for claim in dict.fromkeys((finding.claim_id, finding.claim) for finding in run.findings):
         mine = [finding for finding in run.findings if finding.claim_id == claim[0]]
-        say(screen, f"{claim[1]}: {overall(mine)}", "bold")
-        for finding in mine:
-            say(screen, f"  {finding.statement}: {finding.verdict}")
-    for note in run.notes:
-        say(screen, f"note: {note}")
-    say(screen, f"written to {run.path}")
+        say(screen, f"{claim[1]}: {overall(mine)}", style="bold")
+        say(screen, *(f"  {finding.statement}: {finding.verdict}" for finding in mine))
+    say(screen, *(f"note: {note}" for note in run.notes), f"written to {run.path}")
 
 
 def _list(studies: dict[str, Study]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -16,11 +16,18 @@ from layerscope.errors import UserError
 from layerscope.figures.numbers import MISSING, Axis, NumberFormat
 from layerscope.figures.style import PALETTE
 
+Pairs = tuple[tuple[str, str], ...]
+"""Names with their values."""
 SOURCE = ("model", "texts", "revision", "run")
 CONDITIONS = ("variant", "alpha", "readout", "positions", "pooling", "normalization")
 
 NAMES = {"infonce": "InfoNCE", "dime": "DiME", "lidar": "LiDAR", "rankme": "RankMe", "logdet": "LogDet"}
 TITLES = {"alpha_req": "α-ReQ"}
+# What a table may lack.
+_OPTIONAL = dict.fromkeys(("depth", "value", "ci_low", "ci_high"), pl.Float64) | {
+    "n_prompts": pl.Int64,
+    "note": pl.String,
+}
 PHRASES = {"alpha": "α = {}", "pooling": "{} pooling", "readout": "{} readout", "variant": "variant {}"}
 
 
@@ -30,8 +37,8 @@ class Curve:
 
     metric: str
     unit: str
-    source: tuple[tuple[str, str], ...]
-    conditions: tuple[tuple[str, str], ...]
+    source: Pairs
+    conditions: Pairs
     layer: NDArray[np.int64]
     depth: NDArray[np.float64]
     value: NDArray[np.float64]
@@ -87,7 +94,7 @@ class Panel:
     unit: str
     axis: Axis
     curves: tuple[Curve, ...]
-    shared: tuple[tuple[str, str], ...]
+    shared: Pairs
     split_by_prompts: bool
 
     @property
@@ -136,7 +143,7 @@ def spans(layers: Sequence[int]) -> str:
     return f"layer{'s' if len(layers) > 1 else ''} {words}"
 
 
-def shared_by(curves: Sequence[Curve]) -> tuple[tuple[str, str], ...]:
+def shared_by(curves: Sequence[Curve]) -> Pairs:
     """The conditions in which no two of the curves differ, as far as they have them."""
     values: dict[str, set[str]] = {}
     for curve in curves:
@@ -187,13 +194,19 @@ def split_curves(layers: pl.DataFrame) -> tuple[Curve, ...]:
     Raises:
         UserError: the table holds two values for one point.
     """
-    keys = [name for name in (*SOURCE, "metric", *CONDITIONS, "unit") if name in layers.columns]
+    absent = {name: pl.lit(None, kind) for name, kind in _OPTIONAL.items() if name not in layers.columns}
+    numbers = pl.col("depth", "value", "ci_low", "ci_high").cast(pl.Float64)
+    table = layers.with_columns(**absent).with_columns(
+        pl.when(numbers.is_finite()).then(numbers).otherwise(float("nan")),
+        pl.col("layer", "n_prompts").cast(pl.Int64),
+        pl.col("note").fill_null(""),
+    )
+    keys = [name for name in (*SOURCE, "metric", *CONDITIONS, "unit") if name in table.columns]
     found: list[Curve] = []
-    for part in layers.partition_by(keys, maintain_order=True):
+    for part in table.partition_by(keys, maintain_order=True):
         rows = part.sort("layer")
-        first = rows.row(0, named=True)
-        layer = rows["layer"].cast(pl.Int64).to_numpy()
-        if len(np.unique(layer)) != len(layer):
+        first = {name: value for name, value in rows.row(0, named=True).items() if value is not None}
+        if rows["layer"].is_duplicated().any():
             raise UserError(
                 f"expected one value a layer for {first['metric']!r} of {first.get('model')!r} and found several: "
                 "the table mixes runs that agree in everything but their folder; give it a column `run`"
@@ -201,16 +214,16 @@ def split_curves(layers: pl.DataFrame) -> tuple[Curve, ...]:
         found.append(
             Curve(
                 metric=first["metric"],
-                unit=first.get("unit") or "",
-                source=tuple((name, word(first.get(name))) for name in SOURCE if first.get(name) is not None),
-                conditions=tuple((name, word(first.get(name))) for name in CONDITIONS if first.get(name) is not None),
-                layer=layer,
-                depth=_floats(rows, "depth"),
-                value=_finite(_floats(rows, "value")),
-                low=_finite(_floats(rows, "ci_low")),
-                high=_finite(_floats(rows, "ci_high")),
-                n_prompts=_most(rows, "n_prompts"),
-                notes=tuple(rows["note"].fill_null("").to_list()) if "note" in rows.columns else ("",) * len(rows),
+                unit=first.get("unit", ""),
+                source=tuple((name, word(first[name])) for name in SOURCE if name in first),
+                conditions=tuple((name, word(first[name])) for name in CONDITIONS if name in first),
+                layer=rows["layer"].to_numpy(),
+                depth=rows["depth"].to_numpy(),
+                value=rows["value"].to_numpy(),
+                low=rows["ci_low"].to_numpy(),
+                high=rows["ci_high"].to_numpy(),
+                n_prompts=rows.select(pl.col("n_prompts").max()).item(),
+                notes=tuple(rows["note"].to_list()),
             )
         )
     return tuple(found)
@@ -224,8 +237,7 @@ def split_panels(layers: pl.DataFrame) -> tuple[Panel, ...]:
     """
     curves = split_curves(layers)
     axis = common_axis(curves)
-    sources = list(dict.fromkeys(curve.source for curve in curves))
-    names = dict(zip(sources, _source_names(sources), strict=True))
+    names = _source_names(list(dict.fromkeys(curve.source for curve in curves)))
     groups: dict[tuple[str, str, int | None], list[Curve]] = {}
     for curve in curves:
         groups.setdefault((curve.metric, curve.unit, curve.n_prompts if curve.pooled else None), []).append(curve)
@@ -235,7 +247,7 @@ def split_panels(layers: pl.DataFrame) -> tuple[Panel, ...]:
             metric=metric,
             unit=unit,
             axis=axis,
-            curves=_labelled(group, sources, names),
+            curves=_labelled(group, names),
             shared=shared_by(group),
             split_by_prompts=sum(key[:2] == (metric, unit) for key in groups) > 1,
         )
@@ -254,33 +266,26 @@ def common_axis(curves: Sequence[Curve]) -> Axis:
     return "depth" if len(totals) > 1 else "layer"
 
 
-def _labelled(
-    curves: Sequence[Curve],
-    sources: Sequence[tuple[tuple[str, str], ...]],
-    names: dict[tuple[tuple[str, str], ...], str],
-) -> tuple[Curve, ...]:
+def _labelled(curves: Sequence[Curve], names: Mapping[Pairs, str]) -> tuple[Curve, ...]:
+    """The curves of a panel with their labels, colours and dashes; `names` has all sources of the table."""
+    sources = list(names)
     shared = {name for name, _ in shared_by(curves)}
     own = [tuple(pair for pair in curve.conditions if pair[0] not in shared) for curve in curves]
     conditions = list(dict.fromkeys(own))
     # One colour a source, the same in every panel of a table; conditions then differ by dashes.
-    by_source = len(sources) > 1 and len(sources) <= len(PALETTE)
+    by_source = 1 < len(sources) <= len(PALETTE)
     labelled = []
     for index, (curve, pairs) in enumerate(zip(curves, own, strict=True)):
-        named = [names[curve.source]] if len(sources) > 1 else []
-        condition = phrases(pairs)
-        label = " · ".join([*named, condition] if condition else named) or title(curve.metric)
-        labelled.append(
-            replace(
-                curve,
-                label=label,
-                color=sources.index(curve.source) if by_source else index % len(PALETTE),
-                dash=conditions.index(pairs) if by_source else index // len(PALETTE),
-            )
-        )
+        words = [names[curve.source] if len(sources) > 1 else "", phrases(pairs)]
+        dash, color = divmod(index, len(PALETTE))
+        if by_source:
+            dash, color = conditions.index(pairs), sources.index(curve.source)
+        label = " · ".join(filter(None, words)) or title(curve.metric)
+        labelled.append(replace(curve, label=label, color=color, dash=dash))
     return tuple(labelled)
 
 
-def _source_names(sources: Sequence[tuple[tuple[str, str], ...]]) -> list[str]:
+def _source_names(sources: Sequence[Pairs]) -> dict[Pairs, str]:
     """The shortest names that tell the sources apart: the model, then what else is needed."""
     taken: list[str] = []
     distinct = 0
@@ -289,10 +294,8 @@ def _source_names(sources: Sequence[tuple[tuple[str, str], ...]]) -> list[str]:
         if count > distinct:
             taken.append(name)
             distinct = count
-    return [
-        " · ".join(short_name(dict(source)[name]) for name in taken if name in dict(source)) or "?"
-        for source in sources
-    ]
+    told = {source: [short_name(dict(source)[name]) for name in taken if name in dict(source)] for source in sources}
+    return {source: " · ".join(words) or "?" for source, words in told.items()}
 
 
 def short_name(name: str) -> str:
@@ -307,18 +310,3 @@ def short_name(name: str) -> str:
 def word(value: object) -> str:
     """A condition's value as it is written: 1.0 is `1`, infinity is `∞`."""
     return f"{value:g}".replace("inf", "∞") if isinstance(value, float) else str(value)
-
-
-def _floats(rows: pl.DataFrame, name: str) -> NDArray[np.float64]:
-    if name not in rows.columns:
-        return np.full(len(rows), np.nan)
-    return rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _most(rows: pl.DataFrame, name: str) -> int | None:
-    most = rows[name].cast(pl.Int64).max() if name in rows.columns else None
-    return most if isinstance(most, int) else None

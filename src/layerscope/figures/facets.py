@@ -10,19 +10,7 @@ import numpy as np
 import polars as pl
 
 from layerscope.errors import UserError
-from layerscope.figures.style import (
-    INK,
-    LINE,
-    MUTED,
-    PALETTE,
-    RULE,
-    Sheet,
-    Stroke,
-    draw_curve,
-    finish_axes,
-    legend_columns,
-    set_ticks,
-)
+from layerscope.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,16 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FACETS = pl.Schema(
-    {
-        "row": pl.String(),
-        "column": pl.String(),
-        "line": pl.String(),
-        "step": pl.Float64(),
-        "x": pl.Float64(),
-        "value": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-    }
+    dict.fromkeys(("row", "column", "line"), pl.String())
+    | dict.fromkeys(("step", "x", "value", "low", "high"), pl.Float64())
 )
 """What `plot_facets` draws: a point of a line in a cell of the grid. `step` is the place on the colour scale, or null."""
 
@@ -102,34 +82,31 @@ def plot_facets(data: pl.DataFrame, look: FacetLook) -> Figure:
     width = LEFT + n_columns * (cell + GAP_X) - GAP_X + right
     # A single line is named by the title.
     named = lines if look.color == "line" and len(lines) > 1 else []
-    abreast = legend_columns(named, width - LEFT)
-    head = 0.4 + LINE * 1.1 * -(-len(named) // abreast)
+    abreast = style.legend_columns(named, width - LEFT)
+    head = 0.4 + style.LINE * 1.1 * -(-len(named) // abreast)
     body = head + n_rows * (CELL_HEIGHT + GAP_Y) - GAP_Y + 0.55
-    sheet = Sheet(look.title, look.about, width=width, body=body, left=LEFT)
+    sheet = style.Sheet(look.title, look.about, width=width, body=body, left=LEFT)
     scale = _scale(data) if look.color == "step" else None
     strokes = _strokes(data, lines, scale)
     handles: dict[str, Artist] = {}
     first: dict[str, Axes] = {}
-    drawn = []
     for (i, j), (row, column) in cells.items():
         left, top = LEFT + j * (cell + GAP_X), sheet.top + head + i * (CELL_HEIGHT + GAP_Y)
         axes = sheet.axes(left, top, cell, CELL_HEIGHT, first.get(row) if look.same_y else None)
         first.setdefault(row, axes)
-        drawn.append(axes)
         part = data.filter(pl.col("row") == row, pl.col("column") == column)
-        handles |= _draw(axes, part, strokes)
+        for line in part.partition_by("line", maintain_order=True):
+            points = line.sort("x").select(pl.col("x", "value", "low", "high").cast(pl.Float64).fill_null(np.nan))
+            x, value, *ends = (points[name].to_numpy() for name in points.columns)
+            handles[line["line"][0]] = style.draw_curve(axes, x, value, (ends[0], ends[1]), strokes[line["line"][0]])
         if row in look.reference:
-            axes.axhline(look.reference[row], color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
+            axes.axhline(look.reference[row], color=style.MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
         lowest = i == max(other for other, beside in cells if beside == j)
-        finish_axes(
-            axes,
-            x=look.x_label if lowest else "",
-            y=look.y_labels.get(row, row) if j == 0 or look.wrap is not None else "",
-            title=column,
-        )
-    for axes in drawn:
+        named_y = look.y_labels.get(row, row) if j == 0 or look.wrap is not None else ""
+        style.finish_axes(axes, look.x_label if lowest else "", named_y, column)
+    for axes in sheet.figure.axes:
         # Charts that share an axis know its ends only now.
-        set_ticks(axes)
+        style.set_ticks(axes)
     if named:
         sheet.legend(sheet.figure, [handles[line] for line in named], sheet.top + 0.08, abreast)
     if scale is not None:
@@ -157,24 +134,20 @@ def _scale(data: pl.DataFrame) -> tuple[Normalize, Colormap]:
     return norm, ListedColormap(mpl.colormaps["viridis"](np.linspace(0.0, PALEST, 256)))
 
 
-def _strokes(data: pl.DataFrame, lines: Sequence[str], scale: tuple[Normalize, Colormap] | None) -> dict[str, Stroke]:
+def _strokes(
+    data: pl.DataFrame, lines: Sequence[str], scale: tuple[Normalize, Colormap] | None
+) -> dict[str, style.Stroke]:
     """The colour and the dashes of each line, the same in every chart."""
     if scale is None:
-        return {line: Stroke(PALETTE[i % len(PALETTE)], line, i // len(PALETTE)) for i, line in enumerate(lines)}
+        return {
+            line: style.Stroke(style.PALETTE[i % len(style.PALETTE)], line, i // len(style.PALETTE))
+            for i, line in enumerate(lines)
+        }
     from matplotlib.colors import to_hex
 
     norm, colormap = scale
     steps = data.select("line", "step").unique(maintain_order=True).iter_rows()
-    return {line: Stroke(to_hex(colormap(float(norm(step)))), line, fine=True) for line, step in steps}
-
-
-def _draw(axes: Axes, cell: pl.DataFrame, strokes: Mapping[str, Stroke]) -> dict[str, Artist]:
-    drawn = {}
-    for part in cell.partition_by("line", maintain_order=True):
-        rows = part.sort("x").select(pl.col("x", "value", "low", "high").cast(pl.Float64).fill_null(float("nan")))
-        x, value, low, high = (rows[name].to_numpy() for name in rows.columns)
-        drawn[part["line"][0]] = draw_curve(axes, x, value, low, high, strokes[part["line"][0]])
-    return drawn
+    return {line: style.Stroke(to_hex(colormap(float(norm(step)))), line, fine=True) for line, step in steps}
 
 
 def _color_scale(bar: Axes, scale: tuple[Normalize, Colormap], steps: Sequence[float], label: str) -> None:
@@ -182,10 +155,10 @@ def _color_scale(bar: Axes, scale: tuple[Normalize, Colormap], steps: Sequence[f
     from matplotlib.cm import ScalarMappable
 
     drawn = bar.figure.colorbar(ScalarMappable(*scale), cax=bar)
-    drawn.set_label(label, fontsize=8, color=INK)
+    drawn.set_label(label, fontsize=8, color=style.INK)
     every = -(-len(steps) // MOST_TICKS)
     drawn.set_ticks(steps[::-every][::-1])
     drawn.minorticks_off()
-    bar.tick_params(labelsize=7.5, color=RULE, labelcolor=MUTED)
+    bar.tick_params(labelsize=7.5, color=style.RULE, labelcolor=style.MUTED)
     bar.yaxis.set_major_formatter(lambda step, _: f"{step:,g}")
     drawn.outline.set_visible(False)

@@ -16,15 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOREST = pl.Schema(
-    {
-        "panel": pl.String(),
-        "name": pl.String(),
-        "value": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-        "marked": pl.Boolean(),
-        "words": pl.String(),
-    }
+    dict.fromkeys(("panel", "name"), pl.String())
+    | dict.fromkeys(("value", "low", "high"), pl.Float64())
+    | {"marked": pl.Boolean(), "words": pl.String()}
 )
 """What `plot_forest` draws: an effect (`name`) in a panel; a `marked` one is filled; `words` stand where there is no value."""
 
@@ -53,7 +47,7 @@ def plot_forest(data: pl.DataFrame, title: str, about: str) -> Figure:
     sheet = Sheet(title, about, width=width, body=0.9 + ROW * len(names), left=0.2)
     for column, panel in enumerate(panels):
         axes = sheet.axes(LEFT + column * (PANEL + GAP), sheet.top + 0.5, PANEL, ROW * len(names))
-        finish_axes(axes, title="\n".join(textwrap.wrap(panel, 34)), sides=("bottom",), grid="x")
+        finish_axes(axes, title="\n".join(textwrap.wrap(panel, 34)), y_axis=False, grid="x")
         _draw(axes, data.filter(pl.col("panel") == panel), names)
         axes.set_yticks(range(len(names)), [as_text(name) for name in names] if column == 0 else [""] * len(names))
         axes.tick_params(axis="y", length=0, labelcolor=INK)

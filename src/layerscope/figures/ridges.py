@@ -14,14 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIDGES = pl.Schema(
-    {
-        "layer": pl.Int32(),
-        "place": pl.Float64(),
-        "density": pl.Float64(),
-        "split": pl.Float64(),
-        "marked": pl.Boolean(),
-        "words": pl.String(),
-    }
+    {"layer": pl.Int32()}
+    | dict.fromkeys(("place", "density", "split"), pl.Float64())
+    | {"marked": pl.Boolean(), "words": pl.String()}
 )
 """What `plot_ridges` draws: a point of a layer's density at a place in [0, 1] of the layer's range. `split` is a place too,
 or null; a `marked` layer has the other colour; `words` stand beside it."""
@@ -52,7 +47,7 @@ def plot_ridges(data: pl.DataFrame, title: str, about: str, x_label: str) -> Fig
     height = ROW * (len(layers) + OVERLAP)
     sheet = Sheet(title, about, body=height + 0.8, left=LEFT)
     axes = sheet.axes(LEFT, sheet.top + 0.25, WIDTH - LEFT - RIGHT, height)
-    finish_axes(axes, x=x_label, y=AXIS_LABELS["layer"], sides=("bottom",), grid="")
+    finish_axes(axes, x=x_label, y=AXIS_LABELS["layer"], y_axis=False, grid="")
     for base, layer in enumerate(layers):
         rows = data.filter(pl.col("layer") == layer).sort("place")
         top = float(rows["density"].max() or 0.0)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Numbers = NDArray[np.float64]
 # Okabe and Ito's colours without yellow, as dark as lines on white have to be; and as light as on black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c2619a", "#a97500", "#3d9fd8", "#3b3b3b")
 PALETTE_ON_BLACK = ("#56b4e9", "#f28e52", "#3ecf9c", "#e79fc9", "#e0ac45", "#a5d8fa", "#c9cdd3")
@@ -75,10 +76,20 @@ class Sheet:
     def legend(self, owner: Axes | Figure, handles: Sequence[Artist], top: float, columns: int) -> None:
         """The names of curves, in columns below `top`."""
         owner.legend(
-            handles=list(handles), loc="upper left", bbox_transform=self.figure.transFigure,
-            bbox_to_anchor=(self.left / self.width, 1 - top / self.height), ncols=columns, frameon=False, fontsize=SMALL,
-            labelcolor=INK, handlelength=2.4, columnspacing=1.5, borderaxespad=0, borderpad=0, labelspacing=0.45,
-        )  # fmt: skip
+            handles=list(handles),
+            loc="upper left",
+            bbox_transform=self.figure.transFigure,
+            bbox_to_anchor=(self.left / self.width, 1 - top / self.height),
+            ncols=columns,
+            frameon=False,
+            fontsize=SMALL,
+            labelcolor=INK,
+            handlelength=2.4,
+            columnspacing=1.5,
+            borderaxespad=0,
+            borderpad=0,
+            labelspacing=0.45,
+        )
 
     def _text(self, line: str, top: float, **look: object) -> None:
         self.figure.text(self.left / self.width, 1 - top / self.height, as_text(line), va="top", **look)  # type: ignore[arg-type]
@@ -100,21 +111,23 @@ def legend_columns(labels: Sequence[str], width: float = WIDTH - 0.85) -> int:
     return max(1, min(len(labels), int(width * 15.5 // (max(map(len, labels), default=0) + 9))))
 
 
-def draw_curve(
-    axes: Axes,
-    x: NDArray[np.float64],
-    value: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    stroke: Stroke,
-) -> Artist:
+def draw_curve(axes: Axes, x: Numbers, value: Numbers, interval: tuple[Numbers, Numbers], stroke: Stroke) -> Artist:
     """Draw a line with its interval as a band; a point between gaps keeps both, as a dot and a bar."""
+    low, high = interval
     alone = [start for start, stop in stretches(np.isfinite(value)) if stop - start == 1]
     marked = list(range(len(x))) if len(x) <= MOST_MARKERS and not stroke.fine else alone
     (line,) = axes.plot(
-        x, value, color=stroke.color, linestyle=(0, DASHES[stroke.dash % len(DASHES)]), lw=1.2 if stroke.fine else 1.8,
-        marker="o", ms=3, markevery=marked, label=as_text(stroke.label), zorder=3,
-    )  # fmt: skip
+        x,
+        value,
+        color=stroke.color,
+        linestyle=(0, DASHES[stroke.dash % len(DASHES)]),
+        lw=1.2 if stroke.fine else 1.8,
+        marker="o",
+        ms=3,
+        markevery=marked,
+        label=as_text(stroke.label),
+        zorder=3,
+    )
     if np.isfinite(low).any():
         axes.fill_between(x, low, high, color=stroke.color, alpha=0.08 if stroke.fine else 0.18, lw=0, zorder=2)
         for point in alone:
@@ -124,14 +137,14 @@ def draw_curve(
 
 def finish_axes(
     axes: Axes,
-    *,
     x: str = "",
     y: str = "",
     title: str = "",
-    sides: Sequence[str] = ("left", "bottom"),
+    *,
+    y_axis: bool = True,
     grid: Literal["both", "x", ""] = "both",
 ) -> None:
-    """Give a chart its words, its grid, and axes at the sides that have one."""
+    """Give a chart its words, its grid, and an axis below and, where it has one, at the left."""
     axes.set_title(as_text(title), fontsize=9.5, color=INK, loc="left", pad=5)
     axes.set_ylabel(as_text(y), fontsize=SMALL, color=INK)
     axes.set_xlabel(as_text(x), fontsize=SMALL, color=INK)
@@ -140,7 +153,7 @@ def finish_axes(
         axes.grid(axis=grid, color=RULE, lw=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
-        spine.set_visible(side in sides)
+        spine.set_visible(side == "bottom" or (side == "left" and y_axis))
         spine.set_color(RULE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -36,7 +36,8 @@ def sparkline(values: Sequence[float] | NDArray[np.float64], width: int | None =
     """
     series = np.asarray(values, dtype=np.float64)
     if width is not None and len(series) > width:
-        series = np.array([_mean(part) for part in np.array_split(series, width)])
+        known = (part[np.isfinite(part)] for part in np.array_split(series, width))
+        series = np.array([part.mean() if len(part) else math.nan for part in known])
     finite = series[np.isfinite(series)]
     if not len(finite):
         return MISSING * len(series)
@@ -64,11 +65,12 @@ def layer_table(layers: pl.DataFrame, width: int = 100) -> Group:
         What `rich.print` shows; `.renderables` holds the summary and the tables one by one.
     """
     panels = _panels(layers)
-    tables = _layer_tables(panels, width)
     gaps = dict.fromkeys(f"{' · '.join(names)}: {gap}" for names, curve in _named(panels) for gap in curve.gaps())
     said = [*gaps, "Bars run from the smallest to the largest value of a column."]
     lines = [Text(part, style="dim") for line in said for part in wrapped(line, width)]
-    return Group(summary_table(layers, width), *(part for table in tables for part in ("", table)), *lines)
+    return Group(
+        summary_table(layers, width), *(part for table in _layer_tables(panels, width) for part in ("", table)), *lines
+    )
 
 
 def summary_table(layers: pl.DataFrame, width: int = 100) -> TerminalTable:
@@ -105,36 +107,31 @@ def _panels(layers: pl.DataFrame) -> tuple[Panel, ...]:
     return split_panels(layers.with_columns(pl.col(pl.String).map_elements(on_screen, return_dtype=pl.String)))
 
 
-def _layer_tables(panels: Sequence[Panel], width: int) -> list[TerminalTable]:
+def _layer_tables(panels: Sequence[Panel], width: int) -> Iterator[TerminalTable]:
     """The tables, each with as many metrics as fit. Models of different depth never share a table: rows are layers."""
-    groups: dict[tuple[int, ...], list[tuple[list[str], Curve]]] = {}
+    groups: dict[tuple[int, ...], list[tuple[list[str], Curve, list[str]]]] = {}
     for names, curve in _named(panels):
-        groups.setdefault(tuple(curve.layer.tolist()), []).append((names, curve))
-    tables = []
-    for layer, named in groups.items():
-        depth = named[0][1].depth
-        room = width - 5 - 5 - 2 * GAP
-        chunk: list[tuple[list[str], Curve, list[str]]] = []
-        used = 0
-        for names, curve in named:
-            cells, heading = _cells(curve), [*_broken(names[0]), *names[1:]]
+        heading = [*_broken(names[0]), *names[1:]]
+        groups.setdefault(tuple(curve.layer.tolist()), []).append((heading, curve, _cells(curve)))
+    for columns in groups.values():
+        room = used = width - 5 - 5 - 2 * GAP
+        chunks: list[list[tuple[list[str], Curve, list[str]]]] = []
+        for heading, curve, cells in columns:
             needed = max(map(cell_len, [*heading, curve.unit, *cells])) + GAP
-            if chunk and used + needed > room:
-                tables.append(_one_table(layer, depth, chunk))
-                chunk, used = [], 0
-            chunk.append((heading, curve, cells))
+            if not chunks or used + needed > room:
+                chunks.append([])
+                used = 0
+            chunks[-1].append((heading, curve, cells))
             used += needed
-        tables.append(_one_table(layer, depth, chunk))
-    return tables
+        yield from map(_one_table, chunks)
 
 
-def _one_table(
-    layer: tuple[int, ...], depth: NDArray[np.float64], columns: list[tuple[list[str], Curve, list[str]]]
-) -> TerminalTable:
+def _one_table(columns: list[tuple[list[str], Curve, list[str]]]) -> TerminalTable:
     lines = max(len(heading) for heading, _, _ in columns)
+    first = columns[0][1]
     shown = [
-        Column("layer", [str(number) for number in layer], right=True, style="bold"),
-        Column("depth", [f"{share:.2f}" for share in depth], right=True, spare=True, style="dim"),
+        Column("layer", [str(number) for number in first.layer], right=True, style="bold"),
+        Column("depth", [f"{share:.2f}" for share in first.depth], right=True, spare=True, style="dim"),
     ]
     for heading, curve, cells in columns:
         # Padded to one height, so that names stand on the first line and units on the last.
@@ -190,8 +187,3 @@ def _span_of(curves: Sequence[Curve]) -> str:
         return "over depth"
     first, last = ends.pop()
     return f"layers {first} to {last}" if first < last else f"layer {first}"
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else math.nan

@@ -32,15 +32,10 @@ def make_views(text: str, prompt_id: str, spec: ViewSpec) -> tuple[str, ...]:
     any order, thread or process, and more views leave the first ones as they are. The process's global generators
     are neither read nor changed.
 
-    Args:
-        text: the prompt.
-        prompt_id: the prompt's id.
-        spec: how many views, which augmentations, how strong, and the seed.
-
     Returns:
         spec.views strings, none of them empty unless the text is. A view can equal the text where no word is long
-        enough. NLPAug puts words and punctuation together again with single spaces, so line
-        breaks become spaces even in words that were not changed.
+        enough. NLPAug puts words and punctuation together again with single spaces, so line breaks become spaces even
+        in words that were not changed.
 
     Paper: arXiv 2412.09563, appendix F; arXiv 2502.02013, appendix D.
 

@@ -16,12 +16,11 @@ from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UserError, unknown
 from layerscope.files.reading import expanded, named_errors, read_json
 from layerscope.inputs.gguf_files import READING, convert_gguf
-from layerscope.inputs.known_models import KNOWN_MODELS
+from layerscope.inputs.known_models import KNOWN_MODELS, ZOO_MODELS
 from layerscope.inputs.quiet import quiet_libraries, refusing
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
 from layerscope.inputs.sizes import check_numbers
 from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, named, weight_files
-from layerscope.inputs.zoo_models import ZOO_MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # In a GGUF file's revision: the same file read in another way may be another model.
@@ -86,10 +85,10 @@ def _find(spec: ModelSpec, on_disk: OnDisk) -> Checkpoint:
 def _on_disk(spec: ModelSpec) -> tuple[Path | None, bool]:
     """Where the model is, None for the hub, and whether it is the last of several checkpoints, which nobody asked for."""
     if spec.name in KNOWN_MODELS:
-        return KNOWN_MODELS[spec.name].locate(spec.name), False
+        return KNOWN_MODELS[spec.name].locate(), False
     name, revision = split_revision(spec.name)
     if name in ZOO_MODELS:
-        return ZOO_MODELS[name].locate(name, revision), not revision
+        return ZOO_MODELS[name].locate(revision), not revision
     path, base = expanded(spec.name), expanded(name)
     if path.exists():
         last = transformer_part(path) is None and not (path / "config.json").is_file() and bool(revisions(path))

@@ -25,11 +25,7 @@ class CsvLayout:
 
 
 def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
-    """The layout that the options of a text source ask for; a separator has a name or is one character.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """The layout that the options of a text source ask for; a UserError where a separator is no name and no character."""
     found = None if separator is None else SEPARATORS.get(separator.lower(), separator)
     if found is not None and (len(found) != 1 or found in '"\r\n'):
         raise UserError(
@@ -57,11 +53,8 @@ Lines = Callable[[], Iterator[Line]]
 def csv_rows(source: str, layout: CsvLayout) -> Callable[[Iterator[Line]], Iterator[tuple[int, int, dict[str, str]]]]:
     """What makes rows of the lines of one file: the byte at which each begins, its number, its cells by column.
 
-    The first lines that it is given are those at the file's start, where the names are; later ones are any.
-
-    Args:
-        source: what the file is called in errors: a UserError where it is not CSV as the layout says.
-        layout: of the file.
+    The first lines that it is given are those at the file's start, where the names are; later ones are any. Where they
+    are not CSV as the layout says, a UserError calls the file `source`.
     """
     names: list[str] = []
 
@@ -103,14 +96,12 @@ def _rows(source: str, lines: Iterator[Line], separator: str) -> Iterator[tuple[
 
     # strict: a quote that is never closed is an error, instead of one text that swallows the rest of the file
     reader = csv.reader(pieces(), strict=True, delimiter=separator)
+    begin = 0
     try:
-        while True:
-            begin = reached
-            row = next(reader, None)
-            if row is None:
-                return
+        for row in reader:
             if row:
                 yield begin, row, reader.line_num
+            begin = reached
     except csv.Error as error:
         raise UserError(
             f"texts {source!r}: the row that ends on line {reader.line_num} is not CSV ({error}): mend its quotes, "
@@ -126,24 +117,20 @@ def refuse_missing_header(source: str, names: Sequence[str], column: str, cells:
     the cells below.
 
     Args:
-        source: what the file is called in errors.
+        source: what the file is called in errors, whose message holds the options for both.
         names: the first row.
         column: a column that holds text and was not named by the user.
         cells: what the rows below hold in it.
-
-    Raises:
-        UserError: it looks so; the message holds the options for both.
     """
     below = [str(cell) for cell in itertools.islice(cells, _LOOKED_AT)]
     counts = [len(cell.split()) for cell in below if cell.strip()]
     words = len(column.split())
-    like_a_row = (
+    if (
         any(name.strip() and not is_textual(name) for name in names)
         or column in below
-        or re.search(r"[.!?;:]$", column.strip()) is not None
+        or re.search(r"[.!?;:]$", column.strip())
         or (words > 1 and min(counts, default=0) <= words <= max(counts, default=0))
-    )
-    if like_a_row:
+    ):
         shown = column if len(column) <= 60 else f"{column[:60]}..."
         raise UserError(
             f"texts {source!r}: expected a header, but the first row looks like a row ({shown!r} over the texts): "
@@ -154,19 +141,12 @@ def refuse_missing_header(source: str, names: Sequence[str], column: str, cells:
 def refuse_other_separator(source: str, lines: Lines, *, option: bool) -> None:
     """Refuse a file whose rows all have as many fields, two or more, by another separator and not by commas.
 
-    Args:
-        source: what the file is called in errors.
-        lines: reads it from its start.
-        option: whether the user can say what separates its fields.
-
-    Raises:
-        UserError: it is such a file; the message holds the options for both.
+    `lines` reads it from its start; `option` says whether the user can say what separates its fields.
     """
     if _fields(lines, ",") > 1:
         return
     for name, sign in (*SEPARATORS.items(), ("|", "|")):
-        count = _fields(lines, sign)
-        if count > 1:
+        if (count := _fields(lines, sign)) > 1:
             advice = "save it with commas"
             if option:
                 advice = f"give --separator {name}, or {advice}; if they are commas, --separator comma"

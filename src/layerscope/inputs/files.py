@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from layerscope.errors import UserError, nearest
-from layerscope.files.reading import cannot_read, open_regular, sum_of
+from layerscope.files.reading import named_errors, open_regular, sum_of
 from layerscope.inputs.csv_files import CsvLayout, Line, csv_rows, is_textual, refuse_other_separator
 from layerscope.inputs.quiet import said_as
 
@@ -62,7 +62,7 @@ def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = 
 
     Args:
         path: the file.
-        limit: read at most this many rows; None reads all.
+        limit: read at most this many rows; None: all.
         layout: of a .csv; None where the user has no say in it.
 
     Raises:
@@ -135,11 +135,7 @@ def _named(names: Sequence[str], most: int = 20) -> str:
 
 
 def file_revision(path: Path) -> str:
-    """The start of the file's hash, such as `sha256:0123456789ab`.
-
-    Raises:
-        UserError: there is no such file, or it cannot be read.
-    """
+    """The start of the file's hash, such as `sha256:0123456789ab`; a UserError where it cannot be read."""
     return f"sha256:{sum_of(path, follow=True)[:12]}"
 
 
@@ -154,13 +150,10 @@ class _File:
 
     @contextmanager
     def open(self) -> Iterator[BufferedReader]:
-        with open_regular(self.path) as file:
+        with open_regular(self.path) as file, named_errors(self.path):
             if _stamp(file) != self.stamp:
                 raise UserError(f"texts {self.source!r} changed while they were read: run the same command again")
-            try:
-                yield file
-            except OSError as error:
-                raise cannot_read(self.path, error) from error
+            yield file
 
     def lines(self) -> Iterator[Line]:
         with self.open() as file:

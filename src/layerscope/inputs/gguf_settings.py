@@ -12,10 +12,10 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from layerscope.errors import UnsupportedModelError
+from layerscope.files.reading import read_toml
 from layerscope.inputs.gguf_metadata import FREQS, LONG, SHORT, GgufMetadata
-from layerscope.inputs.tables import table
 
-_JUDGED = table("gguf")
+_JUDGED = read_toml("inputs", "gguf")
 _TAKEN, _NEUTRAL, _CLOSED = _JUDGED["taken"], _JUDGED["neutral"], _JUDGED["closed"]
 _UNTOUCHED = {*_JUDGED["harmless"], *_JUDGED["elsewhere"]["rules"], *_JUDGED["elsewhere"]["rope"]}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
+from layerscope.files.reading import read_toml
 from layerscope.inputs.gguf_metadata import GgufMetadata
-from layerscope.inputs.tables import table
 
 _SPACE = "tokenizer.ggml."
-_JUDGED = table("gguf")["tokenizer"]
+_JUDGED = read_toml("inputs", "gguf")["tokenizer"]
 
 
 def mend_tokenizer(tokenizer: PreTrainedTokenizerBase, metadata: GgufMetadata) -> tuple[str, ...]:

@@ -178,16 +178,14 @@ def _commit(name: HubName) -> str | None:
 
     try:
         return huggingface_hub.HfApi().dataset_info(name.path, timeout=_TIMEOUT).sha
-    except huggingface_hub.errors.HfHubHTTPError as error:
-        status = error.response.status_code
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
         if status in {401, 403, 404}:
             raise UserError(
                 f"hub data set {name.path!r} does not exist or needs a login (the hub answered {status}): check the name, "
                 "or log in with `hf auth login`"
             ) from error
-        return None
-    except Exception:  # noqa: BLE001
-        # the hub's client lets the errors of whichever HTTP library it was built on through: all mean not reachable
+        # the hub's client lets the errors of whichever HTTP library it was built on through: all others mean not reachable
         return None
 
 

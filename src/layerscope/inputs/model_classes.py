@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from layerscope.errors import UnsupportedModelError
-from layerscope.inputs.tables import table
+from layerscope.files.reading import read_toml
 
 # Older names of what a config with `rope_parameters` takes in.
 _OF_ROPE = ("rope_scaling", "partial_rotary_factor")
@@ -112,7 +112,7 @@ def unread_settings(stated: Mapping[str, Any], model: PreTrainedModel) -> tuple[
     own = text if isinstance(text, Mapping) else stated
     source = "".join(_source(kind) for kind in {type(model).__module__, type(config).__module__})
     notes = []
-    for name, neutral in table("config_keys").items():
+    for name, neutral in read_toml("inputs", "config_keys").items():
         value = own.get(name)
         if value is None or value in neutral or (name == "sliding_window" and own.get("use_sliding_window") is False):
             continue

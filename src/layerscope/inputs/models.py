@@ -14,18 +14,12 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
-from layerscope.inputs import model_classes
-from layerscope.inputs.adapters import merge_adapter
-from layerscope.inputs.attention import attend_both_ways, with_attentions
+from layerscope.inputs import adapters, attention, model_classes, padding, processor, prompts, sizes
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
 from layerscope.inputs.context import longest_input
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
-from layerscope.inputs.padding import Probe, prove_batches
 from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, input_device, probe_ids, table_rows
-from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
-from layerscope.inputs.prompts import special_ids
 from layerscope.inputs.quiet import quiet_libraries, said_as
-from layerscope.inputs.sizes import check_normaliser, check_room
 from layerscope.inputs.standing import set_plain_pass
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, listed_weights, unused_keys
 
@@ -90,8 +84,8 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
         RunFailedError: the weights hold NaN or infinity.
         DamagedError: a file of the model is not what it should be.
     """
-    device = choose_device(spec.device)
-    dtype = choose_dtype(spec.dtype, device)
+    device = processor.choose_device(spec.device)
+    dtype = processor.choose_dtype(spec.dtype, device)
     try:
         return _load(spec, device, dtype, attentions=attentions)
     except PrecisionError as error:
@@ -114,7 +108,7 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     model, revision = stack_to_run(loaded, spec), checkpoint.revision
     check_finite(model, spec.name)
     if spec.adapter is not None:
-        model, merged, more = merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
+        model, merged, more = adapters.merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
         revision, notes = f"{revision}+adapter:{merged}", (*notes, *more)
         check_finite(model, f"{spec.name} with its adapter")
     ready = ready_model(model, tokenizer, spec, revision, attentions=attentions)
@@ -125,8 +119,8 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     if spec.fast_matmul and dtype != torch.float32:
         warnings.append(f"fast_matmul was off: it is for float32, the model runs in {dtype}")
     elif spec.fast_matmul:
-        error = fast_matmul_error(device)
-        fast = error < FAST_MATMUL_ERROR
+        error = processor.fast_matmul_error(device)
+        fast = error < processor.FAST_MATMUL_ERROR
         said = f"relative error {error:.1e} of a product against float64"
         warnings.append(f"fast_matmul was on: {said}" if fast else f"fast_matmul was off: {said} is too large")
     weights = "" if spec.adapter else weights_of(checkpoint)
@@ -160,11 +154,12 @@ def ready_model(
         else:
             parts = find_parts(model, int(config.num_hidden_layers), ids)
         if spec.bidirectional:
-            parts, notes = attend_both_ways(model, parts, ids)
+            parts, notes = attention.attend_both_ways(model, parts, ids)
         context = longest_input(model, parts, ids)
-        lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
+        probe = padding.Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context)
+        lengths, why = padding.prove_batches(probe)
         if attentions:
-            parts = with_attentions(model, parts, ids)
+            parts = attention.with_attentions(model, parts, ids)
     found = LoadedModel(
         spec, model, tokenizer, parts, parts.dim, context, revision, device, model.dtype, (*notes, *why)
     )
@@ -194,7 +189,7 @@ def _loading_error(spec: ModelSpec, text: str, error: BaseException) -> UserErro
 def _probing_error(model: PreTrainedModel, text: str, error: BaseException) -> UnsupportedModelError:
     """A model that cannot even read a few tokens does not fit, whatever its code raises then."""
     name, text = type(model).__name__, text[:200]
-    if isinstance(error, RuntimeError) and model.dtype in HALF and _OTHER_PRECISION.search(text):
+    if isinstance(error, RuntimeError) and model.dtype in processor.HALF and _OTHER_PRECISION.search(text):
         dtype = str(model.dtype).removeprefix("torch.")
         return PrecisionError(f"{name} does not compute in {dtype} ({text}): use dtype float32")
     return UnsupportedModelError(
@@ -214,7 +209,7 @@ def _from_pretrained(
         model_classes.require_text_class(config, spec.name)
         if not checkpoint.hub:
             files = listed_weights(Path(source), allow_pickle=spec.allow_pickle)
-            check_room(config, sum(file.stat().st_size for file in files), spec.name)
+            sizes.check_room(config, sum(file.stat().st_size for file in files), spec.name)
     if attentions:
         options["attn_implementation"] = "eager"
     # Not to let them pass: `check_keys` names them, transformers only logs them.
@@ -257,12 +252,12 @@ def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokeni
     with said_as(say):
         file = cached_file(source, "tokenizer.json", **options, _raise_exceptions_for_missing_entries=False)
         if file is not None:
-            check_normaliser(Path(file), spec.name)
+            sizes.check_normaliser(Path(file), spec.name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, **options, padding_side="right", trust_remote_code=spec.trust_remote_code
         )
         # One of an odd config loads, and looks for its special tokens for ever when it is asked for them.
-        special_ids(tokenizer)
+        prompts.special_ids(tokenizer)
     return tokenizer
 
 

@@ -67,13 +67,10 @@ def repeat_token(
     is replaced at a larger one too.
 
     Args:
-        tokens: the prompt, T token ids.
+        tokens: the prompt, T token ids; as many come back.
         p: probability of replacing a token, in [0, 1].
         special: ids that stay in place and are never drawn (BOS, CLS, SEP).
         generator: the prompt's own generator.
-
-    Returns:
-        T token ids.
 
     Paper: "Does Representation Matter?" (arXiv 2412.09563), appendix G, and "Layer by Layer" (arXiv 2502.02013),
     appendix F.1: "for each token we randomly replace it with probability p [...] by sampling a random token from
@@ -93,8 +90,7 @@ def randomize_tokens(
 
     The draws do not depend on p: what is replaced at a smaller p is replaced by the same token at a larger one.
 
-    Args and Returns are those of `repeat_token`; special tokens stay in place, and `vocabulary` holds the ids to draw
-    from (see `drawable`).
+    Args are those of `repeat_token`, and `vocabulary` holds the ids to draw from (see `drawable`).
 
     Paper: arXiv 2412.09563, appendix G; arXiv 2502.02013, appendix F.2: "We draw replacements uniformly from the
     tokenizer distribution."
@@ -120,11 +116,7 @@ def random_tokens(length: int, vocabulary: Sequence[int], generator: np.random.G
 
 
 def drawable(vocabulary: Collection[int], special: Collection[int]) -> tuple[int, ...]:
-    """The ids that a random token may be: the whole vocabulary without special tokens, in order.
-
-    Raises:
-        UserError: nothing but special tokens is there.
-    """
+    """The ids that a random token may be: the vocabulary without special tokens, in order; a UserError where none is."""
     ids = tuple(sorted(set(vocabulary) - set(special)))
     if not ids:
         raise UserError("the tokenizer's vocabulary holds only special tokens, so random tokens cannot be drawn")

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
 from layerscope.inputs import perturbations
-from layerscope.inputs.quiet import said_as
+from layerscope.inputs.quiet import refusing
 from layerscope.inputs.seeds import stable_seed
-from layerscope.inputs.texts import Text, TextSet
+from layerscope.inputs.texts import TextSet
 
 _CHUNK = 256  # texts tokenised at once; nothing depends on it but speed
 _MOST_READ = 65_536  # texts read at once, where so many are asked for: a way through the file each time
@@ -62,25 +62,16 @@ class PromptSet:
 
     prompts: tuple[Prompt, ...]
     skipped: tuple[Skipped, ...]
-    source: str
     revision: str
     filters: tuple[str, ...]
     counts: dict[str, int]
 
 
 def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) -> list[tuple[int, ...]]:
-    """Token ids of the texts with the tokenizer's defaults, special tokens included, cut to the context.
+    """Token ids of each text with the tokenizer's defaults, special tokens included, cut to `context` tokens (None: none).
 
     Cutting is the tokenizer's own truncation: special tokens it adds at the end stay, and the side is its
     `truncation_side`.
-
-    Args:
-        texts: the texts.
-        tokenizer: the model's tokenizer.
-        context: the longest prompt in tokens; None cuts nothing.
-
-    Returns:
-        One tuple of ids a text.
 
     Raises:
         UserError: the context has no room beside the tokenizer's special tokens.
@@ -91,9 +82,7 @@ def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) ->
     options: dict[str, Any] = {"verbose": False, "return_attention_mask": False, "return_token_type_ids": False}
     if context is not None:
         options |= {"truncation": True, "max_length": context}
-    with said_as(
-        lambda text, _: UserError(f"the tokenizer refused the texts ({text}): check that they are plain Unicode text")
-    ):
+    with refusing("the tokenizer refused the texts", "check that they are plain Unicode text"):
         tokens = [tuple(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
     # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
     if context is not None and (longest := max(map(len, tokens))) > context:
@@ -113,8 +102,7 @@ def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
 def allowed_context(asked: int | None, built: int | None) -> int | None:
     """The longest text in tokens: what was asked for, else what the model was built for; None where there is no limit.
 
-    Raises:
-        UserError: more than the model was built for.
+    A UserError where more is asked for than the model was built for.
     """
     if asked is not None and built is not None and asked > built:
         raise UserError(
@@ -132,12 +120,10 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
 
     Args:
         texts: what `load_texts` gave.
-        spec: n, the filters (min_tokens, max_tokens count special tokens), context, too_long, perturbation, seed.
+        spec: n (all where there are fewer), the filters (min_tokens, max_tokens count special tokens), context,
+            too_long, perturbation, seed.
         tokenizer: the model's tokenizer.
         context: what the model was built for, in tokens; None where it has no limit. spec.context goes first.
-
-    Returns:
-        The prompts and the counts. Where there are fewer than n, all of them.
 
     Raises:
         UserError: no prompt is left; prompts are longer than the context and too_long is refuse; the context is more
@@ -157,21 +143,22 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
         raise UserError(
             f"a context of {limit} tokens has no room beside the tokenizer's {frame} special ones: use a larger context"
         )
-    taken: dict[int, tuple[Text, tuple[int, ...]]] = {}
-    for index, text, tokens in _seeded(texts, spec, tokenizer):
+    taken: dict[int, Prompt] = {}
+    for index, prompt in _seeded(texts, spec, tokenizer):
         if spec.n is not None and len(taken) == spec.n:
             break
         counts["examined"] += 1
-        if len(tokens) <= frame:
+        length = len(prompt.tokens)
+        if length <= frame:
             counts["no_tokens"] += 1
             why = "the tokenizer makes no token of it"
-            skipped.append(Skipped(prompt_id=text.id, n_tokens=len(tokens), reason=why))
-        elif len(tokens) < least:
+            skipped.append(Skipped(prompt_id=prompt.id, n_tokens=length, reason=why))
+        elif length < least:
             counts["too_short"] += 1
-        elif spec.max_tokens is not None and len(tokens) > spec.max_tokens:
+        elif spec.max_tokens is not None and length > spec.max_tokens:
             counts["too_long"] += 1
         else:
-            taken[index] = (text, tokens)
+            taken[index] = prompt
     counts["prompts"] = len(taken)
     if not taken:
         raise _nothing_left(texts, skipped, counts, least, spec.max_tokens)
@@ -187,18 +174,11 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
     if perturbation is not None:
         prompts = list(_perturbed(prompts, perturbation, spec.sample_seed, tokenizer))
         filters.append(perturbation.text)
-    return PromptSet(
-        prompts=tuple(prompts),
-        skipped=tuple(skipped),
-        source=texts.source,
-        revision=texts.revision,
-        filters=tuple(filters),
-        counts=counts | texts.counts,
-    )
+    return PromptSet(tuple(prompts), tuple(skipped), texts.revision, tuple(filters), counts | texts.counts)
 
 
-def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tuple[int, Text, tuple[int, ...]]]:
-    """Places, texts and tokens in the seeded order, read and tokenised only as far as someone asks."""
+def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tuple[int, Prompt]]:
+    """Places and whole prompts in the seeded order, read and tokenised only as far as someone asks."""
     seeds = np.fromiter((stable_seed("sample", spec.sample_seed, name) for name in texts.ids()), np.uint64)
     order = seeds.argsort(kind="stable").tolist()
     read = min(max(_CHUNK, len(order) if spec.n is None else spec.n), _MOST_READ)
@@ -208,13 +188,11 @@ def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tu
         for first in range(0, len(places), _CHUNK):
             chunk = found[first : first + _CHUNK]
             tokens = tokenize([text.text for text in chunk], tokenizer, None)
-            yield from zip(places[first : first + _CHUNK], chunk, tokens, strict=True)
+            prompts = (Prompt(text.id, text.text, ids) for text, ids in zip(chunk, tokens, strict=True))
+            yield from zip(places[first : first + _CHUNK], prompts, strict=True)
 
 
-def _cut(
-    taken: Sequence[tuple[Text, tuple[int, ...]]], spec: TextSpec, tokenizer: Tokenizer, limit: int | None
-) -> list[Prompt]:
-    prompts = [Prompt(text.id, text.text, tokens) for text, tokens in taken]
+def _cut(prompts: list[Prompt], spec: TextSpec, tokenizer: Tokenizer, limit: int | None) -> list[Prompt]:
     long = {} if limit is None else {place: one for place, one in enumerate(prompts) if len(one.tokens) > limit}
     if long and spec.too_long == "refuse":
         longest = max(long.values(), key=lambda prompt: len(prompt.tokens))
@@ -262,7 +240,7 @@ def _random_prompts(length: int, spec: TextSpec, tokenizer: Tokenizer, limit: in
         drawn = perturbations.random_tokens(length - len(empty), vocabulary, generator)
         prompts.append(Prompt(name, "", empty[:before] + drawn + empty[before:], f"random:{length}"))
     counts = {"candidates": spec.n, "prompts": spec.n, "asked": spec.n, "missing": 0}
-    return PromptSet(tuple(prompts), (), "random", "none", (f"random:{length}",), counts)
+    return PromptSet(tuple(prompts), (), "none", (f"random:{length}",), counts)
 
 
 def _nothing_left(

@@ -27,9 +27,6 @@ _SIZES = re.compile(
 )
 # Numbers that are used to compute with, however large: nothing is made in their number.
 _FACTORS = re.compile(r"theta|base|freq|scal|factor|_id$")
-_MOST_LAYERS = 1024
-_MOST_COUNTED = 2**17
-_MOST_SIZED = 2**24
 _PACKED = 8
 """Weights that one byte of a file may hold."""
 _SLACK = 2**26
@@ -47,7 +44,7 @@ def check_numbers(stated: Mapping[str, object], tensors: int | None, name: str) 
         tensors: how many tensors the model's files hold; None where they are not here yet.
         name: what the file is called in the UserError, beside the setting.
     """
-    limits = ((_LAYERS, max(_MOST_LAYERS, tensors or 0)), (_COUNTS, _MOST_COUNTED), (_SIZES, _MOST_SIZED))
+    limits = ((_LAYERS, max(1024, tensors or 0)), (_COUNTS, 2**17), (_SIZES, 2**24))
     for key, value in _leaves(stated):
         if not isinstance(value, (int, float)) or isinstance(value, bool) or _FACTORS.search(key):
             continue

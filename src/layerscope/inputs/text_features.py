@@ -25,10 +25,6 @@ def lexical_diversity(text: str, window: int = DIVERSITY_WINDOW) -> float:
 
     The plain ratio falls as a text gets longer, whatever its vocabulary; over samples of one size it does not.
 
-    Args:
-        text: the text.
-        window: words a sample.
-
     Returns:
         A share in [1 / window, 1]; NaN where the text has fewer words than the window.
 

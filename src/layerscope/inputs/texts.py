@@ -97,7 +97,7 @@ def load_texts(spec: TextSpec) -> TextSet:
     """The texts of a source after the source's own filters, in the source's order.
 
     Args:
-        spec: `source` is a name of `known_texts`, a .txt, .jsonl, .csv or .parquet file, or
+        spec: `source` is a name of `KNOWN_TEXTS`, a .txt, .jsonl, .csv or .parquet file, or
             `hub:org/name[:config[:split[:column]]]`; `column` and `data_dir` are used where they apply. With the
             perturbation `random:T` no text is needed and none is read.
 
@@ -125,12 +125,11 @@ def load_texts(spec: TextSpec) -> TextSet:
 def texts_revision(spec: TextSpec) -> str:
     """The revision that `load_texts` would give now: a hash of the file, or the hub's commit. No text is read.
 
-    Raises:
-        UserError: the source is not there any more, or the hub cannot be asked.
+    A UserError where the source is not there any more, or the hub cannot be asked.
     """
+    source = spec.source
     if _is_random(spec):
         return "none"
-    source = spec.source
     if source in KNOWN_TEXTS:
         name = KNOWN_TEXTS[source].hub
         return f"{name.path} {hub.hub_revision(name, spec.data_dir)}" if name else wiki.wiki_revision()
@@ -151,13 +150,20 @@ def _load(spec: TextSpec) -> TextSet:
     if source in KNOWN_TEXTS:
         if spec.column is not None:
             raise UserError(f"texts {source!r} have one fixed text, so leave out the column {spec.column!r}")
-        return _known(source, spec.data_dir)
+        known = KNOWN_TEXTS[source]
+        if known.hub is None:
+            leads = tuple(Text(lead.title, lead.extract, lead.topic) for lead in wiki.load_wiki())
+            return TextSet(leads, source, wiki.wiki_revision())
+        table, revision = hub.read_hub(known.hub, spec.data_dir, known.most)
+        columns = [files.choose_column(table, column) for column in known.columns]
+        return _text_set(source, f"{known.hub.path} {revision}", table, columns, known)
     if source.startswith("hub:"):
         name = hub.parse_hub(source)
         if spec.column and name.column and spec.column != name.column:
             raise UserError(f"two columns were given, {name.column!r} in {source!r} and {spec.column!r}: give one")
         table, revision = hub.read_hub(name, spec.data_dir, hub.MOST_ROWS)
-        return _of_table(table, spec.column or name.column, source, revision, _first(table, hub.MOST_ROWS))
+        columns = _with_label(table, spec.column or name.column)
+        return _text_set(source, revision, table, columns, KnownText("", most=hub.MOST_ROWS))
     path = expanded(source)
     if path.suffix.lower() in files.SUFFIXES:
         revision = files.file_revision(path)
@@ -166,7 +172,7 @@ def _load(spec: TextSpec) -> TextSet:
         if path.suffix.lower() == ".csv" and layout.header and spec.column is None and "text" not in table.textual:
             for column in table.textual:
                 refuse_missing_header(source, table.names, column, table.column(column))
-        return _of_table(table, spec.column, source, revision)
+        return _text_set(source, revision, table, _with_label(table, spec.column), KnownText("", most=0))
     if path.suffix or os.sep in source or path.exists():
         raise UserError(
             f"texts {source!r}: expected a file that ends in {', '.join(files.SUFFIXES)}, a name of "
@@ -175,47 +181,25 @@ def _load(spec: TextSpec) -> TextSet:
     raise unknown("texts", source, KNOWN_TEXTS)
 
 
-def _known(source: str, data_dir: str | None) -> TextSet:
-    known = KNOWN_TEXTS[source]
-    if known.hub is None:
-        leads = tuple(Text(lead.title, lead.extract, lead.topic) for lead in wiki.load_wiki())
-        return TextSet(leads, source, wiki.wiki_revision())
-    table, revision = hub.read_hub(known.hub, data_dir, _KNOWN_ROWS)
-    columns = [files.choose_column(table, column) for column in known.columns]
-    counts = dict.fromkeys(known.counted, 0)
-    texts, skipped = _stored(table, columns, known.why_not, known.make, counts)
-    filters = (*_first(table, _KNOWN_ROWS), *known.filters)
-    return TextSet(texts, source, f"{known.hub.path} {revision}", filters, skipped, known.min_tokens, counts)
-
-
-def _first(table: files.Table, most: int) -> tuple[str, ...]:
-    return (f"first {most:,} rows",) if len(table.numbers) == most else ()
-
-
-def _of_table(
-    table: files.Table, wanted: str | None, source: str, revision: str, filters: tuple[str, ...] = ()
-) -> TextSet:
-    column = files.choose_column(table, wanted)
-    label = next((name for name in ("label_text", "label") if name in table.names and name != column), None)
-    columns = [column] if label is None else [column, label]
-    texts, skipped = _stored(table, columns, _not_plain, _plain, {})
-    return TextSet(texts, source, revision, filters, skipped)
-
-
-def _stored(
-    table: files.Table, columns: Sequence[str], why_not: _WhyNot, make: _Make, counts: dict[str, int]
-) -> tuple[StoredTexts, tuple[tuple[str, str], ...]]:
-    """The rows that are texts, and those skipped with the reason; a reason in `counts` is a filter's and only counted."""
-    rows, skipped = array("q"), []
+def _text_set(source: str, revision: str, table: files.Table, columns: Sequence[str], known: KnownText) -> TextSet:
+    """The rows that are texts, and why others are not; a reason that `known` has as a filter's is only counted."""
+    rows, skipped, counts = array("q"), [], dict.fromkeys(known.counted, 0)
     for place, cells in enumerate(table.cells(columns, None)):
-        reason = why_not(cells)
+        reason = known.why_not(cells)
         if reason in counts:
             counts[reason] += 1
         elif reason:
             skipped.append((table.id(place), reason))
         else:
             rows.append(place)
-    return StoredTexts(table, columns, rows, make), tuple(skipped)
+    first = (f"first {known.most:,} rows",) if len(table.numbers) == known.most else ()
+    texts, filters = StoredTexts(table, columns, rows, known.make), (*first, *known.filters)
+    return TextSet(texts, source, revision, filters, tuple(skipped), known.min_tokens, counts)
+
+
+def _with_label(table: files.Table, wanted: str | None) -> list[str]:
+    column = files.choose_column(table, wanted)
+    return [column, *(name for name in ("label_text", "label") if name in table.names and name != column)][:2]
 
 
 def _not_plain(cells: _Cells) -> str:
@@ -262,10 +246,14 @@ def _not_a_text(cell: object) -> str:
 
 @dataclass(frozen=True)
 class KnownText:
-    """A text source that has a name. `hub` is None where a package ships the texts; then nothing else is said."""
+    """What is known of a text source, of which the first `most` rows are read: ai-medical has 21 million.
+
+    `hub` is None where a package ships the texts; then nothing else is said.
+    """
 
     description: str
     hub: hub.HubName | None = None
+    most: int = 25_000
     columns: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     counted: tuple[str, ...] = ()
@@ -273,8 +261,6 @@ class KnownText:
     why_not: _WhyNot = _not_plain
     make: _Make = _plain
 
-
-_KNOWN_ROWS = 25_000  # only the first rows of a split are read: ai-medical has 21 million
 
 KNOWN_TEXTS = {
     "wiki": KnownText("English Wikipedia leads with 11 topic labels and short descriptions"),

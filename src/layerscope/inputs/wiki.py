@@ -39,7 +39,7 @@ def load_wiki() -> tuple[WikiLead, ...]:
     neither). "Uncategorized" becomes an empty topic, which leaves 11 topics.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: the package, or its data file, is not there.
         DamagedError: its data file is not what is expected.
     """
     path = _data_file()

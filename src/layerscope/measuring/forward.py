@@ -18,8 +18,7 @@ from layerscope.metrics.sources import TokenStates
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import Work, run_passes, shares_cores
-from layerscope.states.pooling import pool
-from layerscope.states.readout import read_states
+from layerscope.states.readout import pool, read_states
 
 # On a CPU the budget of tokens is cut into this many batches, which cores share evenly and their caches hold better
 # (SmolLM2: 14 % faster at 1,024 tokens than at 4,096). Fixed, so that numbers do not depend on how many cores there are.
@@ -31,12 +30,8 @@ TopReader = Callable[[Batch, Float[Tensor, "prompts tokens dim"]], None]
 def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...]]:
     """Prompts of about the same length together, longest first: little padding, and what cannot fit fails early.
 
-    Args:
-        lengths: tokens of each prompt.
-        block_size: prompts a block.
-
     Returns:
-        Row numbers per block; every row once; prompts of one length keep their order.
+        Row numbers of the `block_size` prompts of each block; every row once; prompts of one length keep their order.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [tuple(order[start : start + block_size]) for start in range(0, len(order), block_size)]
@@ -50,12 +45,10 @@ def measure_block(
     *,
     read_top: TopReader | None = None,
 ) -> Block:
-    """Run the prompts, and their views where a metric needs them, and take everything the plan asks for.
+    """Run the prompts, and their views where a metric needs them, and take everything the plan with its layers asks for.
 
     Args:
-        plan: what to compute, with its layers.
-        model: the model.
-        prompts: prompts of one block.
+        plan, model, prompts: what to compute, by which model, of the prompts of one block.
         done: called with the share of the block's tokens that are through.
         read_top: called with every batch of the prompts and its raw states at the last layer, from the same pass.
 
@@ -63,7 +56,15 @@ def measure_block(
         The block, rows in the order of `prompts`.
     """
     views, unchanged = _tokenized_views(plan, model, prompts)
-    block = _empty_block(plan, model.dim, len(prompts), unchanged)
+    grid, n = (len(plan.states), len(plan.layers)), len(prompts)
+    n_pooled, n_viewed = (n if plan.pools else 0, n if plan.n_views else 0)
+    block = Block(
+        values=np.full((*grid, len(plan.token_keys), n), np.nan),
+        tokens=np.zeros((*grid, n), dtype=np.int32),
+        pooled=np.full((*grid, n_pooled, model.dim), np.nan, dtype=np.float32),
+        views=np.full((*grid, n_viewed, plan.n_views, model.dim), np.nan, dtype=np.float32),
+        unchanged_views=unchanged,
+    )
     works: list[Work] = []
     sizes: list[int] = []
     takes = ((partial(_measure_batch, read_top), [prompt.tokens for prompt in prompts]), (_pool_views, views))
@@ -96,17 +97,6 @@ def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) 
     unchanged = sum(view == prompt.text for prompt, views in zip(prompts, made, strict=True) for view in views)
     context = min((c for c in (model.context, plan.spec.texts.context) if c is not None), default=None)
     return tokenize([view for views in made for view in views], model.tokenizer, context), unchanged
-
-
-def _empty_block(plan: Plan, dim: int, n_prompts: int, unchanged: int) -> Block:
-    states, layers = len(plan.states), len(plan.layers)
-    return Block(
-        values=np.full((states, layers, len(plan.token_keys), n_prompts), np.nan),
-        tokens=np.zeros((states, layers, n_prompts), dtype=np.int32),
-        pooled=np.full((states, layers, n_prompts if plan.pools else 0, dim), np.nan, dtype=np.float32),
-        views=np.full((states, layers, n_prompts if plan.n_views else 0, plan.n_views, dim), np.nan, dtype=np.float32),
-        unchanged_views=unchanged,
-    )
 
 
 def _measure_batch(read_top: TopReader | None, plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:

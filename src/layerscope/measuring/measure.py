@@ -11,14 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.files.locks import locked
+from layerscope.files.locks import in_folder, locked
 from layerscope.inputs.identity import model_identity, tokenizer_hash
 from layerscope.inputs.in_memory import reading
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import select_prompts
 from layerscope.inputs.texts import load_texts, texts_revision
 from layerscope.measuring.blocks import BlockStore, remove_blocks
-from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import measure_block, split_blocks
 from layerscope.measuring.plan import Plan, make_plan
 from layerscope.measuring.progress import Report, silent, step
@@ -59,11 +58,7 @@ def measure(
 
 
 def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str, object]) -> RunSpec:
-    """The spec of a measurement, from a model, texts and the other fields of RunSpec.
-
-    Raises:
-        UserError: a field that does not exist, or a value that is not valid.
-    """
+    """The spec of a measurement, from a model, texts and the other fields of RunSpec. Raises what `Spec.of` raises."""
     named = {"name": model} if isinstance(model, str) else model
     source = {"source": texts} if isinstance(texts, str) else texts
     return RunSpec.of({"model": named, "texts": source, **options})

@@ -57,8 +57,7 @@ class Plan:
     def for_model(self, depth: int, n_prompts: int) -> Plan:
         """The plan with its layers, for a model of `depth` blocks.
 
-        Raises:
-            UserError: a layer the model does not have, or too few prompts for what was asked by name.
+        A UserError where it does not have a layer, or there are too few prompts for what was asked by name.
         """
         layers = self.spec.layers if self.spec.layers is not None else tuple(range(depth + 1))
         beyond = [layer for layer in layers if layer > depth]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -33,7 +34,7 @@ def write_tables(
     Args:
         plan: what was computed.
         model: for the columns that say what the numbers are of.
-        prompts: the prompts, in the order of the tables.
+        prompts: in the order of the tables.
         stored: the blocks; the tables are written to the folder where they stand.
         report: called with ("summarising", layers done, layers).
 
@@ -70,29 +71,25 @@ def write_tables(
 def prompt_tables(plan: Plan, stored: BlockStore, names: Mapping[str, pl.Series]) -> Iterator[pl.DataFrame]:
     """The values of every prompt, in tables of a layer or, of many prompts, less: memory does not grow with layers.
 
-    Args:
-        plan: what was computed.
-        stored: the blocks.
-        names: columns that say which prompt a value is of, in the order of the blocks' rows; they stand in front.
+    `names` are the columns that say which prompt a value is of, in the order of the blocks' rows; they stand in front.
     """
     rest = [pl.col(name).cast(kind) for name, kind in PROMPTS.items() if name != "prompt_id"]
     for position, layer in enumerate(plan.layers if plan.token_keys else ()):
         found = stored.layer(position)
         parts = []
-        for place, state in enumerate(plan.states):
-            for number, key in enumerate(plan.token_keys):
-                fixed = {**_identity(key), "layer": layer, "readout": state.readout, "positions": state.positions}
-                of_prompts = {
-                    **names,
-                    "n_tokens": found.tokens[place],
-                    "value": found.values[place, number],
-                    "note": found.reasons[place, number].tolist(),
-                }
-                part = pl.DataFrame(of_prompts).with_columns(pl.lit(value).alias(name) for name, value in fixed.items())
-                parts.append(part.select(*names, *rest))
-                if sum(map(len, parts)) > _PIECE:
-                    yield pl.concat(parts)
-                    parts = []
+        for (place, state), (number, key) in product(enumerate(plan.states), enumerate(plan.token_keys)):
+            fixed = {**_identity(key), "layer": layer, "readout": state.readout, "positions": state.positions}
+            of_prompts = {
+                **names,
+                "n_tokens": found.tokens[place],
+                "value": found.values[place, number],
+                "note": found.reasons[place, number].tolist(),
+            }
+            part = pl.DataFrame(of_prompts).with_columns(pl.lit(value).alias(name) for name, value in fixed.items())
+            parts.append(part.select(*names, *rest))
+            if sum(map(len, parts)) > _PIECE:
+                yield pl.concat(parts)
+                parts = []
         if parts:
             yield pl.concat(parts)
 

@@ -13,7 +13,8 @@ from layerscope.metrics.spectrum import Spectrum, Variant, gram_spectrum, small_
 from layerscope.metrics.workers import aligned, gram_of_many, parallel_map
 
 MANY = 4096
-"""Rows that are copied to float64 at once, and the most that are looked at in one piece."""
+"""Vectors from which on copies of them in float64, one for each subset, are too much."""
+_ROWS = 1024  # in float64 at once
 
 
 def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset], variant: Variant) -> list[Spectrum]:
@@ -23,7 +24,7 @@ def subset_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subse
     is not finite. With fewer prompts than dimensions one Gram matrix is cut to each subset; else each has its own
     product.
     """
-    usable = torch.cat([part.isfinite().all(-1) for part in torch.split(pooled, MANY)]).cpu()
+    usable = torch.cat([part.isfinite().all(-1) for part in torch.split(pooled, _ROWS)]).cpu()
     if usable.all() and pooled.shape[0] > MANY and all(len(kept) > pooled.shape[1] for kept in subsets):
         return tall_spectra(pooled.cpu(), subsets, variant)
     vectors = aligned(pooled.cpu(), torch.float64).where(usable.unsqueeze(-1), 0.0)
@@ -83,7 +84,7 @@ def tall_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset]
     groups = parallel_map(group, range(int(kind_of.max()) + 1))
 
     def spectrum(place: int) -> Tensor:
-        found = _triangle([torch.cat([groups[kind] for kind in torch.unique(kind_of[subsets[place]]).tolist()])])
+        found = _triangle(groups[kind] for kind in torch.unique(kind_of[subsets[place]]).tolist())
         if centered:
             first, found = found[0], found[1:, 1:]
             if found.abs().amax() <= 1e-13 * first.abs().amax():  # identical rows leave what rounding left
@@ -102,7 +103,7 @@ def tall_spectra(pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset]
 
 
 def _parts(pooled: Tensor, rows: Subset) -> Iterable[Float64[Tensor, "_ dim"]]:
-    return (aligned(pooled[part], torch.float64) for part in torch.split(rows, MANY))
+    return (aligned(pooled[part], torch.float64) for part in torch.split(rows, _ROWS))
 
 
 def _triangle(parts: Iterable[Float64[Tensor, "_ columns"]]) -> Float64[Tensor, "_ columns"]:

@@ -39,8 +39,8 @@ def ask_block(
 
     Args:
         plan: what to measure, with its layers.
-        model: the model.
-        head: its head.
+        model: the model that `head` belongs to.
+        head: the head.
         asked: the questions of one block.
         done: called with the share of the block that is through.
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from layerscope.errors import missing_package
 from layerscope.inputs.quiet import quiet_loggers, quiet_stderr
-from layerscope.mmlu.questions import Question, QuestionSet, lm_eval_folder
-from layerscope.tasks.process import kept_random_state
+from layerscope.mmlu.questions import NEEDED, Question, QuestionSet, lm_eval_folder
+from layerscope.tasks.process import import_quietly, kept_random_state
 
 STOCK = Path("tasks", "mmlu", "default")
 TEMPLATE = "_default_template_yaml"
@@ -82,7 +81,7 @@ class Harness:
         return right
 
     def _evaluate(self, tokenizer: Any, answer: _Answer) -> Mapping[str, Any]:  # noqa: ANN401
-        import_lm_eval()
+        import_quietly("lm_eval.evaluator", NEEDED)
         from lm_eval.evaluator import evaluate
         from lm_eval.tasks import TaskManager
 
@@ -102,6 +101,7 @@ class Harness:
 
         Of a subject that it does not know, one made like the others.
         """
+        import datasets
         import yaml
 
         folder = lm_eval_folder() / STOCK
@@ -117,41 +117,21 @@ class Harness:
         if self.from_asked:
             # lm-eval leaves the tested question out where both splits are the same.
             config |= {"fewshot_split": config["test_split"], "fewshot_config": {"sampler": "default"}}
-        return config | {"custom_dataset": _data(self.questions.test[subject], self.questions.dev[subject])}
-
-
-def import_lm_eval() -> None:
-    """Import lm-eval.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        with kept_random_state(), quiet_loggers("lm_eval"):
-            import lm_eval.evaluator  # noqa: F401
-    except ImportError as error:
-        raise missing_package("lm-eval", "`layerscope mmlu`") from error
+        test, dev = self.questions.test[subject], self.questions.dev[subject]
+        # A stock task wants its examples' split even where none is used. No id among the columns: a question that stands
+        # twice must not be the example of its double.
+        rows = {
+            split: [
+                {"question": q.text, "subject": q.subject, "choices": list(q.choices), "answer": q.answer} for q in part
+            ]
+            for split, part in (("test", test), ("dev", dev or test))
+        }
+        data = {split: datasets.Dataset.from_list(part) for split, part in rows.items()}
+        return config | {"custom_dataset": lambda **_: data}
 
 
 def _task_name(subject: str) -> str:
     return f"mmlu_{subject}"
-
-
-def _data(test: Sequence[Question], dev: Sequence[Question]) -> Callable[..., dict[str, Any]]:
-    import datasets
-
-    # A stock task wants its examples' split even where none is used. No id among the columns: a question that stands
-    # twice must not be the example of its double.
-    data = {
-        split: datasets.Dataset.from_list(
-            [
-                {"question": q.text, "subject": q.subject, "choices": list(q.choices), "answer": q.answer}
-                for q in questions
-            ]
-        )
-        for split, questions in (("test", test), ("dev", dev or test))
-    }
-    return lambda **_: data
 
 
 def _language_model(tokenizer: Any, answer: _Answer) -> Any:  # noqa: ANN401

@@ -41,11 +41,11 @@ class Head:
             Nats in (-inf, 0]; the exponentials of a row sum to 1.
         """
         weight = next(self.model.parameters())
-        self.states.give(states.to(weight.device, torch.float32)[:, None])
+        self.states.given.states = states.to(weight.device, torch.float32)[:, None]
         with torch.no_grad():
             # Every class has its own scaling, capping and bias after the matrix: its own forward knows them.
             logits: Tensor = self.model(input_ids=torch.zeros(len(states), 1, dtype=torch.long)).logits
-        if not self.states.taken:
+        if self.states.given.states is not None:
             raise UnsupportedModelError(
                 f"answers need the head of {type(self.model).__name__}, and it does not read the states it is given: "
                 "measure this family without questions"
@@ -83,24 +83,15 @@ def load_head(model: LoadedModel) -> Head:
 
 
 class _Given(nn.Module):
-    """Stands where a model's blocks were and returns the states it was given, once, to the thread that gave them."""
+    """Stands where a model's blocks were and returns the states in `given`, once, to the thread that gave them."""
 
     def __init__(self, headless: nn.Module) -> None:
         super().__init__()
-        self._given = threading.local()
+        self.given = threading.local()
         # Some heads read a factor off the model (Falcon-H1's lm_head_multiplier).
         for name, value in vars(headless).items():
             if not name.startswith("_") and isinstance(value, (bool, int, float, str, PreTrainedConfig)):
                 setattr(self, name, value)
-
-    def give(self, states: Tensor) -> None:
-        """The states that the next pass returns."""
-        self._given.states = states
-
-    @property
-    def taken(self) -> bool:
-        """Whether a pass asked for them."""
-        return self._given.states is None
 
     @property
     def decoder(self) -> _Given:
@@ -109,7 +100,7 @@ class _Given(nn.Module):
 
     def forward(self, *_: object, **__: object) -> _Output:
         """The states given, whatever the input."""
-        given, self._given.states = self._given.states, None
+        given, self.given.states = self.given.states, None
         return _Output(given)
 
 
@@ -132,18 +123,17 @@ def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
     from transformers import AutoModelForCausalLM
 
     spec, checkpoint = model.spec, find_checkpoint(model.spec)
-    options: dict[str, object] = {
-        **checkpoint.options,
-        "dtype": torch.float32,
-        "trust_remote_code": spec.trust_remote_code,
-        "use_safetensors": None if spec.allow_pickle else True,
-        "output_loading_info": True,
-    }
+    options = checkpoint.loading(spec, torch.float32) | {"device_map": None}
+    config: Any = copy.deepcopy(model.model.config)
+    for name, value in config.to_dict().items():
+        # Lists with an entry a block are checked against the number of blocks.
+        if isinstance(value, (list, tuple)) and len(value) == config.num_hidden_layers:
+            setattr(config, name, list(value[:blocks]))
+    config.num_hidden_layers = blocks
     try:
-        config = _shallow_config(model.model.config, blocks)
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
         known = KNOWN_MODELS.get(spec.name)
-        file = Path(spec.name).expanduser() if known is None else known.locate(spec.name)
+        file = Path(spec.name).expanduser() if known is None else known.locate()
         if _lacks_head(whole, model, info) and file.suffix == ".gguf":
             # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
             whole, info = AutoModelForCausalLM.from_pretrained(
@@ -158,16 +148,6 @@ def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
             "that the model was published as"
         )
     return whole
-
-
-def _shallow_config(config: PreTrainedConfig, blocks: int) -> PreTrainedConfig:
-    shallow = copy.deepcopy(config)
-    for name, value in config.to_dict().items():
-        # Lists with an entry a block are checked against the number of blocks.
-        if isinstance(value, (list, tuple)) and len(value) == config.num_hidden_layers:
-            setattr(shallow, name, list(value[:blocks]))
-    shallow.num_hidden_layers = blocks
-    return shallow
 
 
 def _headless_name(whole: nn.Module, model: LoadedModel) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import re
 from collections import defaultdict
@@ -11,16 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from layerscope.errors import RunFailedError, UserError, missing_package, nearest, unknown
+from layerscope.errors import RunFailedError, UserError, nearest, unknown
 from layerscope.files.reading import expanded
 from layerscope.inputs.files import Table, file_revision, read_table
 from layerscope.inputs.hub import MOST_ROWS, HubName, hub_revision, read_hub, stand_in
 from layerscope.mmlu.spec import MmluSpec
+from layerscope.tasks.process import import_quietly
 
 HUB = "cais/mmlu"
 SOURCES = ("mmlu", "lm-eval-dev")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 LETTERS = "ABCD"
+NEEDED = "`layerscope mmlu`"
+"""What lm-eval is needed for."""
 DEFAULT_SHOTS = 5
 FEWEST = 2
 """Questions a subject needs: of one, nothing can be said about chance."""
@@ -122,15 +124,8 @@ def questions_revision(spec: MmluSpec) -> str:
 
 
 def lm_eval_folder() -> Path:
-    """Where lm-eval is installed; it is not imported.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    found = importlib.util.find_spec("lm_eval")
-    if found is None or not found.origin:
-        raise missing_package("lm-eval", "`layerscope mmlu`")
-    return Path(found.origin).parent
+    """Where lm-eval is installed. Raises what `import_quietly` raises."""
+    return Path(import_quietly("lm_eval", NEEDED).__file__).parent
 
 
 def parse_example(question: str, target: str) -> dict[str, object] | str:

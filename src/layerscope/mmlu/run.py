@@ -12,23 +12,23 @@ import polars as pl
 
 from layerscope.config import ModelSpec
 from layerscope.errors import DamagedError, UserError
-from layerscope.files.locks import locked
+from layerscope.files.locks import in_folder, locked
 from layerscope.files.reading import sums_of
 from layerscope.files.writing import inside, make_folder
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import load_model
 from layerscope.inputs.prompts import Skipped
 from layerscope.measuring.blocks import Block, BlockStore, remove_blocks
-from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import split_blocks
 from layerscope.measuring.plan import Plan, make_plan
-from layerscope.measuring.progress import Report, silent
+from layerscope.measuring.progress import Report, silent, step
+from layerscope.measuring.summary import prompt_tables
 from layerscope.mmlu import tables
 from layerscope.mmlu.forward import ask_block
 from layerscope.mmlu.guessing import Guessing, judge_answers
-from layerscope.mmlu.harness import Asked, Harness, import_lm_eval
+from layerscope.mmlu.harness import Asked, Harness
 from layerscope.mmlu.head import load_head
-from layerscope.mmlu.questions import QuestionSet, choose_shots, load_questions, questions_revision
+from layerscope.mmlu.questions import NEEDED, QuestionSet, choose_shots, load_questions, questions_revision
 from layerscope.mmlu.record import MmluRecord, ResolvedQuestions
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.mmlu.subjects import MIN_SUBJECTS
@@ -36,6 +36,7 @@ from layerscope.results import resume
 from layerscope.results.contents import again
 from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions, read_record
 from layerscope.results.tables import read_table, write_table
+from layerscope.tasks.process import import_quietly
 
 
 @dataclass
@@ -95,14 +96,21 @@ def mmlu_spec(spec: MmluSpec, out: Path, report: Report = silent) -> MmluRun:
     others = [key.metric.name for key in (*plan.pooled_keys, *plan.view_keys)]
     if others:
         raise UserError(f"{others[0]} has one value for all prompts together: choose metrics with one value a prompt")
-    import_lm_eval()
+    import_quietly("lm_eval.evaluator", NEEDED)
     with locked(out):
         before = resume.earlier(MmluRecord, out, spec=spec)
         notes: tuple[str, ...] = ()
         if before is None or before.status != "done":
             _ask_locked(spec, out, report, before)
         else:
-            notes = _compare(before, out, report)
+            # They are hashed, nothing is loaded.
+            looks: dict[str, resume.Look] = {
+                "the model": lambda: model_identity(spec.model),
+                "the questions": lambda: {"questions_revision": questions_revision(spec)},
+            }
+            with step(report, "looking at the model and questions"):
+                notes = resume.compare_sources((out, "mmlu"), dict(before.resolved), looks)
+            notes += resume.other_packages(before.packages, package_versions("lm-eval"))
             _mend(before, out, report)
         remove_blocks(out)
         return open_mmlu(out, notes)
@@ -132,18 +140,6 @@ def _read(record: MmluRecord, folder: Path, name: str) -> pl.DataFrame:
     return read_table(record.check(folder, tables.file_of(name), advice), tables.TABLES[name], advice)
 
 
-def _compare(record: MmluRecord, out: Path, report: Report) -> tuple[str, ...]:
-    """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
-    report("looking at the model and questions", 0.0, 1.0)
-    looks: dict[str, resume.Look] = {
-        "the model": lambda: model_identity(record.spec.model),
-        "the questions": lambda: {"questions_revision": questions_revision(record.spec)},
-    }
-    notes = resume.compare_sources((out, "mmlu"), dict(record.resolved), looks)
-    report("looking at the model and questions", 1.0, 1.0)
-    return (*notes, *resume.other_packages(record.packages, package_versions("lm-eval")))
-
-
 def _mend(record: MmluRecord, out: Path, report: Report) -> None:
     """Make the tables that are made of others again, where they are damaged or were not written."""
     files = [tables.file_of(name) for name in tables.MADE_OF_TABLES]
@@ -157,10 +153,9 @@ def _mend(record: MmluRecord, out: Path, report: Report) -> None:
 
 
 def _relate(record: MmluRecord, found: Mapping[str, pl.DataFrame], out: Path, report: Report) -> None:
-    report("relating", 0.0, 1.0)
-    for name, table in tables.tables_of(record, **found).items():
-        write_table([table], tables.TABLES[name], out / tables.file_of(name))
-    report("relating", 1.0, 1.0)
+    with step(report, "relating"):
+        for name, table in tables.tables_of(record, **found).items():
+            write_table([table], tables.TABLES[name], out / tables.file_of(name))
 
 
 def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | None) -> None:
@@ -174,15 +169,13 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
     shots, from_asked = choose_shots(spec, questions)
     harness = Harness(questions, shots, from_asked, spec.limit, spec.seed)
     start = time.perf_counter()
-    report("loading the model", 0.0, 1.0)
-    model = load_model(spec.model)
-    head = load_head(model)
-    facts = ResolvedModel.facts(model, model_identity(spec.model))
-    report("loading the model", 1.0, 1.0)
+    with step(report, "loading the model"):
+        model = load_model(spec.model)
+        head = load_head(model)
+        facts = ResolvedModel.facts(model, model_identity(spec.model))
     loaded = time.perf_counter()
-    report("building the prompts", 0.0, 1.0)
-    asked = harness.ask(model.tokenizer)
-    report("building the prompts", 1.0, 1.0)
+    with step(report, "building the prompts"):
+        asked = harness.ask(model.tokenizer)
     context = min((c for c in (model.context, spec.context) if c is not None), default=None)
     plan = make_plan(spec.run_spec(context)).for_model(model.n_layers, len(asked))
     lengths = [len(one.tokens) for one in asked]
@@ -220,10 +213,8 @@ def _ask_locked(spec: MmluSpec, out: Path, report: Report, before: MmluRecord | 
         keeper.update()
         with keeper.stage("blocks"):
             remade = store.make(lengths, report, ask)
-        with keeper.stage("scoring"):
-            report("scoring", 0.0, 1.0)
+        with keeper.stage("scoring"), step(report, "scoring"):
             found = _write(plan, harness, asked, store)
-            report("scoring", 1.0, 1.0)
         with keeper.stage("relating"):
             _relate(keeper.record, found, out, report)
         keeper.done(map(tables.file_of, tables.TABLES), warnings=(*keeper.record.warnings, *remade))
@@ -235,7 +226,8 @@ def _write(plan: Plan, harness: Harness, asked: Sequence[Asked], store: BlockSto
     make_folder(inside(out, "mmlu"))
     write_table([questions], tables.QUESTIONS, out / tables.file_of("questions"))
     written = out / tables.file_of("entropies")
-    write_table(tables.entropy_tables(plan, store, asked), tables.ENTROPIES, written)
+    names = {name: questions[name] for name in ("question_id", "subject")}
+    write_table(prompt_tables(plan, store, names), tables.ENTROPIES, written)
     return {"questions": questions, "entropies": read_table(written, tables.ENTROPIES, again(out, "mmlu"))}
 
 

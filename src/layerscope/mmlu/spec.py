@@ -64,7 +64,6 @@ class MmluSpec(Spec):
 
     def run_spec(self, context: int | None = None) -> RunSpec:
         """What is measured on the prompts, of at most `context` tokens, as `layerscope measure` would be asked for it."""
-        own = {"model", "questions", "subjects", "shots", "limit", "data_dir", "context", "permutations"}
+        shared = MmluSpec.model_fields.keys() & RunSpec.model_fields.keys() - {"permutations"}
         texts = TextSpec(source=self.questions, n=None, context=context)
-        same = {name: getattr(self, name) for name in MmluSpec.model_fields if name not in own}
-        return RunSpec(model=self.model, texts=texts, **same)
+        return RunSpec(texts=texts, **{name: getattr(self, name) for name in shared})

@@ -118,20 +118,24 @@ def relate_subjects(
     weak = "accuracies differ by no more than chance" if reliability < 0.1 else ""
     sides = [known["accuracy"].to_numpy()]
     if lengths is not None:
-        sides.append(_aligned(lengths, known["subject"].to_list()))
-    found = []
+        sought = lengths.select("subject", length=pl.col("value").cast(pl.Float64))
+        found = known.join(sought, on="subject", how="left", maintain_order="left")
+        if found["length"].has_nulls():
+            lacking = found.filter(pl.col("length").is_null())["subject"][0]
+            raise UserError(
+                f"expected a length for every subject, got none for {lacking!r}: leave lengths out or add it"
+            )
+        sides.append(found["length"].to_numpy())
+    parts = []
     for statistic in ("spearman", "pearson", "partial")[: 1 + len(sides)]:
         rng = np.random.default_rng(np.random.SeedSequence([seed, len(known), 5]))
         used = sides if statistic == "partial" else sides[:1]
         columns, notes = _relate(statistic, values, used, (resamples, permutations, rng))
         notes = ["; ".join(filter(None, (note, weak))) for note in notes]
-        found.append(
-            pl.DataFrame({"layer": layers, **columns, "note": notes}).with_columns(statistic=pl.lit(statistic))
-        )
-    table = pl.concat(found).with_columns(reliability=pl.lit(reliability))
-    return table.select(pl.col(name).cast(kind) for name, kind in SUBJECT_RELATIONS.items()).sort(
-        "layer", maintain_order=True
-    )
+        said = {"statistic": [statistic] * len(notes), "note": notes}
+        parts.append(pl.DataFrame({"layer": layers, **columns, **said}))
+    table = pl.concat(parts).with_columns(reliability=pl.lit(reliability)).sort("layer", maintain_order=True)
+    return table.select(pl.col(name).cast(kind) for name, kind in SUBJECT_RELATIONS.items())
 
 
 def reliability_of(accuracies: pl.DataFrame) -> float:
@@ -148,16 +152,6 @@ def reliability_of(accuracies: pl.DataFrame) -> float:
         return float("nan")
     chance, variance = float((accuracy * (1 - accuracy) / (n - 1)).mean()), float(accuracy.var(ddof=1))
     return max(0.0, 1 - chance / variance) if variance > 0 else 0.0
-
-
-def _aligned(lengths: pl.DataFrame, subjects: list[str]) -> np.ndarray:
-    by_subject = dict(lengths.select("subject", "value").iter_rows())
-    missing = [subject for subject in subjects if by_subject.get(subject) is None]
-    if missing:
-        raise UserError(
-            f"expected a length for every subject, got none for {missing[0]!r}: leave lengths out or add it"
-        )
-    return np.array([by_subject[subject] for subject in subjects], dtype=np.float64)
 
 
 def _relate(

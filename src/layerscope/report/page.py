@@ -28,14 +28,14 @@ from layerscope.figures.curves import (
     usual_variant,
 )
 from layerscope.figures.numbers import Axis
-from layerscope.files.replacing import free_or_ours
+from layerscope.files.reading import free_or_ours
 from layerscope.files.writing import write_text
 from layerscope.report.charts import Chart, spark_path
 from layerscope.report.facts import example_conditions, example_prompts, run_facts
 from layerscope.report.scores import pick_runs
+from layerscope.results.measurement import same_weights_notes
 from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights_notes
-from layerscope.wording import lines_on_screen
+from layerscope.wording import lines_on_screen, said_once
 
 if TYPE_CHECKING:
     from layerscope.metrics.metric import Metric
@@ -93,9 +93,13 @@ def render_report(runs: Sequence[Run], folder: Path, *, metrics: Mapping[str, Me
     script = (here / "script.html.j2").read_text(encoding="utf-8")
     # Finalize and autoescape cover everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
     environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(here),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         finalize=lambda value: lines_on_screen(value) if type(value) is str else value,
-    )  # fmt: skip
+    )
     return environment.get_template("page.html.j2").render(
         look=style,
         heading=_heading(runs),
@@ -168,15 +172,10 @@ def _summaries(panels: Sequence[Panel], charts: Sequence[Chart]) -> list[tuple[C
 
 def _warnings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """Each warning once, with the runs it is of where it is not of all."""
-    runs_of: dict[str, list[str]] = {}
-    for run, name in zip(runs, names, strict=True):
-        for warning in dict.fromkeys(run.record.warnings):
-            runs_of.setdefault(warning, []).append(name)
-    said = [
-        warning if len(having) == len(names) else f"{', '.join(having)}: {warning}"
-        for warning, having in runs_of.items()
-    ]
-    return [*said, *same_weights_notes(run.record for run in runs)]
+    warnings = (
+        (name, one) for run, name in zip(runs, names, strict=True) for one in dict.fromkeys(run.record.warnings)
+    )
+    return [*said_once(warnings, len(names)), *same_weights_notes(run.record for run in runs)]
 
 
 def _heading(runs: Sequence[Run]) -> str:

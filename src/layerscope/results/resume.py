@@ -24,10 +24,7 @@ Look = Callable[[], Mapping[str, str]]
 def earlier(kind: type[R], folder: Path, **asked: BaseModel) -> R | None:
     """The record of an earlier start of the same run in `folder`, or None where there is none.
 
-    Args:
-        kind: of the run.
-        folder: its folder.
-        **asked: what is asked for now, by the field of the record that keeps it.
+    `asked` is what is asked for now, by the field of the record that keeps it.
 
     Raises:
         UserError: the folder holds a run with other settings (named field by field), or other files.
@@ -43,9 +40,8 @@ def earlier(kind: type[R], folder: Path, **asked: BaseModel) -> R | None:
     record = read_record(kind, folder)
     changed = [one for name, now in asked.items() for one in differences(getattr(record, name), now, kind.FREE)]
     if changed:
-        raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}): {way_out(folder, kind.VERB)}"
-        )
+        out = way_out(folder, kind.VERB)
+        raise UserError(f"{folder} holds a run with other settings ({'; '.join(changed)}): {out}")
     return record
 
 
@@ -81,20 +77,20 @@ def compare_sources(
     """
     folder, verb = target
     changed, notes = [], []
+    unseen = "cannot be compared with what was measured, numbers are as they were recorded"
     for what, look in looks.items():
         try:
             now = look()
         except (UserError, OSError) as error:
-            notes.append(_unseen(what, str(error)))
+            notes.append(f"{what} {unseen}: {error}")
             continue
         for field, revision in now.items():
             before = str(recorded.get(field, ""))
             if " cached " in f" {before}":
-                notes.append(_unseen(what, f"it was read from the hub's cache, which told no commit ({before})"))
+                notes.append(f"{what} {unseen}: it was read from the hub's cache, which told no commit ({before})")
             elif _stand_in(before) and not _stand_in(revision):
-                notes.append(
-                    _unseen(what, f"it was read from a folder that stood in for the hub ({before}), not here now")
-                )
+                why = f"it was read from a folder that stood in for the hub ({before}), not here now"
+                notes.append(f"{what} {unseen}: {why}")
             elif before != revision and without_reading(before) == without_reading(revision):
                 notes.append(
                     f"{what} is a GGUF file that was read by an older version, which left settings of some such files "
@@ -109,10 +105,6 @@ def compare_sources(
 
 def _stand_in(revision: str) -> bool:
     return revision.startswith("local-") or "data_dir " in revision
-
-
-def _unseen(what: str, why: str) -> str:
-    return f"{what} cannot be compared with what was measured, numbers are as they were recorded: {why}"
 
 
 def other_packages(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
@@ -145,8 +137,5 @@ def differences(before: BaseModel, now: BaseModel, free: tuple[str, ...]) -> lis
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat

@@ -65,8 +65,7 @@ class Run:
 
         Args:
             layer: 0 (embeddings) to the number of blocks.
-            readout: raw, normed or hf; may be left out where the run has one.
-            positions: all, no-first or no-sink; may be left out where the run has one.
+            readout, positions: see `RunSpec`; each may be left out where the run has one.
 
         Raises:
             UserError: the run did not keep them, has no such layer or state, or has several and none was named.
@@ -110,11 +109,7 @@ class Run:
 
 
 def load_run(path: str | Path, notes: tuple[str, ...] = ()) -> Run:
-    """Open the folder of a finished run.
-
-    Args:
-        path: the folder.
-        notes: what the run that is returned says about itself.
+    """Open the folder of a finished run, which then says `notes` about itself.
 
     Raises:
         UserError: the folder is not a run, or the run is not done.
@@ -132,11 +127,8 @@ def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
     Tables: `layers`, `prompts` and `texts` with a column `run` in front, and `runs` with one row a run.
 
     Args:
-        sql: a query in the SQL dialect of Polars.
+        sql: a query in the SQL dialect of Polars; its result is read into memory.
         runs: at least one run.
-
-    Returns:
-        The result, read into memory.
 
     Raises:
         UserError: the query is not valid; the message is that of the SQL parser.

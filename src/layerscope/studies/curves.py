@@ -64,7 +64,7 @@ class PromptCurves:
     @property
     def spread(self) -> Float[np.ndarray, " prompts"]:
         """Each prompt's standard deviation over layers 1 to L: how much the value changes on the way through."""
-        return np.asarray(self.values[:, [layer > 0 for layer in self.layers]].std(axis=1))
+        return np.asarray(self.values[:, self.depth > 0].std(axis=1))
 
     def of(self, ids: Sequence[str]) -> PromptCurves:
         """Some of the prompts, in the order that is given."""
@@ -78,7 +78,6 @@ class LayerCurve:
     """One metric of a run over the layers, with its intervals."""
 
     depth: Float[np.ndarray, " layers"]
-    layers: tuple[int, ...]
     value: Float[np.ndarray, " layers"]
     low: Float[np.ndarray, " layers"]
     high: Float[np.ndarray, " layers"]
@@ -92,7 +91,7 @@ class LayerCurve:
     @property
     def spread(self) -> Estimate:
         """Standard deviation over layers 1 to L, with the widest interval that the layers' intervals allow."""
-        inside = np.array([layer > 0 for layer in self.layers])
+        inside = self.depth > 0
         centred = self.value - self.value[inside].mean()
         size = float(np.sqrt((centred[inside] ** 2).mean()))
         # The standard deviation's gradient, so that its first-order error is that of a contrast.
@@ -143,7 +142,7 @@ def layer_curve(run: Run, metric: str, **conditions: object) -> LayerCurve:
         rows[name].fill_null(float("nan")).to_numpy() for name in ("depth", "value", "ci_low", "ci_high")
     )
     unit, n = str(rows["unit"][0] or ""), int(rows["n_prompts"][0] or 0)
-    return LayerCurve(depth, tuple(rows["layer"].to_list()), value, low, high, unit, n)
+    return LayerCurve(depth, value, low, high, unit, n)
 
 
 def _chosen(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from typing import Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from layerscope.files.reading import read_toml
 from layerscope.statistics.intervals import SIGNIFICANCE, benjamini_hochberg
 from layerscope.studies.estimates import Estimate
 
@@ -38,7 +37,7 @@ class Claim:
     expected: Expected
 
 
-_WRITTEN = tomllib.loads((resources.files("layerscope.studies") / "claims.toml").read_text(encoding="utf-8"))
+_WRITTEN = read_toml("studies", "claims")
 CLAIMS = TypeAdapter(dict[str, Claim]).validate_python({one: {"id": one, **_WRITTEN[one]} for one in _WRITTEN})
 """The claims of the papers, by id: claims.toml, which can be read beside them."""
 

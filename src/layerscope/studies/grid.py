@@ -7,7 +7,7 @@ from typing import Any
 
 from layerscope.config import Floats, ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.zoo_models import ZOO_MODELS, is_trained, zoo_folder
+from layerscope.inputs.known_models import ZOO_MODELS, zoo_folder
 from layerscope.studies.jobs import UnavailableError
 from layerscope.studies.spec import StudySpec
 from layerscope.training.recipes import PAIR
@@ -24,9 +24,7 @@ def model_spec(spec: StudySpec, name: str) -> ModelSpec:
         UnavailableError: it is of the zoo and not trained yet; with the command that trains it.
     """
     require_trained(name)
-    return ModelSpec(
-        name=name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, allow_pickle=spec.allow_pickle
-    )
+    return ModelSpec(name=name, **spec.model_dump(include={"dtype", "device", "device_map", "allow_pickle"}))
 
 
 def text_spec(spec: StudySpec, perturbation: str | None = None) -> TextSpec:
@@ -76,7 +74,7 @@ def require_trained(model: str) -> None:
         UnavailableError: with the command that trains it.
     """
     name = model.partition("@")[0]
-    if name in ZOO_MODELS and not is_trained(name):
+    if name in ZOO_MODELS and not ZOO_MODELS[name].installed:
         raise UnavailableError(f"model {name!r} is not trained on this machine yet", ZOO_MODELS[name].command)
 
 

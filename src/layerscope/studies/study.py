@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +14,24 @@ from pydantic import ValidationError
 from layerscope.errors import DiskFullError, LayerscopeError, UserError
 from layerscope.figures import FacetLook, plot_facets, save_figure
 from layerscope.files.locks import locked
+from layerscope.files.reading import read_toml
 from layerscope.files.writing import make_folder, write_text
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.record import Keeper, circumstances
 from layerscope.results.resume import earlier
 from layerscope.results.tables import write_table
-from layerscope.studies.findings import Finding, Test, judge
-from layerscope.studies.jobs import Job, Results, folder_of
+from layerscope.studies.findings import CLAIMS, Claim, Finding, Test, judge
+from layerscope.studies.jobs import Job, Measure, Results, Score, folder_of
 from layerscope.studies.pages import findings_json, findings_page
 from layerscope.studies.record import JobRecord, StudyRecord
 from layerscope.studies.spec import ALWAYS, PRESETS, Preset, StudySpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# An experiment is written with these.
+__all__ = ["CLAIMS", "Claim", "Drawing", "Job", "Measure", "Outcome", "Results", "Score", "Study", "StudySpec", "Test"]
+__all__ += ["StudyRun", "run_study"]
 
 RUNS = "runs"
 # Share of a job's time by its stage; a job has other stages too, which only show that it goes on.
@@ -78,7 +81,7 @@ class Study:
         cls, name: str, jobs: Callable[[StudySpec], Sequence[Job]], analyse: Callable[[StudySpec, Results], Outcome]
     ) -> Study:
         """A study of the papers, whose words and settings stand in studies.toml."""
-        told = tomllib.loads((resources.files("layerscope.studies") / "studies.toml").read_text(encoding="utf-8"))[name]
+        told = read_toml("studies", "studies")[name]
         presets = {size: StudySpec.of({"preset": size, **told[size]}) for size in PRESETS}
         return cls(name, told["what"], told["figure"], presets, frozenset(told["options"]), jobs, analyse)
 
@@ -143,7 +146,8 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
         with keeper.working():
             keeper.update()
             results = _run_jobs(study.name, jobs, root, report)
-            keeper.update(jobs=tuple(job.ended(results.missing) for job in asked))
+            ends = {key: {"status": "missing", "reason": reason} for key, reason in results.missing.items()}
+            keeper.update(jobs=tuple(job.model_copy(update=ends.get(job.key, {"status": "done"})) for job in asked))
             if not results.found:
                 raise UserError(f"study {study.name} has no result to look at: {next(iter(results.missing.values()))}")
             finished, files = _write(study, spec, results, folder)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from layerscope.errors import UserError
+from layerscope.results.measurement import same_weights
 from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights
 from layerscope.studies.curves import PromptCurves, band, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import Estimate, against_both, difference, no_estimate
 from layerscope.studies.jobs import Results
@@ -45,7 +45,7 @@ def distinct(runs: Mapping[int, Run]) -> tuple[dict[int, Run], list[str]]:
     """
     kept, notes, order = dict(runs), [], list(runs)
     by_name = {run.record.spec.model.name: step for step, run in runs.items()}
-    for names in same_weights({run.record.spec.model.name: run for run in runs.values()}):
+    for names in same_weights((run.record.spec.model.name, run.record) for run in runs.values()):
         places = [order.index(by_name[name]) for name in names]
         together = places == list(range(places[0], places[-1] + 1))
         left = names[1:] if together else names

@@ -116,27 +116,19 @@ class EmbeddingCache:
                 name, row = next((place for place in places if layer in self._shards[place[0]].note.layers), ("", 0))
                 by_shard.setdefault(name, []).append((position, row))
             absent = [texts[position] for position, _ in by_shard.pop("", ())]
-            found = None if absent else self._gather(by_shard, layer)
-            if found is not None:
-                return found
+            if not absent:
+                dim = next((shard.vectors.shape[2] for shard in self._shards.values()), 0)
+                found = np.empty((len(texts), dim), dtype=np.float32)
+                for name, pairs in by_shard.items():
+                    positions, rows = np.array(pairs).T
+                    try:
+                        found[positions] = self._shards[name].layer(layer)[rows]
+                    except DamagedError:
+                        self._drop(name)
+                if by_shard.keys() <= self._shards.keys():
+                    return found
             self.refresh()
         raise MissingTextsError(absent or texts)
-
-    def _gather(
-        self, by_shard: Mapping[str, Sequence[tuple[int, int]]], layer: int
-    ) -> Float32[np.ndarray, "texts dim"] | None:
-        """The vectors of some shards' rows, each at its position; None where a shard is damaged, which is removed."""
-        dim = next((shard.vectors.shape[2] for shard in self._shards.values()), 0)
-        found = np.empty((sum(map(len, by_shard.values())), dim), dtype=np.float32)
-        whole = True
-        for name, pairs in by_shard.items():
-            positions, rows = np.array(pairs).T
-            try:
-                found[positions] = self._shards[name].layer(layer)[rows]
-            except DamagedError:
-                self._drop(name)
-                whole = False
-        return found if whole else None
 
     def write(
         self, texts: Sequence[str], layers: Sequence[int], vectors: Float32[np.ndarray, "layers texts dim"]

@@ -5,20 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import sys
-import tomllib
 import types
 from collections.abc import Collection, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError, nearest, unknown
-from layerscope.files.reading import read_bytes
+from layerscope.files.reading import read_bytes, read_toml
 from layerscope.tasks.process import kept_random_state
 
-BENCHMARKS: dict[str, list[str]] = tomllib.loads(
-    resources.files("layerscope.tasks").joinpath("benchmarks.toml").read_text("utf-8")
-)
+BENCHMARKS: dict[str, list[str]] = read_toml("tasks", "benchmarks")
 MODULE_PREFIX = "layerscope_own_tasks_"
 
 
@@ -79,6 +75,11 @@ def _prepared(task: Any, subsets: Sequence[str]) -> Any:  # noqa: ANN401
 def is_aggregate(task: Any) -> bool:  # noqa: ANN401
     """Whether a task is made of others."""
     return bool(getattr(task, "is_aggregate", False))
+
+
+def scored_subsets(task: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The subsets that a whole result of the task has; an aggregate's result has one of its own."""
+    return () if is_aggregate(task) else tuple(task.hf_subsets or ())
 
 
 def choose_subsets(available: Mapping[str, Collection[str]], wanted: Sequence[str], task: str) -> list[str]:

@@ -8,15 +8,14 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-import huggingface_hub
 import numpy as np
 import torch
+from huggingface_hub import constants
 
 from layerscope.errors import LayerscopeError, RunFailedError, UserError
 from layerscope.files.reading import read_bytes, sum_of
@@ -28,6 +27,7 @@ from layerscope.tasks.evaluation import describe
 from layerscope.tasks.process import RandomState, kept_random_state, quiet_mteb, setting
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_CACHES = ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH")
 LOCAL = "local-"
 """How the revision of data from local files begins; the hash of their content follows."""
 
@@ -71,7 +71,7 @@ def data_revision(task: Any, data_dir: str | None) -> str:  # noqa: ANN401
     def revision(part: Any) -> str:  # noqa: ANN401
         if hasattr(part, "data_revision"):
             return str(part.data_revision())
-        folder = _local_folder(part, data_dir)
+        _, folder = _source(part, data_dir)
         return str(part.metadata.revision) if folder is None else local_revision(folder)
 
     return _joined_revision(task, [revision(part) for part in _parts(task)])
@@ -113,19 +113,21 @@ def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
 
 
 def _load_part(task: Any, data_dir: str | None, home: Path) -> None:  # noqa: ANN401
-    here, on_hub = f"task {task.metadata.name}", _is_hub_name(_path_of(task))
-    folder = _local_folder(task, data_dir)
-    constants = huggingface_hub.constants
+    here, (on_hub, folder) = f"task {task.metadata.name}", _source(task, data_dir)
     offline = bool(constants.HF_HUB_OFFLINE) or not hub_reachable(constants.ENDPOINT)
     # Left alone, the hub's libraries retry for 25 s a file where there is no hub.
     quick = {"HF_HUB_OFFLINE": True} if offline else {}
+    made_in = {name: home / name for name in _CACHES} if folder else {}
     try:
-        with setting(constants, **quick), setting(datasets.config, **quick), _made_in(home, folder) as revision:
-            if folder is not None:
+        with setting(constants, **quick), setting(datasets.config, **quick, **made_in):
+            revision = local_revision(folder) if folder else ""
+            if folder:
                 dataset = {**task.metadata.dataset, "revision": revision}
                 dataset = _stand_in_of(task, folder, revision, home) if on_hub else dataset
                 task.metadata = task.metadata.model_copy(update={"dataset": dataset})
             task.load_data()
+        if folder and local_revision(folder) != revision:
+            raise UserError(f"{folder} changed while it was read: run the same command again")
     except LayerscopeError:
         raise
     except Exception as error:
@@ -136,7 +138,7 @@ def _load_part(task: Any, data_dir: str | None, home: Path) -> None:  # noqa: AN
             cause = cause.__cause__ or cause.__context__
         if not on_hub:
             raise UserError(f"{here}: its data could not be made ({describe(error)})") from error
-        if folder is not None:
+        if folder:
             raise UserError(
                 f"{here}: the stand-in {folder} is not the data that the task expects ({describe(error)}): it must hold "
                 "the hub's raw columns, one file a split"
@@ -146,41 +148,12 @@ def _load_part(task: Any, data_dir: str | None, home: Path) -> None:  # noqa: AN
     task.data_loaded = True
 
 
-def _path_of(task: Any) -> str:  # noqa: ANN401
-    return str(task.metadata.dataset["path"])
-
-
-def _local_folder(task: Any, data_dir: str | None) -> Path | None:  # noqa: ANN401
-    """The local folder a task's data is read from: a stand-in for the hub, or its own; None where there is none."""
-    path = _path_of(task)
-    if _is_hub_name(path):
-        return stand_in(path, data_dir)
-    return Path(path) if Path(path).is_dir() else None
-
-
-@contextmanager
-def _made_in(home: Path, folder: Path | None) -> Iterator[str]:
-    """Let the `datasets` library put what it makes of a local folder into `home`.
-
-    Yields:
-        The revision of the folder's content; empty where there is no folder.
-
-    Raises:
-        UserError: the content changed while it was read.
-    """
-    if folder is None:
-        yield ""
-        return
-    revision = local_revision(folder)
-    places = {"DOWNLOADED_DATASETS_PATH": home / "downloads", "EXTRACTED_DATASETS_PATH": home / "downloads/extracted"}
-    with setting(datasets.config, HF_DATASETS_CACHE=home, **places):
-        yield revision
-    if local_revision(folder) != revision:
-        raise UserError(f"{folder} changed while it was read: run the same command again")
-
-
-def _is_hub_name(path: str) -> bool:
-    return path.count("/") == 1 and not Path(path).exists() and not path.startswith((".", "~", "/"))
+def _source(task: Any, data_dir: str | None) -> tuple[bool, Path | None]:  # noqa: ANN401
+    """Whether a task's data is a set of the hub, and the local folder that it is read from: a stand-in, or its own."""
+    path = str(task.metadata.dataset["path"])
+    if path.count("/") == 1 and not Path(path).exists() and not path.startswith((".", "~", "/")):
+        return True, stand_in(path, data_dir)
+    return False, Path(path) if Path(path).is_dir() else None
 
 
 def _stand_in_of(task: Any, folder: Path, revision: str, home: Path) -> dict[str, str]:  # noqa: ANN401
@@ -274,21 +247,18 @@ def local_revision(folder: Path) -> str:
 
 
 def _no_data(task: Any, data_dir: str | None, *, offline: bool, error: Exception) -> UserError:  # noqa: ANN401
-    root = data_dir or os.environ.get(DATA_DIR)
-    path = _path_of(task)
+    root, path = data_dir or os.environ.get(DATA_DIR), str(task.metadata.dataset["path"])
     why = "the hub cannot be reached" if offline else f"the hub did not give it ({describe(error)})"
     there = f"is not under data_dir {root!r}" if root else "has no stand-in (no data_dir is set)"
-    return UserError(
-        f"task {task.metadata.name}: data set {path!r} {there}, and {why}: put it at "
-        f"{_wanted_files(task, Path(root or 'DIR') / path)} and give --data-dir {root or 'DIR'}, or connect to the internet"
-    )
-
-
-def _wanted_files(task: Any, folder: Path) -> str:  # noqa: ANN401
-    splits: Sequence[str | None] = [getattr(task, "train_split", None), *task.eval_splits]
+    place = Path(root or "DIR") / path
     if _is_retrieval(task):
         kinds = ["corpus", "queries", "qrels", *(["top_ranked"] if "rerank" in task.metadata.type.lower() else [])]
-        return f"{folder}/{{{','.join(kinds)}}}/{task.eval_splits[0]}.jsonl"
-    names = ",".join(dict.fromkeys(split for split in splits if split))
-    subset = f"{task.hf_subsets[0]}/" if task.metadata.is_multilingual and not task.fast_loading else ""
-    return f"{folder}/{subset}" + (f"{{{names}}}.jsonl" if "," in names else f"{names}.jsonl")
+        wanted = f"{place}/{{{','.join(kinds)}}}/{task.eval_splits[0]}.jsonl"
+    else:
+        splits = list(dict.fromkeys(filter(None, (getattr(task, "train_split", None), *task.eval_splits))))
+        subset = f"{task.hf_subsets[0]}/" if task.metadata.is_multilingual and not task.fast_loading else ""
+        wanted = f"{place}/{subset}" + (f"{{{','.join(splits)}}}.jsonl" if splits[1:] else f"{splits[0]}.jsonl")
+    return UserError(
+        f"task {task.metadata.name}: data set {path!r} {there}, and {why}: put it at {wanted} and give --data-dir "
+        f"{root or 'DIR'}, or connect to the internet"
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,10 @@ from layerscope.measuring.progress import Report, silent
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
 from layerscope.states.passes import run_passes
-from layerscope.states.pooling import pool
-from layerscope.states.readout import read_states
+from layerscope.states.readout import pool, read_states
 from layerscope.states.state import State
 from layerscope.tasks.cache import EmbeddingCache, drop_leftovers, drop_older, model_folder
+from layerscope.tasks.process import threads
 from layerscope.tasks.spec import TasksSpec
 from layerscope.wording import counted
 
@@ -49,13 +50,30 @@ class TextEncoder:
     report: Report = silent
     n_encoded: int = 0
     n_empty: int = 0
+    seconds: float = 0.0
     caches: dict[State, EmbeddingCache] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.threads = torch.get_num_threads()
         self.context = allowed_context(self.spec.context, self.model.context)
+        # Everything a text's vector depends on, but the state it is read in.
+        facts: dict[str, object] = {
+            "format": FORMAT,
+            "revision": self.model.revision,
+            "tokenizer": tokenizer_hash(self.model.tokenizer),
+            "context": self.context,
+            "bidirectional": self.model.spec.bidirectional,
+            "part": self.model.spec.part,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.model.device.type,
+            "fast_matmul": self.model.fast_matmul,
+        }
+        if self.model.lengths != ANY_LENGTHS:
+            # Only where it matters, so that vectors of other models stay known.
+            facts["lengths"] = repr(self.model.lengths)
         root = Path(self.spec.cache).expanduser() if self.spec.cache else cache_folder() / "embeddings"
         self.n_older = drop_older(root, FORMAT)
-        folder = model_folder(root, self.model.spec.name, _facts(self.model, self.context))
+        folder = model_folder(root, self.model.spec.name, facts)
         drop_leftovers(folder)
         self.caches = {
             state: EmbeddingCache(folder / f"{state.slug}_{self.spec.pooling}") for state in self.spec.states
@@ -68,9 +86,15 @@ class TextEncoder:
             texts: any texts; each is encoded once.
             stage: the stage's name in the progress report.
         """
+        start = time.perf_counter()
         lacking = self._lacking(texts)
-        if not lacking:
-            return
+        # Scoring runs on one thread; the model gets all that this process has.
+        if lacking:
+            with threads(self.threads):
+                self._encode_chunks(lacking, stage)
+        self.seconds += time.perf_counter() - start
+
+    def _encode_chunks(self, lacking: Collection[str], stage: str) -> None:
         ids = tokenize(list(lacking), self.model.tokenizer, self.context)
         # Longest first: the estimate of the time left then errs on the right side.
         tokens = dict(sorted(zip(lacking, ids, strict=True), key=lambda pair: -len(pair[1])))
@@ -150,12 +174,6 @@ def pooled_states(
     A prompt with no token left (an empty text, or one token without the first) gives a vector of zeros, as
     sentence-transformers does.
 
-    Args:
-        model: the model.
-        batch: right-padded prompts.
-        layers: the layers wanted.
-        wanted: the states, and the pooling.
-
     Returns:
         (layer, state, vectors) with vectors (prompts, dim), in the order of the layers.
     """
@@ -210,22 +228,3 @@ def padded_length(length: int, model: LoadedModel) -> int:
     step = 1 << max(1, (length - 1).bit_length() - 4)
     limits = [limit for limit in (model.context, model.lengths.longest(length)) if limit is not None]
     return max(length, min([-(-length // step) * step, *limits]))
-
-
-def _facts(model: LoadedModel, context: int | None) -> dict[str, object]:
-    """Everything a text's vector depends on, but the state it is read in."""
-    facts: dict[str, object] = {
-        "format": FORMAT,
-        "revision": model.revision,
-        "tokenizer": tokenizer_hash(model.tokenizer),
-        "context": context,
-        "bidirectional": model.spec.bidirectional,
-        "part": model.spec.part,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
-        "fast_matmul": model.fast_matmul,
-    }
-    if model.lengths != ANY_LENGTHS:
-        # Only where it matters, so that vectors of other models stay known.
-        facts["lengths"] = repr(model.lengths)
-    return facts

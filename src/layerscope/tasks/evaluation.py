@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from layerscope.files.reading import read_bytes
 from layerscope.files.writing import make_folder, whole_file, write_text
 from layerscope.tasks.cache import EmbeddingCache, MissingTextsError
 from layerscope.tasks.process import RandomState, columns_read_once, kept_random_state, quiet_mteb, threads
+from layerscope.tasks.record import ScoredTask
 
 NEEDS_MODEL = "needs the model"
 """The outcome where a text is not in the cache: a task that asks for other texts at other layers."""
+_NO_BAR = {"show_progress_bar": False}
 Fill = Callable[[Sequence[str]], None]
 """Puts texts into the cache at every layer and state."""
 
@@ -52,15 +56,8 @@ def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | 
         with kept_random_state(), quiet_mteb(), threads(1), columns_read_once():
             encoder = _encoder(EmbeddingCache(job.cache), job, fill)
             random_state.restore()
-            found = mteb.evaluate(
-                encoder,
-                task,
-                co2_tracker=False,
-                cache=None,
-                overwrite_strategy="always",
-                show_progress_bar=False,
-                encode_kwargs={"batch_size": 256, "show_progress_bar": False},
-            )
+            options = {"co2_tracker": False, "cache": None, "overwrite_strategy": "always", **_NO_BAR}
+            found = mteb.evaluate(encoder, task, encode_kwargs={"batch_size": 256, **_NO_BAR}, **options)
         result = found.task_results[0]
         content = {**result.model_dump(), "date": result.date.timestamp() if result.date else None}
         make_folder(job.result.parent)
@@ -152,3 +149,17 @@ class PackedTask(BaseModel, frozen=True):
             )
         task, random_state = pickle.loads(content)
         return task, random_state
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task whose data was read: packed in a file, or, where it cannot be pickled, as it is."""
+
+    facts: ScoredTask
+    random_state: RandomState
+    packed: PackedTask | None
+    task: Any
+
+    def fresh(self) -> tuple[Any, RandomState]:
+        """A copy as it was after loading: evaluating a task uses up its random generators."""
+        return self.packed.unpack() if self.packed else (copy.deepcopy(self.task), self.random_state)

@@ -19,9 +19,10 @@ from layerscope.files.writing import inside, make_folder, whole_file
 from layerscope.results.contents import MADE, contents
 from layerscope.results.record import Keeper, ResolvedModel, now
 from layerscope.tasks.choice import choose_subsets, task_classes
-from layerscope.tasks.process import kept_random_state, quiet_mteb
+from layerscope.tasks.evaluation import describe
+from layerscope.tasks.process import import_quietly, kept_random_state, quiet_mteb
 from layerscope.tasks.record import RESULTS, Failure, ScoredTask, TasksRecord
-from layerscope.tasks.run import TasksRun, import_mteb, open_tasks
+from layerscope.tasks.run import TasksRun, open_tasks
 from layerscope.tasks.scores import SCORES_FILE, failed_row, result_rows, table_of, write_scores
 from layerscope.wording import some
 
@@ -48,10 +49,16 @@ class _Found:
 
     def read(self, file: Path, layer: int) -> None:
         """Take in a result; a ValueError says why it is none."""
+        from mteb.results import TaskResult
+
         content = read_json(file, dict[str, Any], advice="it is cut off or damaged, score the layer again")
         if not {"task_name", "mteb_dataset_name"} & content.keys():
             raise ValueError(f"{file} is not a result of MTEB: expected task_name and scores")
-        result = _load(file)
+        try:
+            with kept_random_state(), quiet_mteb():
+                result = TaskResult.from_disk(file)
+        except Exception as error:
+            raise ValueError(f"{file} is not a result that this version of MTEB reads ({describe(error)})") from error
         task, revision = str(result.task_name), result.dataset_revision
         if task.lower() != file.stem.lower():
             raise ValueError(f"{file} is a result of {task}, not of {file.stem}: rename it or leave it out")
@@ -129,7 +136,7 @@ def import_results(
     Raises:
         UserError: there is no result to take in, or `out` holds scores already.
     """
-    import_mteb()
+    import_quietly("mteb", "`layerscope tasks`")
     found = _read_folder(folder, subsets)
     if not found.scores:
         reason = f" ({found.failures[0].task}: {found.failures[0].reason})" if found.failures else ""
@@ -147,7 +154,11 @@ def import_results(
         )
     found.note_gaps(depth)
     with locked(out):
-        _refuse_other_scores(out)
+        taken, others = [name for name in MADE["tasks"] if (out / name).exists()], contents(out)
+        if taken:
+            raise UserError(f"{out} holds scores already ({', '.join(taken)}): choose another --out")
+        if others and not (out / "run.json").exists():
+            raise UserError(f"{out} is not empty and not a run (it holds {some(others)}): choose another --out")
         names = []
         for (layer, task), file in found.files.items():
             names.append(f"{RESULTS}/layer_{layer}/{task}.json")
@@ -185,17 +196,6 @@ def _read_folder(folder: Path, subsets: Sequence[str]) -> _Found:
     return found
 
 
-def _load(file: Path) -> Any:  # noqa: ANN401
-    from mteb.results import TaskResult
-
-    try:
-        with kept_random_state(), quiet_mteb():
-            return TaskResult.from_disk(file)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"{file} is not a result that this version of MTEB reads ({reason})") from error
-
-
 def _chosen(scores: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Sequence[str]) -> dict[str, Any]:
     chosen = {}
     for split, entries in scores.items():
@@ -213,12 +213,3 @@ def _chosen(scores: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Sequence[
 def _printable(name: str | Path) -> str:
     """A name of a file as text that can be written: what is no UTF-8 in it is replaced."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _refuse_other_scores(out: Path) -> None:
-    taken = [name for name in MADE["tasks"] if (out / name).exists()]
-    if taken:
-        raise UserError(f"{out} holds scores already ({', '.join(taken)}): choose another --out")
-    others = contents(out)
-    if others and not (out / "run.json").exists():
-        raise UserError(f"{out} is not empty and not a run (it holds {some(others)}): choose another --out")

@@ -35,16 +35,11 @@ def private_folder() -> Iterator[Path]:
         with locked(folder):
             for other in root.glob(f"{PREFIX}*"):
                 with suppress(OSError, LayerscopeError):
-                    _remove_left(other, folder)
+                    status = other.lstat()
+                    mine = other != folder and not other.is_symlink() and status.st_uid == folder.stat().st_uid
+                    if mine and ((other / LOCK).exists() or time.time() - status.st_mtime > UNLOCKED_SECONDS):
+                        with locked(other):
+                            shutil.rmtree(other, ignore_errors=True)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_left(other: Path, mine: Path) -> None:
-    status = other.lstat()
-    if other.is_symlink() or other == mine or status.st_uid != mine.stat().st_uid:
-        return
-    if (other / LOCK).exists() or time.time() - status.st_mtime > UNLOCKED_SECONDS:
-        with locked(other):
-            shutil.rmtree(other, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from layerscope.errors import missing_package
 from layerscope.inputs.quiet import quiet_loggers
 
 
@@ -28,8 +30,7 @@ class RandomState:
     @classmethod
     def now(cls) -> RandomState:
         """The state at this moment."""
-        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        cuda = torch.cuda.get_rng_state_all() if initialized else None
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state().numpy(), cuda)  # noqa: NPY002
 
     def restore(self) -> None:
@@ -49,6 +50,20 @@ def kept_random_state() -> Iterator[None]:
         yield
     finally:
         before.restore()
+
+
+def import_quietly(module: str, needed_for: str) -> Any:  # noqa: ANN401
+    """Import a library that logs and reseeds the global generators when it is imported, without these traces.
+
+    Raises:
+        UserError: it, or what it needs, is not installed.
+    """
+    try:
+        with kept_random_state(), quiet_loggers("lm_eval"):
+            return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or module).partition(".")[0].replace("_", "-")
+        raise missing_package(package, needed_for) from error
 
 
 @contextmanager

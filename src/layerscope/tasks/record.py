@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
 from layerscope.config import ModelSpec, Positions, Readout
-from layerscope.errors import UserError
 from layerscope.results.contents import Verb
 from layerscope.results.record import Frozen, Record, ResolvedModel
-from layerscope.results.resume import earlier
 from layerscope.states.state import State
 from layerscope.tasks.spec import TasksSpec
 
@@ -43,6 +40,12 @@ class Failure(Frozen):
     readout: Readout | None = None
     positions: Positions | None = None
 
+    @classmethod
+    def at(cls, task: str, place: Place, reason: str) -> Failure:
+        """What could not be scored at one place."""
+        state, layer = place
+        return cls(task=task, reason=reason, layer=layer, readout=state.readout, positions=state.positions)
+
     @property
     def place(self) -> Place | None:
         """Where it failed; None where that is no single place."""
@@ -62,8 +65,15 @@ class TasksRecord(Record):
     BESIDE: ClassVar[tuple[Verb, ...] | None] = ("measure", "pick", "relate")
     # More tasks and layers may be added to a run; the rest of these does not change a number.
     FREE: ClassVar[tuple[str, ...]] = (
-        "tasks", "benchmark", "layers", "data_dir", "cache", "workers", "batch_tokens", "subsets",
-    )  # fmt: skip
+        "tasks",
+        "benchmark",
+        "layers",
+        "data_dir",
+        "cache",
+        "workers",
+        "batch_tokens",
+        "subsets",
+    )
 
     model: ModelSpec
     spec: TasksSpec | None
@@ -73,15 +83,3 @@ class TasksRecord(Record):
     failures: tuple[Failure, ...] = ()
     details: tuple[str, ...] = ()
     texts_encoded: int = 0
-
-
-def earlier_tasks(folder: Path, model: ModelSpec, spec: TasksSpec) -> TasksRecord | None:
-    """The record of earlier scores in `folder` that these may be added to; None where there are none.
-
-    Raises:
-        UserError: the scores there are of another model or state (named field by field), or the folder holds other files.
-    """
-    record = earlier(TasksRecord, folder)
-    if record is not None and record.spec is None:
-        raise UserError(f"{folder} holds imported scores ({record.imported_from}): choose another --out")
-    return record and earlier(TasksRecord, folder, model=model, spec=spec)

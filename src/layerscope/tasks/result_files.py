@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import polars as pl
-from pydantic import ConfigDict
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from layerscope.errors import LayerscopeError
@@ -21,18 +21,16 @@ from layerscope.tasks.record import RESULTS, Failure, Place, ScoredTask, TasksRe
 from layerscope.tasks.scores import SCORES, SCORES_FILE, failed_row, result_rows, table_of, write_scores
 
 
+@with_config(extra="allow")
 class Entry(TypedDict):
     """The scores of a subset: `main_score`, and whatever else the task computes."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     hf_subset: str
 
 
+@with_config(extra="allow")
 class Result(TypedDict):
     """What is read of a result: its scores by split. The rest of the file is MTEB's."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     scores: dict[str, list[Entry]]
 
@@ -56,7 +54,7 @@ class ResultFiles:
         self.folder = folder
         self.states = states
         self.sums: dict[str, str] = {}
-        self.lost: dict[tuple[str, Place], str] = {}
+        self.lost: dict[tuple[str, Place], Failure] = {}
         self._scores: defaultdict[str, dict[Place, Mapping[str, Sequence[Entry]]]] = defaultdict(dict)
         self._tables: dict[str, tuple[ScoredTask, pl.DataFrame]] = {}
         inside(folder, RESULTS)
@@ -96,11 +94,6 @@ class ResultFiles:
         scores = {} if place is None else self._scores[task].get(place, {})
         return bool(scores) and all(set(subsets) <= {entry["hf_subset"] for entry in own} for own in scores.values())
 
-    def failures(self) -> Iterator[Failure]:
-        """The results that are lost."""
-        for (task, place), reason in self.lost.items():
-            yield failure_at(task, place, reason)
-
     def still_failed(self, failures: Collection[Failure]) -> tuple[Failure, ...]:
         """The failures, each once, without those of single places whose result is there now."""
         return tuple(failure for failure in dict.fromkeys(failures) if not self.has(failure.task, failure.place))
@@ -129,7 +122,7 @@ class ResultFiles:
                     record.check(self.folder, name, _again(task))
                     self.add(task, place)
                 except LayerscopeError as error:
-                    self.lost[task, place] = str(error)
+                    self.lost[task, place] = Failure.at(task, place, str(error))
 
     def _found(self, places: Sequence[tuple[str, Place]]) -> set[str]:
         """The results of a run of version 0.1.0: those that are there, and those whose scores are in its table."""
@@ -153,12 +146,6 @@ class ResultFiles:
             for place in product(self.states, every) if failure.place is None else (failure.place,):
                 if not self.has(failure.task, place):
                     yield failed_row(record, place, failure.task, failure.reason)
-
-
-def failure_at(task: str, place: Place, reason: str) -> Failure:
-    """What could not be scored at one place."""
-    state, layer = place
-    return Failure(task=task, reason=reason, layer=layer, readout=state.readout, positions=state.positions)
 
 
 def _again(task: str) -> str:

@@ -124,11 +124,10 @@ def _is_number(value: object) -> bool:
 
 
 def _valued(value: Any) -> dict[str, object]:  # noqa: ANN401
-    if not _is_number(value):
-        return {"score": math.nan, "note": "the result has no score here"}
-    if not math.isfinite(value):
-        return {"score": math.nan, "note": f"the task's own score is {value}"}
-    return {"score": float(value), "note": None}
+    if _is_number(value) and math.isfinite(value):
+        return {"score": float(value), "note": None}
+    note = f"the task's own score is {value}" if _is_number(value) else "the result has no score here"
+    return {"score": math.nan, "note": note}
 
 
 def summarize(scores: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:

@@ -18,17 +18,9 @@ _PATH = "wiki"
 
 
 def _metadata(name: str, kind: str, main_score: str, description: str) -> TaskMetadata:
-    return TaskMetadata(
-        name=name,
-        description=description,
-        type=kind,
-        main_score=main_score,
-        category="t2t" if kind == "Retrieval" else "t2c",
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        modalities=["text"],
-        dataset={"path": _PATH, "revision": "wiki"},
-    )
+    same: dict[str, Any] = {"eval_splits": ["test"], "eval_langs": ["eng-Latn"], "modalities": ["text"]}
+    same |= {"dataset": {"path": _PATH, "revision": "wiki"}, "category": "t2t" if kind == "Retrieval" else "t2c"}
+    return TaskMetadata(name=name, type=kind, main_score=main_score, description=description, **same)
 
 
 def wiki_split() -> tuple[list[WikiLead], list[WikiLead]]:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from layerscope.config import Spec
-from layerscope.inputs.zoo_models import ZOO_MODELS
+from layerscope.inputs.known_models import ZOO_MODELS
 from layerscope.training.watch import is_log_step
 
 

@@ -39,17 +39,11 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Precision:
-    """How the products of a training step are computed on this machine."""
+    """How the products of a training step are computed on this machine; `text` is for the record."""
 
     bfloat16: bool
     matmul: str
-
-    @property
-    def text(self) -> str:
-        """For the record."""
-        if self.bfloat16:
-            return "bfloat16 autocast, float32 weights"
-        return "float32" + (", fast products" if self.matmul == "medium" else "")
+    text: str
 
 
 def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report: Report) -> ZooRecord:
@@ -71,9 +65,8 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
     precision, begun = choose_precision(recipe), circumstances()
     with kept_random_state(), quiet_libraries(), threads(recipe.threads), matmul_precision(precision.matmul):
         model = new_model(recipe, corpus.tokenizer)
-        writer = CheckpointWriter(
-            recipe, corpus, folder, lambda done: report(f"training {name}", done, float(recipe.steps))
-        )
+        steps = float(recipe.steps)
+        writer = CheckpointWriter(recipe, corpus, folder, lambda done: report(f"training {name}", done, steps))
         watching = LayerscopeCallback(
             TextSpec(n=recipe.watched), WATCHED, out=folder / "watch", name=name, resamples=WATCH_RESAMPLES
         )
@@ -110,8 +103,11 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
 def choose_precision(recipe: Recipe) -> Precision:
     """The recipe's precision where this processor has it in hardware, else float32, with fast products where exact."""
     if recipe.precision == "bfloat16" and choose_dtype("auto", _CPU) == torch.bfloat16:
-        return Precision(bfloat16=True, matmul=torch.get_float32_matmul_precision())
-    return Precision(bfloat16=False, matmul="medium" if fast_matmul_error(_CPU) < FAST_MATMUL_ERROR else "highest")
+        matmul = torch.get_float32_matmul_precision()
+        return Precision(bfloat16=True, matmul=matmul, text="bfloat16 autocast, float32 weights")
+    if fast_matmul_error(_CPU) < FAST_MATMUL_ERROR:
+        return Precision(bfloat16=False, matmul="medium", text="float32, fast products")
+    return Precision(bfloat16=False, matmul="highest", text="float32")
 
 
 def learning_rate_factor(recipe: Recipe) -> Callable[[int], float]:

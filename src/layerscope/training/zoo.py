@@ -11,9 +11,9 @@ from pathlib import Path
 from layerscope.errors import UserError, unknown
 from layerscope.files.locks import LOCK, locked
 from layerscope.files.writing import cannot_write, write_text
+from layerscope.inputs.known_models import ZOO_MODELS, zoo_folder
 from layerscope.inputs.revisions import revisions, step_of
 from layerscope.inputs.wiki import wiki_revision
-from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.contents import again
 from layerscope.results.record import Keeper
@@ -49,7 +49,7 @@ def checkpoints(model: str) -> tuple[ZooCheckpoint, ...]:
         UserError: the model is not trained yet (the message holds the command), or the folder has no checkpoints.
     """
     known = ZOO_MODELS.get(model)
-    folder = known.locate(model, None).parent if known else Path(model).expanduser()
+    folder = known.locate(None).parent if known else Path(model).expanduser()
     if not folder.is_dir():
         raise UserError(f"{unknown('zoo model', model, ZOO_MODELS)}; or give a folder of checkpoints")
     named = [ZooCheckpoint(step_of(name), f"{model}@{name}", path) for name, path in revisions(folder).items()]

@@ -16,11 +16,9 @@ from layerscope.metrics.spectrum import renyi, shares
 from layerscope.results.run import Run
 from layerscope.studies.curves import MASSIVE, PromptCurves, chart_line, layer_curve, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.findings import CLAIMS, Test, number
+from layerscope.studies.findings import number
 from layerscope.studies.grid import entropy_run, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 ALPHAS = (0.5, 1.0, 1.5, 2.0, 5.0, math.inf)
 SIZE = 512
@@ -44,7 +42,10 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             for positions, row in MASSIVE.items()
             for order in ALPHAS
         ]
-    figures = [Drawing.of_lines("power-law", power_law_lines(), _THEORY)]
+    betas = np.linspace(0, 3, 61)
+    theory = {order: [power_law_entropy(float(beta), SIZE, order) for beta in betas] for order in ALPHAS}
+    curves = [chart_line(("entropy", "", _name(order)), betas, values) for order, values in theory.items()]
+    figures = [Drawing.of_lines("power-law", curves, _THEORY)]
     if lines:
         figures.append(Drawing.of_lines("states", lines, _STATES))
     flat, *falling = (
@@ -66,13 +67,6 @@ def power_law_entropy(beta: float, size: int, order: float) -> float:
     """S_alpha of eigenvalues i^(-beta), i = 1 .. size, in nats."""
     spectrum = torch.arange(1, size + 1, dtype=torch.float64) ** -beta
     return float(renyi(shares(spectrum), order))
-
-
-def power_law_lines() -> list[pl.DataFrame]:
-    """S_alpha over beta, a line an order."""
-    betas = np.linspace(0, 3, 61)
-    values = {order: [power_law_entropy(float(beta), SIZE, order) for beta in betas] for order in ALPHAS}
-    return [chart_line(("entropy", "", _name(order)), betas, values[order]) for order in ALPHAS]
 
 
 def exponents(entropy: Float[np.ndarray, " cases"], size: int, order: float = 2.0) -> Float[np.ndarray, " cases"]:

@@ -10,11 +10,8 @@ from layerscope.figures.curves import title
 from layerscope.results.run import Run
 from layerscope.studies.curves import PromptCurves, counted_prompts, layer_curve, paired, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import against_both, difference, mean_estimate
-from layerscope.studies.findings import CLAIMS, Test
 from layerscope.studies.grid import curves_run, is_ssm, named, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 OF_VIEWS = ("infonce", "lidar", "dime")
 LABELS = {

@@ -13,11 +13,8 @@ from layerscope.figures.curves import title
 from layerscope.results.run import Run
 from layerscope.studies.curves import counted_prompts, layer_curve
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.findings import CLAIMS, Test
 from layerscope.studies.grid import checkpoint_names, curves_run, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 from layerscope.studies.training_curves import (
     middle_moves_most,
     movement,

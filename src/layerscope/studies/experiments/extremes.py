@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from layerscope.config import RunSpec
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.figures import FacetLook
+from layerscope.inputs.models import load_model
+from layerscope.inputs.prompts import select_prompts
+from layerscope.inputs.texts import load_texts
 from layerscope.results.run import Run
 from layerscope.studies.curves import MASSIVE, PromptCurves, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.examples import examples_page
-from layerscope.studies.findings import CLAIMS, Test
 from layerscope.studies.grid import entropy_run, file_name, short, text_spec
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
+from layerscope.wording import in_markdown, on_screen
 
 Series = Sequence[tuple[float, Run]]
 """The runs of one perturbation by its amount: the share p (0 is the prompts as they are) or the length T."""
+EXAMPLES, EXAMPLE_TOKENS = 2, 40
 KINDS = {
     "repetition": ("Prompts with repeated tokens", "share of tokens repeated, p"),
     "randomness": ("Prompts with random tokens", "share of tokens random, p"),
@@ -59,16 +62,22 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
         for kind in KINDS:
             keys = {amount: f"{model} {name}" for amount, name in _amounts(spec, kind).items()}
             series[kind] = [(amount, runs[key]) for amount, key in keys.items() if key in runs]
-            lines[kind] += _lines(series[kind], f"{label}: " if len(spec.models) > 1 else "")
+            for row, positions in product(("raw", "normalised"), MASSIVE):
+                words = (f"{label}: " if len(spec.models) > 1 else "") + MASSIVE[positions]
+                how = {"positions": positions, "normalization": "none" if row == "raw" else "logN"}
+                lines[kind] += [
+                    layer_curve(run, "prompt_entropy", **how).line((row, words, f"{amount:g}"), amount)
+                    for amount, run in series[kind]
+                ]
         for positions in MASSIVE:
             about = label if positions == "all" else f"{label}, {positions}"
             tests += [
                 Test(CLAIMS[claim], about, mean_estimate(values, unit=unit, seed=spec.seed))
-                for claim, values, unit in _quantities(series, positions)
+                for claim, values, unit in _claimed(series, positions)
             ]
         there = {run.path: run.record.spec for mine in series.values() for _, run in mine}
         try:
-            files[f"examples-{file_name(spec, model)}.md"] = examples_page(model, list(there.values()))
+            files[f"examples-{file_name(spec, model)}.md"] = _examples(model, list(there.values()))
         except LayerscopeError as error:
             notes.append(f"No examples of {label}: {error}")
     figures = []
@@ -94,9 +103,7 @@ def _amounts(spec: StudySpec, kind: str) -> dict[float, str]:
     return {0.0: "plain"} | {share: f"{kind}:{share:g}" for share in shares}
 
 
-def _quantities(
-    series: Mapping[str, Series], positions: str
-) -> Iterator[tuple[str, Float[np.ndarray, " prompts"], str]]:
+def _claimed(series: Mapping[str, Series], positions: str) -> Iterator[tuple[str, Float[np.ndarray, " prompts"], str]]:
     """The claims that the runs speak about: their ids, what each prompt has of their quantity, and its unit."""
     # At p = 1 a prompt is one token over and over: no entropy is left, whatever the model does.
     if repeated := _slopes([(share, run) for share, run in series["repetition"] if share < 1], positions):
@@ -125,15 +132,21 @@ def _slopes(runs: Series, positions: str, normalization: str = "none") -> Prompt
     return replace(together[0], values=values)
 
 
-def _lines(runs: Series, prefix: str) -> list[pl.DataFrame]:
-    return [
-        layer_curve(run, "prompt_entropy", positions=positions, normalization=normalization).line(
-            (row, prefix + where, f"{amount:g}"), amount
-        )
-        for row, normalization in (("raw", "none"), ("normalised", "logN"))
-        for positions, where in MASSIVE.items()
-        for amount, run in runs
-    ]
+def _examples(model: str, specs: Sequence[RunSpec]) -> str:
+    """A page with the first prompts of each run, cut for reading, in the words of the model's tokenizer."""
+    loaded = load_model(specs[0].model)
+    about = f"The first {EXAMPLE_TOKENS} tokens of the first {EXAMPLES} prompts of each kind."
+    lines = [f"# Prompts of {in_markdown(model)}", "", about, ""]
+    for spec in specs:
+        prompts = select_prompts(load_texts(spec.texts), spec.texts, loaded.tokenizer, loaded.context).prompts
+        lines += [f"## {spec.texts.perturbation or 'as they are'}", ""]
+        for prompt in prompts[:EXAMPLES]:
+            words = str(loaded.tokenizer.decode(list(prompt.tokens[:EXAMPLE_TOKENS])))
+            more = " ..." if len(prompt.tokens) > EXAMPLE_TOKENS else ""
+            # Indented, so that nothing in a text is read as markup.
+            shown = f"    {on_screen(' '.join(words.split()))}{more}"
+            lines += [f"{in_markdown(prompt.id)}, {len(prompt.tokens)} tokens:", "", shown, ""]
+    return "\n".join(lines)
 
 
 STUDY = Study.written("extremes", jobs, analyse)

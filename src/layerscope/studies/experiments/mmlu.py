@@ -16,11 +16,8 @@ from layerscope.mmlu.run import MmluRun
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, no_estimate, size
-from layerscope.studies.findings import CLAIMS, Test
 from layerscope.studies.grid import READOUT, file_name, model_spec, named, short
-from layerscope.studies.jobs import Job, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Outcome, Results, Study, StudySpec, Test
 
 
 @dataclass(frozen=True)

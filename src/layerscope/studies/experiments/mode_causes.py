@@ -16,11 +16,9 @@ from layerscope.studies.experiments.causes.descriptions import Describe, Descrip
 from layerscope.studies.experiments.causes.questions import EQUAL_TOKENS, ORDER, Case, ask
 from layerscope.studies.experiments.causes.shown import draw_forest, example_notes, explained_words, split_words
 from layerscope.studies.experiments.modes import entropy_rows, largest_dip, modes_run, values_at
-from layerscope.studies.findings import Test, number, p_words
+from layerscope.studies.findings import number, p_words
 from layerscope.studies.grid import file_name, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 CAUTIONS = (
     "Everything that goes with the entropy differs between prompts of high and of low entropy, in one mode as in two. A "

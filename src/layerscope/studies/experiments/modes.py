@@ -18,13 +18,11 @@ from layerscope.figures.ridges import RIDGES, plot_ridges
 from layerscope.results.run import Run
 from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
 from layerscope.statistics.modes import DISTANCE, HALVES, MIN_PROMPTS, critical_dip, find_modes, weigh_dip
-from layerscope.studies.curves import band, chart_line, counted_prompts
+from layerscope.studies.curves import FIXED, band, chart_line, counted_prompts
 from layerscope.studies.estimates import Estimate, no_estimate
-from layerscope.studies.findings import CLAIMS, Test, number, p_words
+from layerscope.studies.findings import number, p_words
 from layerscope.studies.grid import READOUT, file_name, is_ssm, run_of, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
 POSITIONS = ("all", "no-first", "no-sink")
@@ -105,12 +103,9 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     return Outcome(tests, figures, tables, notes)
 
 
-def entropy_rows(
-    run: Run, *, variant: str = "paper", positions: str = "all", normalization: str = "none"
-) -> pl.DataFrame:
-    """The prompts table of one kind of prompt entropy."""
-    kind = {"variant": variant, "positions": positions, "normalization": normalization, "readout": READOUT}
-    return run.prompts.filter(metric="prompt_entropy", **kind)
+def entropy_rows(run: Run, **otherwise: str) -> pl.DataFrame:
+    """The prompts table of prompt entropy as in the paper, or with another variant, positions or normalization."""
+    return run.prompts.filter(metric="prompt_entropy", readout=READOUT, **{**FIXED, **otherwise})
 
 
 def values_at(rows: pl.DataFrame, layer: int, ids: Sequence[str]) -> Float[np.ndarray, " prompts"]:

@@ -8,11 +8,8 @@ from layerscope.errors import UserError
 from layerscope.figures import FacetLook
 from layerscope.studies.curves import MASSIVE, layer_curve, tokens_to_test
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.findings import CLAIMS, Test
 from layerscope.studies.grid import checkpoint_names, entropy_run, short, text_spec
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 from layerscope.studies.training_curves import middle_moves_most, training_runs, training_series
 
 

@@ -16,11 +16,9 @@ from layerscope.results.run import Run
 from layerscope.studies.curves import band, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate, paired_t
 from layerscope.studies.experiments.table1 import failure_notes, score_lines, tasks_spec
-from layerscope.studies.findings import CLAIMS, Test, number
+from layerscope.studies.findings import number
 from layerscope.studies.grid import file_name, model_spec, run_of, short
-from layerscope.studies.jobs import Job, Measure, Results, Score
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Score, Study, StudySpec, Test
 from layerscope.tasks.run import TasksRun
 
 STATES = (("raw", "all"), ("raw", "no-first"), ("normed", "all"), ("normed", "no-first"))

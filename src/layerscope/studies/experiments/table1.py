@@ -16,11 +16,9 @@ from layerscope.picking.scores import TaskScores, read_scores
 from layerscope.picking.selection import Selection, select_layer
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, interval_estimate, no_estimate
-from layerscope.studies.findings import CLAIMS, Test, number
+from layerscope.studies.findings import number
 from layerscope.studies.grid import model_spec, short
-from layerscope.studies.jobs import Job, Results, Score
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import CLAIMS, Drawing, Job, Outcome, Results, Score, Study, StudySpec, Test
 from layerscope.tasks.run import TasksRun
 from layerscope.tasks.spec import TasksSpec
 

@@ -60,13 +60,8 @@ def candidate_table(described: Descriptions, run: Run, layer: int, ids: Sequence
     for other in (described.table, mine, left):
         rows = rows.join(other, on="prompt_id", how="left", maintain_order="left")
     return rows.select(
-        pl.col("tokens").log(),
-        pl.col("characters").log(),
-        "lexical_diversity",
-        "readability",
-        "loss",
-        "rare_tokens",
-        "overlap",
+        pl.col("tokens", "characters").log(),
+        pl.col("lexical_diversity", "readability", "loss", "rare_tokens", "overlap"),
         (pl.col("language") == "en").alias("english"),
         (pl.col("value") > SINK_RATIO).alias("massive"),
         (pl.col("n_tokens") - pl.col("n_left")).cast(pl.Float64).alias("massive_tokens"),

@@ -29,22 +29,10 @@ TABLE = "descriptions.parquet"
 VERSION = 1
 
 DESCRIPTIONS = pl.Schema(
-    {
-        "prompt_id": pl.String(),
-        "text": pl.String(),
-        "first_token": pl.String(),
-        "tokens": pl.Float64(),
-        "characters": pl.Float64(),
-        "lexical_diversity": pl.Float64(),
-        "readability": pl.Float64(),
-        "loss": pl.Float64(),
-        "rare_tokens": pl.Float64(),
-        "overlap": pl.Float64(),
-        "language": pl.String(),
-        "bos": pl.Boolean(),
-        "first_kind": pl.String(),
-        "first_frequency": pl.Float64(),
-    }
+    dict.fromkeys(("prompt_id", "text", "first_token"), pl.String())
+    | dict.fromkeys(("tokens", "characters", "lexical_diversity", "readability"), pl.Float64())
+    | dict.fromkeys(("loss", "rare_tokens", "overlap"), pl.Float64())
+    | {"language": pl.String(), "bos": pl.Boolean(), "first_kind": pl.String(), "first_frequency": pl.Float64()}
 )
 
 

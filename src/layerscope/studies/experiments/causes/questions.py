@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -141,12 +142,9 @@ def _asked(claim: Claim, one: Candidate, case: Case, table: pl.DataFrame) -> Tes
 
 def _measured_otherwise(case: Case, run: Run) -> dict[str, Float[np.ndarray, " prompts"]]:
     changed = {}
-    for positions in POSITIONS:
-        for variant in VARIANTS:
-            if (variant, positions) != ("paper", "all"):
-                words = " ".join(part for part, usual in ((variant, "paper"), (positions, "all")) if part != usual)
-                rows = entropy_rows(run, variant=variant, positions=positions)
-                changed[words] = values_at(rows, case.layer, case.ids)
+    for positions, variant in product(POSITIONS, VARIANTS):
+        if words := " ".join(part for part in (variant, positions) if part not in {"paper", "all"}):
+            changed[words] = values_at(entropy_rows(run, variant=variant, positions=positions), case.layer, case.ids)
     changed["divided by log T"] = values_at(entropy_rows(run, normalization="logN"), case.layer, case.ids)
     return changed
 
