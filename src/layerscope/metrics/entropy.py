@@ -10,16 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from layerscope.config import Normalization
+from layerscope.metrics import spectrum
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
 from layerscope.metrics.sources import PooledVectors, TokenStates
-from layerscope.metrics.spectrum import (
-    WITH_RELEASED,
-    collision_entropies,
-    degenerate_reason,
-    entropies,
-    spectrum_values,
-    variant_of,
-)
+from layerscope.metrics.spectrum import WITH_RELEASED, degenerate_reason, spectrum_values, variant_of
 
 LOGDET_RIDGE = 1e-8
 
@@ -40,11 +34,11 @@ def prompt_entropy(source: TokenStates, setting: Setting = PAPER) -> Values:
     alpha, variant, precision = setting.order, variant_of(setting, WITH_RELEASED), source.precision
     if alpha == 2 and variant != "released":
         key = ("collision entropy", variant)
-        entropy = source.once(key, lambda: collision_entropies(source.prepared(variant, precision)))
+        entropy = source.once(key, lambda: spectrum.collision_entropies(source.prepared(variant, precision)))
     else:
         # Below order 1 small eigenvalues count most, and in float32 the zeros of repeated tokens are noise of 1e-8: at
         # order 1/2 that is worth 1e-3 nats, ten times what float32 is allowed to be wrong by.
-        entropy = entropies(source.spectra(variant, "float64" if alpha < 1 else precision), alpha)
+        entropy = spectrum.entropies(source.spectra(variant, "float64" if alpha < 1 else precision), alpha)
     return entropy / normalizer(source.lengths, source.states.shape[-1], setting.normalization)
 
 
@@ -59,7 +53,7 @@ def dataset_entropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     Raises ValueError: alpha is out of range.
     Paper: arXiv 2412.09563, appendix B. The authors' released files hold `max`-normalised values up to 1.93.
     """
-    entropy = entropies(source.spectra(variant_of(setting, WITH_RELEASED)), setting.order)
+    entropy = spectrum.entropies(source.spectra(variant_of(setting, WITH_RELEASED)), setting.order)
     return entropy / normalizer(source.sizes, source.pooled.shape[-1], setting.normalization)
 
 

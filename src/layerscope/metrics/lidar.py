@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Subset, Values
-from layerscope.metrics.sources import ViewVectors
+from layerscope.metrics.sources import Views, ViewVectors
 from layerscope.metrics.spectrum import SPECTRAL, Spectrum, Variant, entropies, unit, variant_of
 from layerscope.metrics.workers import parallel_map
 
-Views = Float[Tensor, "prompts views dim"]
 # Of trace(W) to delta: above it rounding of the squares (1e-16 of the trace) comes near delta itself, and W is
 # factored from its rows, without squaring them: 10 times slower.
 _CHOLESKY_LIMIT = 1e11

@@ -19,6 +19,8 @@ from layerscope.metrics.subsets import subset_spectra
 from layerscope.metrics.workers import aligned, gram_of_many
 
 Kept = TypeVar("Kept")
+Subsets = Sequence[Subset]
+Views = Float[Tensor, "prompts views dim"]
 Gram = Float64[Tensor, "two prompts two prompts"]
 # Centring a float64 Gram matrix leaves at most this share of a row's energy as rounding.
 _ROUNDING = 1e-13
@@ -100,7 +102,7 @@ class TokenStates(_Once):
 class _Subsets(_Once):
     """Data with one row a prompt, of which each evaluation keeps a subset."""
 
-    def __init__(self, data: Tensor, axes: str, subsets: Sequence[Subset] | None) -> None:
+    def __init__(self, data: Tensor, axes: str, subsets: Subsets | None) -> None:
         super().__init__()
         if data.ndim != len(axes.split()):  # another number of them would go through, as other numbers
             raise ValueError(f"expected the axes {axes}, got the shape {tuple(data.shape)}")
@@ -116,7 +118,7 @@ class PooledVectors(_Subsets):
         subsets: the prompts that each evaluation keeps, as indices; by default one evaluation with all of them.
     """
 
-    def __init__(self, pooled: Float[Tensor, "prompts dim"], subsets: Sequence[Subset] | None = None) -> None:
+    def __init__(self, pooled: Float[Tensor, "prompts dim"], subsets: Subsets | None = None) -> None:
         super().__init__(pooled, "prompts dim", subsets)
         self.pooled = pooled
 
@@ -148,12 +150,7 @@ class ViewVectors(_Subsets):
         options: temperature of InfoNCE, permutations and seed of DiME, delta of LiDAR.
     """
 
-    def __init__(
-        self,
-        views: Float[Tensor, "prompts views dim"],
-        subsets: Sequence[Subset] | None = None,
-        options: ViewOptions | None = None,
-    ) -> None:
+    def __init__(self, views: Views, subsets: Subsets | None = None, options: ViewOptions | None = None) -> None:
         super().__init__(views, "prompts views dim", subsets)
         self.views = views
         self.options = options or ViewOptions()
@@ -213,7 +210,7 @@ def _become_cosines(inner: Float64[Tensor, "views kept views kept"], variant: Va
     return True
 
 
-def view_reason(views: Float[Tensor, "prompts views dim"], setting: Setting = PAPER) -> str:
+def view_reason(views: Views, setting: Setting = PAPER) -> str:
     """Why InfoNCE and DiME of these views are NaN, in words; "" where they are not."""
     if views.shape[0] < 2:
         return f"{views.shape[0]} prompts: views are compared between 2 or more"
