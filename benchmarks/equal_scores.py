@@ -28,15 +28,13 @@ from benchmarks.tasks import MODEL, cut_after, mean_states
 from layerscope.config import ModelSpec
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import tokenize
-from layerscope.tasks.batches import fixed_batches
 from layerscope.tasks.choice import choose_tasks
 from layerscope.tasks.data import load_task_data
-from layerscope.tasks.encoder import loader_texts
-from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.evaluation import quiet_mteb
-from layerscope.tasks.run import import_mteb, score_spec
+from layerscope.tasks.encoding import TextEncoder, fixed_batches
+from layerscope.tasks.evaluation import loader_texts
+from layerscope.tasks.process import import_quietly, quiet_mteb, threads
+from layerscope.tasks.run import score_spec
 from layerscope.tasks.spec import TasksSpec
-from layerscope.tasks.threads import threads
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 
@@ -142,7 +140,7 @@ def main() -> None:
     parser.add_argument("--converged", action="store_true", help="with a classifier that is run to its optimum as well")
     parser.add_argument("--export", action="store_true", help="the exported layer as well")
     given = parser.parse_args()
-    import_mteb()
+    import_quietly("mteb", "`layerscope tasks`")
     with tempfile.TemporaryDirectory() as folder:
         compare(given, Path(folder))
 

@@ -25,11 +25,11 @@ from benchmarks.timing import in_turns, seconds
 from layerscope.config import ModelSpec
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import tokenize
-from layerscope.tasks.catalogue import OFFLINE
-from layerscope.tasks.choice import choose_tasks
+from layerscope.tasks.choice import BENCHMARKS, choose_tasks
 from layerscope.tasks.data import load_task_data
 from layerscope.tasks.encoding import TextEncoder
-from layerscope.tasks.run import import_mteb, score_spec
+from layerscope.tasks.process import import_quietly
+from layerscope.tasks.run import score_spec
 from layerscope.tasks.spec import TasksSpec
 
 MODEL = "smollm2-135m"
@@ -105,7 +105,7 @@ def ordinary_seconds(
     """Seconds of one ordinary MTEB run a layer, over all layers of the model; and of these, encoding."""
     import mteb
 
-    from layerscope.tasks.evaluation import quiet_mteb
+    from layerscope.tasks.process import quiet_mteb
 
     total, encoding = [], []
     for layer in layers:
@@ -138,8 +138,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["encoding", "sweep"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_tasks.json"))
     given = parser.parse_args()
-    import_mteb()
-    names = OFFLINE if given.small else REAL
+    import_quietly("mteb", "`layerscope tasks`")
+    names = BENCHMARKS["offline"] if given.small else REAL
     found: dict[str, object] = {"tasks": names, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
     def say(name: str, value: float, bound: str = "") -> None:

@@ -13,13 +13,11 @@ _NAMES_OF = {
     "export.export": ("export_layer",),
     "inputs.models": ("load_model",),
     "inputs.texts": ("load_texts",),
-    "measuring.in_memory": ("measure_model",),
-    "measuring.measure": ("measure",),
+    "measuring.measure": ("measure", "measure_model"),
     "metrics.catalogue": ("METRICS",),
     "mmlu.run": ("MmluRun", "ask_mmlu", "open_mmlu"),
     "mmlu.spec": ("MmluSpec",),
-    "picking.pick": ("Pick",),
-    "picking.pick_file": ("pick",),
+    "picking.pick": ("Pick", "pick"),
     "picking.relations": ("relate",),
     "report.page": ("write_report",),
     "results.run": ("Run", "load_run", "query_runs"),
@@ -44,15 +42,15 @@ if TYPE_CHECKING:
     from layerscope.export.export import export_layer as export_layer
     from layerscope.inputs.models import load_model as load_model
     from layerscope.inputs.texts import load_texts as load_texts
-    from layerscope.measuring.in_memory import measure_model as measure_model
     from layerscope.measuring.measure import measure as measure
+    from layerscope.measuring.measure import measure_model as measure_model
     from layerscope.metrics.catalogue import METRICS as METRICS
     from layerscope.mmlu.run import MmluRun as MmluRun
     from layerscope.mmlu.run import ask_mmlu as ask_mmlu
     from layerscope.mmlu.run import open_mmlu as open_mmlu
     from layerscope.mmlu.spec import MmluSpec as MmluSpec
     from layerscope.picking.pick import Pick as Pick
-    from layerscope.picking.pick_file import pick as pick
+    from layerscope.picking.pick import pick as pick
     from layerscope.picking.relations import relate as relate
     from layerscope.report.page import write_report as write_report
     from layerscope.results.run import Run as Run

@@ -63,19 +63,14 @@ def lacking(error: ImportError, needed_for: str) -> UserError:
     A sentence that holds a pip command is right about it; a module's name is nearly always its package's.
     """
     text = " ".join(str(error).split())
+    short = text.rstrip(".") if len(text) <= 200 else f"{text[:197]}..."
     command = re.search(r"pip install (?:-U |--upgrade )?([^`;)]+?)(?=[`;)]|\.?$|, | and )", text)
     if command:
         package = command.group(1).strip().strip("'\"")
         quoted = package if re.fullmatch(r"[\w.\- ]+", package) else f"'{package}'"
-        return UserError(
-            f"{needed_for} needs a package that is not installed ({_short(text)}): run `pip install {quoted}`"
-        )
+        return UserError(f"{needed_for} needs a package that is not installed ({short}): run `pip install {quoted}`")
     if error.name:
         return missing_package(error.name.partition(".")[0], needed_for)
     if re.fullmatch(r"[\w.\-]+", text):
         return missing_package(text, needed_for)
-    return UserError(f"{needed_for} needs a package that is not installed: {_short(text) or type(error).__name__}")
-
-
-def _short(text: str, most: int = 200) -> str:
-    return text.rstrip(".") if len(text) <= most else f"{text[: most - 3]}..."
+    return UserError(f"{needed_for} needs a package that is not installed: {short or type(error).__name__}")

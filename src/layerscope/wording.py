@@ -21,16 +21,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """`1 task`, `2 tasks`, `1,204 tasks`.
-
-    Args:
-        number: how many.
-        one: the word for one of them.
-        many: the word for several; `one` with an s by default.
-
-    Returns:
-        The number and the word that goes with it.
-    """
+    """`1 task`, `2 tasks`, `1,204 tasks`; the word for several is `many`, by default `one` with an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
@@ -59,8 +50,7 @@ def said_once(said: Iterable[tuple[str, str]], of_all: int) -> list[str]:
 def on_screen(value: object) -> str:
     r"""A value as one line of a terminal: what would move the cursor, change colours or turn the text round is written out.
 
-    Returns:
-        The value's text, with an escape character as `\x1b`, a line break as `\n` and a bidi override as `\u202e`.
+    An escape character stands as `\x1b`, a line break as `\n` and a bidi override as `\u202e`.
     """
     text = str(value)
     return text if text.isprintable() else "".join(map(_seen, text))

@@ -164,8 +164,8 @@ def test_a_wrong_query_is_one_sentence(sql, hostile, program):
 WATCH = """
 import json, os, sys
 folder, allowed = sys.argv[1], sys.argv[2:4]
-import layerscope.cli.app, layerscope.cli.results, layerscope.report.page, layerscope.picking.pick_file
-import layerscope.results.same_weights, layerscope.metrics.catalogue, layerscope.figures.table, layerscope.results.run
+import layerscope.cli.app, layerscope.cli.results, layerscope.report.page, layerscope.picking.pick
+import layerscope.results.measurement, layerscope.metrics.catalogue, layerscope.figures.table, layerscope.results.run
 import jinja2.ext, encodings.idna, encodings.unicode_escape
 code = tuple(os.path.realpath(path) for path in (*sys.path, sys.prefix, sys.base_prefix) if path)
 def watch(event, given):

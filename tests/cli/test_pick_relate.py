@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(program, both, mon
     def refuse(_, path):
         raise cannot_write(path, OSError(errno.EROFS, os.strerror(errno.EROFS))) from OSError(errno.EROFS, "read-only")
 
-    monkeypatch.setattr("layerscope.picking.pick_file.write_sealed", refuse)
+    monkeypatch.setattr("layerscope.picking.pick.write_sealed", refuse)
     code, shown, errors = program("pick", both)
     assert code == 0
     assert "Use layer 2" in shown

@@ -15,9 +15,9 @@ def _mteb():
     # Importing MTEB reseeds the global generators and warns about its own dependencies.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from layerscope.tasks.run import import_mteb
+        from layerscope.tasks.process import import_quietly
 
-        import_mteb()
+        import_quietly("mteb", "`layerscope tasks`")
 
 
 @pytest.mark.slow
@@ -25,8 +25,7 @@ def test_the_score_of_the_sweep(reader, tmp_path):
     import mteb
     from tests.tasks.own_tasks import OwnClassification, OwnSTS
 
-    from layerscope.tasks.evaluation import quiet_mteb
-    from layerscope.tasks.random_state import kept_random_state
+    from layerscope.tasks.process import kept_random_state, quiet_mteb
     from layerscope.tasks.run import score_tasks
 
     kinds = (OwnClassification, OwnSTS)

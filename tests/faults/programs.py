@@ -27,18 +27,19 @@ from layerscope.config import ModelSpec
 from layerscope.export.export import export_layer
 from layerscope.measuring.measure import measure
 from layerscope.mmlu.run import ask_mmlu, open_mmlu
-from layerscope.picking.pick_file import recall_pick
+from layerscope.picking.pick import recall_pick
 from layerscope.report.page import write_report
 from layerscope.results.record import read_record
 from layerscope.results.run import load_run
 from layerscope.studies.catalogue import STUDIES
 from layerscope.studies.record import StudyRecord
 from layerscope.studies.study import run_study
-from layerscope.tasks.run import import_mteb, open_tasks, score_tasks
+from layerscope.tasks.process import import_quietly
+from layerscope.tasks.run import open_tasks, score_tasks
 from layerscope.training.zoo import train_zoo
 
 torch.set_num_threads(1)
-import_mteb()
+import_quietly("mteb", "`layerscope tasks`")
 
 Numbers = dict[str, object]
 """What a run says, in a form that is equal where the run is."""

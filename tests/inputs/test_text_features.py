@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from layerscope.inputs.text_features import count_sentences, first_kind, lexical_diversity, readability, words
+from layerscope.inputs.text_features import (
+    count_sentences,
+    detect_languages,
+    first_kind,
+    lexical_diversity,
+    readability,
+    words,
+)
 
 
 def test_words_are_runs_of_letters_in_lower_case():
@@ -65,3 +72,13 @@ def test_sentences(text, count):
 )
 def test_first_kinds(token, kind):
     assert first_kind(token) == kind
+
+
+def test_languages_of_sentences():
+    sentences = [
+        "The committee will meet again on Thursday to discuss the budget.",
+        "Der Ausschuss trifft sich am Donnerstag wieder, um den Haushalt zu beraten.",
+        "Le comité se réunira de nouveau jeudi pour discuter du budget.",
+        "委員会は木曜日に再び予算について話し合う。",
+    ]
+    assert detect_languages(sentences) == ["en", "de", "fr", "ja"]

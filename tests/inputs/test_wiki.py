@@ -60,7 +60,7 @@ def test_empty_and_repeated_leads_are_left_out_and_no_topic_is_empty(package):
             "D": record("D", " last ", topic="Uncategorized", description=None),
         }
     )
-    assert wiki.load_wiki() == (wiki.WikiLead("A", "first", "thing", "Arts"), wiki.WikiLead("D", "last", "", ""))
+    assert wiki.load_wiki() == (wiki.WikiLead("A", "first", "Arts", "thing"), wiki.WikiLead("D", "last", ""))
 
 
 def test_a_missing_package_gives_the_pip_command(monkeypatch):

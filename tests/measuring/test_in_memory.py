@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.measuring.in_memory import measure_model
-from layerscope.measuring.measure import measure
+from layerscope.measuring.measure import measure, measure_model
 
 
 @pytest.fixture(scope="module")

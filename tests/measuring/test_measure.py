@@ -32,7 +32,7 @@ from layerscope.measuring.measure import measure, measure_spec
 from layerscope.results import tables
 from layerscope.results.run import load_run
 from layerscope.results.tables import KEY
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import threads
 
 SHOWN = [*KEY, "value", "ci_low", "ci_high", "n_prompts", "n_tokens", "note"]
 
@@ -248,6 +248,15 @@ def test_other_families_run_whole(tiny_spec, tmp_path, family):
     run = measure_spec(tiny_spec(family=family, n=6), tmp_path / "run")
     assert run.layers.filter(pl.col("metric") == "prompt_entropy")["value"].is_finite().all()
     assert run.record.resolved.n_layers == 3
+
+
+def test_views_that_equal_their_prompt_are_counted(tiny_spec, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("w5 w6 w7\nw8 w9 w4\n")
+    spec = tiny_spec(metrics="dime,infonce", views=2)
+    spec = spec.model_copy(update={"texts": spec.texts.model_copy(update={"source": str(path), "n": None})})
+    (warning,) = measure_spec(spec, tmp_path / "run").record.warnings
+    assert warning == "4 of 4 views equal their prompt: no word was long enough to change"
 
 
 def test_a_perturbation_leaves_out_the_views_or_is_refused(tiny_spec, tmp_path):

@@ -9,8 +9,7 @@ from tests.metrics.inputs import leave_out, normal, orthonormal
 
 from layerscope.metrics.infonce import infonce, infonce_bound, infonce_chance
 from layerscope.metrics.metric import Setting
-from layerscope.metrics.sources import ViewOptions, ViewVectors
-from layerscope.metrics.views import view_reason
+from layerscope.metrics.sources import ViewOptions, ViewVectors, view_reason
 
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
 

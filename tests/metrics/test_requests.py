@@ -1,8 +1,7 @@
 import pytest
 
 from layerscope.errors import UserError
-from layerscope.metrics.catalogue import METRICS
-from layerscope.metrics.requests import check_variants, resolve_metrics, resolve_variants, settings
+from layerscope.metrics.catalogue import METRICS, check_variants, resolve_metrics, resolve_variants, settings
 
 
 def names(*asked):

@@ -7,8 +7,7 @@ import pytest
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
-from layerscope.mmlu.dev_questions import parse_example
-from layerscope.mmlu.questions import choose_shots, load_questions
+from layerscope.mmlu.questions import choose_shots, load_questions, parse_example
 from layerscope.mmlu.spec import MmluSpec
 
 MODEL = ModelSpec(name="none")

@@ -17,7 +17,7 @@ from tests.picking.tables import score_table
 import layerscope as ls
 from layerscope.errors import RunFailedError, UserError
 from layerscope.files.reading import write_sealed
-from layerscope.picking.pick_file import PICK_FILE, recall_pick
+from layerscope.picking.pick import PICK_FILE, recall_pick
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tests.picking.tables import metric_table, score_table, smooth
 from layerscope.errors import UserError
 from layerscope.picking.relations import AVERAGE, RELATIONS, all_signs, relate_curves
 from layerscope.picking.scores import read_scores
-from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import benjamini_hochberg
 
 LAYERS = 25
 

@@ -105,7 +105,7 @@ def test_what_may_be_lost_is_the_largest_one_sided_t_bound_against_any_other_lay
 def test_a_task_at_its_own_best_layer_is_read_whether_or_not_the_others_have_it():
     scores = made([[1.0, 2.0, 6.0], [4.0, 5.0, 0.0]])
     resampling = resample(scores, 100, 0)
-    assert resampling.estimate_reading(resampling.own_best()).value == pytest.approx(5.5)
+    assert resampling.estimate(resampling.own_best()).value == pytest.approx(5.5)
     assert resampling.read(at_layer(scores, 1))[0] == pytest.approx([2.0])
 
 

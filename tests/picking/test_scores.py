@@ -107,11 +107,11 @@ def test_many_tasks_without_a_score_are_one_line_a_reason():
 def test_a_task_keeps_its_own_best_layer_though_another_lacks_it():
     values, table = lacking()
     (read,) = read_scores(table)
-    assert [one.best for one in read.own] == [3] * 5
+    assert [one.layers[one.values.argmax()] for one in read.own] == [3] * 5
     falling = score_table(values[:, ::-1]).filter(~((pl.col("task") == "task1") & (pl.col("layer") == 0)))
     (read,) = read_scores(falling)
     assert read.layers == (1, 2, 3)
-    assert [one.best for one in read.own] == [0, 1, 0, 0, 0]
+    assert [one.layers[one.values.argmax()] for one in read.own] == [0, 1, 0, 0, 0]
     assert [one.values.max() for one in read.own] == pytest.approx([0.03, 0.06, 0.11, 0.15, 0.19])
     assert [one.at(3) for one in read.own] == pytest.approx(values[:, 0])
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from layerscope.config import ModelSpec, RunSpec, TextSpec
+from layerscope.inputs.prompts import Skipped
 from layerscope.results.measurement import Resolved, RunRecord
-from layerscope.results.record import Skipped
 from layerscope.results.tables import LAYERS, PROMPTS
 
 

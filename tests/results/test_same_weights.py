@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 import layerscope
 from layerscope.cli.app import app
 from layerscope.report import write_report
-from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights, same_weights_notes
+from layerscope.results.measurement import same_weights, same_weights_notes
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +32,14 @@ def runs(tmp_path_factory):
 
 
 def test_runs_with_equal_weights_are_found_whatever_their_configs_say(runs):
-    names = {f"step{step}": run for step, run in runs.items()}
-    assert same_weights(names) == (("step0", "step2"), ("step3", "step4"))
+    named = ((f"step{step}", run.record) for step, run in runs.items())
+    assert same_weights(named) == (("step0", "step2"), ("step3", "step4"))
     assert runs[0].record.weights.startswith("sha256:")
-    assert same_weights({"a": runs[0], "b": runs[1]}) == ()
+    assert same_weights([("a", runs[0].record), ("b", runs[1].record)]) == ()
 
 
 def test_runs_of_an_older_version_are_told_apart_by_their_revision(runs):
-    old = {str(step): Run(run.path, run.record.model_copy(update={"weights": ""})) for step, run in runs.items()}
+    old = [(str(step), run.record.model_copy(update={"weights": ""})) for step, run in runs.items()]
     assert same_weights(old) == (("3", "4"),)
 
 

@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
-from layerscope.inputs.language_models import load_language_model
-from layerscope.states.likelihood import token_losses
+from layerscope.states.likelihood import load_language_model, token_losses
 
 PROMPTS = [[5, 9, 11, 3, 40, 7], [8], [12, 13], [70, 60, 50, 40], [*range(20, 50)]]
 

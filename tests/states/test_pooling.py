@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerscope.states.pooling import pool
+from layerscope.states.readout import pool
 
 POOLINGS = ["mean", "last", "first"]
 

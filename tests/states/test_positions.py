@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerscope.states.positions import SINK_RATIO, select_positions
+from layerscope.states.readout import SINK_RATIO, select_positions
 
 
 def example(seed, lengths, sinks=(), filler=0.0):

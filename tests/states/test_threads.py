@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from layerscope.states.threads import single_threaded
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import threads
 
 
 def test_a_worker_that_has_not_computed_yet_does_not_take_over_what_the_main_thread_sets_later():

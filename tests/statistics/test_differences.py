@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.differences import DIFFERENCES, JOINT, compare_groups, fit_jointly
+from layerscope.statistics.intervals import benjamini_hochberg
 
 QUICK = {"resamples": 200, "permutations": 499}
 

@@ -22,7 +22,7 @@ names = [found.name for found in pkgutil.iter_modules(layerscope.statistics.__pa
 for name in names:
     importlib.import_module(f"layerscope.statistics.{name}")
 import numpy as np
-from layerscope.statistics.dips import weigh_dip
+from layerscope.statistics.modes import weigh_dip
 draws = np.random.default_rng(0)
 found = weigh_dip(draws.normal(size=400) + 5 * (draws.random(400) < 0.4))
 print(len(names), round(found.dip, 3), found.p_one_mode < 0.05 < found.p_two_modes)
@@ -39,6 +39,6 @@ def test_every_module_is_imported_and_used_where_nothing_else_of_layerscope_can_
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     names, dip, told = done.stdout.split()
-    assert int(names) >= 10
+    assert int(names) >= 8
     assert 0.03 < float(dip) < 0.25
     assert told == "True"

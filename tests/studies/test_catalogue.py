@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from layerscope import studies
 from layerscope.errors import UserError
 from layerscope.studies.catalogue import EXPERIMENTS, STUDIES, find_study
+from layerscope.studies.findings import CLAIMS
+from layerscope.studies.grid import file_name, short
 from layerscope.studies.jobs import Measure, Score, UnavailableError
+from layerscope.studies.spec import StudySpec
 from layerscope.studies.study import Study
 
 HUB = {
@@ -78,3 +84,20 @@ def test_hub_models_need_steps():
     spec = STUDIES["checkpoints"].spec("paper", {"models": "a/b", "steps": ()})
     with pytest.raises(UserError, match="the checkpoints of 'a/b' are not known: give their steps"):
         STUDIES["checkpoints"].jobs(spec)
+
+
+def test_both_studies_of_modes_look_at_the_same_prompts():
+    assert STUDIES["modes"].presets == STUDIES["mode-causes"].presets
+
+
+def test_every_claim_of_the_papers_is_put_to_a_test():
+    source = "".join(path.read_text() for path in Path(studies.__file__).parent.rglob("*.py"))
+    assert [name for name in CLAIMS if f'"{name}"' not in source] == []
+    assert {one.id for one in CLAIMS.values()} == set(CLAIMS)
+
+
+def test_models_of_one_name_are_told_apart():
+    models = ("a/tiny", "/b/tiny/", "other", "x/other-tiny", "tiny")
+    spec = StudySpec(models=models)
+    assert [short(spec, model) for model in models] == ["a/tiny", "b/tiny", "other", "other-tiny", "tiny"]
+    assert [file_name(spec, model) for model in models[:2]] == ["a-tiny", "b-tiny"]

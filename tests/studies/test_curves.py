@@ -43,7 +43,7 @@ def test_pairs_are_of_the_same_prompts():
 def curve(value, half=0.1):
     value = np.asarray(value, dtype=float)
     depth = np.arange(len(value)) / (len(value) - 1)
-    return LayerCurve(depth, tuple(range(len(value))), value, value - half, value + half, "nats", 40)
+    return LayerCurve(depth, value, value - half, value + half, "nats", 40)
 
 
 def test_spread_is_the_standard_deviation_over_the_blocks():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.studies.conftest import CLAIM
 
-from layerscope.statistics.adjustment import benjamini_hochberg
+from layerscope.statistics.intervals import benjamini_hochberg
 from layerscope.studies.estimates import Estimate, no_estimate
 from layerscope.studies.findings import Test as StudyTest
 from layerscope.studies.findings import decide, judge, number, overall

@@ -18,9 +18,9 @@ def _mteb():
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from layerscope.tasks.run import import_mteb
+        from layerscope.tasks.process import import_quietly
 
-        import_mteb()
+        import_quietly("mteb", "`layerscope tasks`")
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from layerscope.errors import UserError
-from layerscope.tasks.catalogue import OFFLINE, PAPER32
-from layerscope.tasks.choice import build_task, choose_subsets, choose_tasks, task_classes
+from layerscope.tasks.choice import BENCHMARKS, build_task, choose_subsets, choose_tasks, task_classes
 
 
 def test_paper32_is_what_the_papers_harness_leaves_of_mtebs_english_benchmark() -> None:
@@ -21,8 +20,8 @@ def test_paper32_is_what_the_papers_harness_leaves_of_mtebs_english_benchmark() 
         for name, task in benchmark.items()
         if task.metadata.type != "Retrieval" and not name.endswith("P2P") and name not in dropped
     }
-    assert set(PAPER32) == expected
-    assert len(PAPER32) == 32
+    assert set(BENCHMARKS["paper32"]) == expected
+    assert len(BENCHMARKS["paper32"]) == 32
     for task in choose_tasks((), "paper32", ("english",)):
         theirs = benchmark[task.metadata.name]
         assert list(task.hf_subsets) == list(theirs.hf_subsets), task.metadata.name
@@ -30,9 +29,9 @@ def test_paper32_is_what_the_papers_harness_leaves_of_mtebs_english_benchmark() 
 
 
 def test_offline_tasks_exist_and_are_named_once() -> None:
-    tasks = choose_tasks((*OFFLINE, "STS15"), "offline", ("english",))
-    assert [task.metadata.name for task in tasks] == [*OFFLINE, "STS15"]
-    assert not set(OFFLINE) & task_classes().keys()
+    tasks = choose_tasks((*BENCHMARKS["offline"], "STS15"), "offline", ("english",))
+    assert [task.metadata.name for task in tasks] == [*BENCHMARKS["offline"], "STS15"]
+    assert not set(BENCHMARKS["offline"]) & task_classes().keys()
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

@@ -21,8 +21,7 @@ from layerscope.inputs.models import load_model
 from layerscope.inputs.parts import block_output
 from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.state import State
-from layerscope.tasks.batches import fixed_batches, padded_length
-from layerscope.tasks.encoding import TextEncoder
+from layerscope.tasks.encoding import TextEncoder, fixed_batches, padded_length
 from layerscope.tasks.spec import TasksSpec
 
 TEXTS = [("word " * (n % 7 + 1) + chr(97 + n % 26) * (n % 11) + str(n)) for n in range(60)]

@@ -15,6 +15,7 @@ from layerscope.config import ModelSpec
 from layerscope.errors import DamagedError, UserError
 from layerscope.files.reading import sums_of
 from layerscope.results.record import ResolvedModel
+from layerscope.states.state import State
 from layerscope.tasks import result_files
 from layerscope.tasks.record import TasksRecord
 from layerscope.tasks.result_files import ResultFiles
@@ -24,7 +25,7 @@ from layerscope.tasks.scores import SCORES_FILE, load_scores
 sys.path.insert(0, str(Path(__file__).parent))
 from own_tasks import OwnClassification, OwnSTS
 
-STATES = (("normed", "all"),)
+STATES = (State("normed", "all"),)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_a_result_that_the_record_does_not_know_is_not_used(run, tiny) -> None:
     forged = run / "tasks" / "layer_2" / "OwnSTS.json"
     forged.write_text(forged.read_text().replace('"main_score": ', '"main_score": 1'))
     result_files_of = ResultFiles(run, STATES, record.model_copy(update={"files": files}))
-    assert not result_files_of.has("OwnSTS", (("normed", "all"), 2))
-    assert result_files_of.has("OwnSTS", (("normed", "all"), 1))
+    assert not result_files_of.has("OwnSTS", (STATES[0], 2))
+    assert result_files_of.has("OwnSTS", (STATES[0], 1))
     assert again(run, tiny).scores.equals(before)
 
 
@@ -158,8 +159,8 @@ def test_a_result_of_0_1_0_of_another_shape_has_failed(tmp_path, content) -> Non
         model=ModelSpec(name="m"), spec=None, tasks=(task,), resolved=ResolvedModel(model_revision="r", n_layers=0)
     )
     read = ResultFiles(tmp_path, STATES, record.model_copy(update={"schema_version": 1}))
-    assert read.lost.keys() == {("T", (("normed", "all"), 0))}
-    assert not read.has("T", (("normed", "all"), 0))
+    assert read.lost.keys() == {("T", (STATES[0], 0))}
+    assert not read.has("T", (STATES[0], 0))
     # A record of now has the hash of it: then it is what was written, and still no result.
     assert ResultFiles(tmp_path, STATES, save(record, tmp_path)).lost.keys() == read.lost.keys()
 
@@ -173,6 +174,7 @@ def test_a_flipped_bit_or_a_cut_is_never_another_number(run, name) -> None:
         (run / name).write_bytes(content[:place] if number % 10 == 0 else content)
         try:
             lost = ResultFiles(run, STATES, open_tasks(run).record).lost
+            reasons = [failure.reason for failure in lost.values()]
         except DamagedError as error:
-            lost = {str(run / name): str(error)}
-        assert [str(run / name) in reason for reason in lost.values()] == [True]
+            reasons = [str(error)]
+        assert [str(run / name) in reason for reason in reasons] == [True]

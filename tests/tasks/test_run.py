@@ -18,7 +18,7 @@ from tests.results.records import save
 
 from layerscope.errors import UserError
 from layerscope.tasks.run import open_tasks, score_tasks
-from layerscope.tasks.summary import summarize
+from layerscope.tasks.scores import summarize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from own_tasks import OwnClassification, OwnSTS, sentence
@@ -41,8 +41,7 @@ def plain_scores(task, encoder) -> dict:
     """What `mteb.evaluate` gives for one encoder."""
     import mteb
 
-    from layerscope.tasks.evaluation import quiet_mteb
-    from layerscope.tasks.random_state import kept_random_state
+    from layerscope.tasks.process import kept_random_state, quiet_mteb
 
     with kept_random_state(), quiet_mteb():
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False)
@@ -415,20 +414,20 @@ def test_an_empty_text_has_a_vector_of_zeros_and_is_mentioned(tiny, cache, tmp_p
 
 @pytest.mark.slow
 def test_workers_give_the_same_results(tiny, cache, tmp_path, monkeypatch) -> None:
-    from layerscope.tasks import sweep
+    from layerscope.tasks import workers
 
     file = f"{Path(__file__).parent / 'own_tasks.py'}:OwnClassification"
     alone = score_tasks(str(tiny), [file], out=tmp_path / "alone", cache=cache, workers=1)
-    monkeypatch.setattr(sweep, "POOL_PAYS_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "POOL_PAYS_SECONDS", 0.0)
     used: list[str] = []
-    real = sweep.WorkerPool.run
+    real = workers.WorkerPool.run
 
     def watched(self, task, jobs):
         for job, outcome in real(self, task, jobs):
             used.append(outcome)
             yield job, outcome
 
-    monkeypatch.setattr(sweep.WorkerPool, "run", watched)
+    monkeypatch.setattr(workers.WorkerPool, "run", watched)
     together = score_tasks(str(tiny), [file], out=tmp_path / "together", cache=cache, workers=2)
     assert used == ["", "", ""]
     assert together.scores.equals(alone.scores)

@@ -10,7 +10,7 @@ import pytest
 from layerscope.errors import RunFailedError
 from layerscope.tasks import workers
 from layerscope.tasks.evaluation import NEEDS_MODEL, Job, PackedTask
-from layerscope.tasks.random_state import RandomState
+from layerscope.tasks.process import RandomState
 from layerscope.tasks.workers import WorkerPool
 
 # Answers each job with its layer; layer 2 kills it, layer 3 finds the disk full, layer 4 is no answer at all.

@@ -26,14 +26,11 @@ def metrics() -> None:
 
 def models() -> None:
     """List the models that packages ship or this machine trains. Any hub id, folder or .gguf file works too."""
-    from layerscope.inputs.models import KnownModel, known_models
-    from layerscope.inputs.zoo_models import ZOO_MODELS, ZooModel, is_trained
+    from layerscope.inputs.known_models import KNOWN_MODELS, ZOO_MODELS, KnownModel, ZooModel
 
-    listed: dict[str, KnownModel | ZooModel] = {**known_models(), **ZOO_MODELS}
-    there = {name: known.installed for name, known in known_models().items()}
-    there |= {name: is_trained(name) for name in ZOO_MODELS}
+    listed: dict[str, KnownModel | ZooModel] = {**KNOWN_MODELS, **ZOO_MODELS}
     rows = [
-        {"model": name, "installed": "yes" if there[name] else known.command,
+        {"model": name, "installed": "yes" if known.installed else known.command,
          "blocks": known.layers, "dim": known.dim, "what it is": known.description}
         for name, known in listed.items()
     ]  # fmt: skip
@@ -42,7 +39,7 @@ def models() -> None:
 
 def texts() -> None:
     """List the named text sources. Files and hub:org/name[:config[:split[:column]]] work too."""
-    from layerscope.inputs.texts import known_texts
+    from layerscope.inputs.texts import KNOWN_TEXTS
 
-    rows = [{"texts": name, "what it is": known.description} for name, known in known_texts().items()]
+    rows = [{"texts": name, "what it is": known.description} for name, known in KNOWN_TEXTS.items()]
     console().print(frame_table(pl.DataFrame(rows)))

@@ -37,7 +37,7 @@ def pick(given: dict[str, Any], runs: Runs, scores: ScoresFolder = None) -> None
 
     Each answer is written to RUN/pick.json, which `export` and `report` read.
     """
-    from layerscope.picking.pick_file import pick as pick_run
+    from layerscope.picking.pick import pick as pick_run
 
     refuse_scores_of_several(runs, scores)
     asked = build(Shown, given)

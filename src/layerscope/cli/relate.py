@@ -51,7 +51,7 @@ def relate(
 
     RUN holds metrics and scores (`measure` and `tasks` with one --out), or --scores says where the scores are.
     """
-    from layerscope.files.replacing import free_or_ours
+    from layerscope.files.reading import free_or_ours
     from layerscope.picking.folder import read_evidence
     from layerscope.picking.relations import RELATIONS, RELATIONS_FILE, relate_evidence
     from layerscope.results.tables import write_table

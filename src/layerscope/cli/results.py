@@ -72,8 +72,8 @@ def _open(folders: list[Path]) -> list[Run]:
         UserError: no folder is a finished run.
         RunFailedError: a file is damaged: what is shown would be less than was asked for.
     """
+    from layerscope.results.measurement import same_weights_notes
     from layerscope.results.run import load_run
-    from layerscope.results.same_weights import same_weights_notes
 
     opened, lacking = [], []
     for folder in folders:

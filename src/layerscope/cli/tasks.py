@@ -64,7 +64,7 @@ def _import(given: dict[str, Any], folder: Path, out: Path | None, blocks: int |
 
 def _end(run: TasksRun, *, quiet: bool) -> None:
     """Print what there is and what is missing; the exit code is 1 where something failed, so that a script notices."""
-    from layerscope.tasks.summary import summarize
+    from layerscope.tasks.scores import summarize
 
     if not quiet:
         screen = console()

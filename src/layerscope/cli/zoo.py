@@ -50,7 +50,7 @@ def list_models(cache: Cache = None) -> None:
 
 
 def _show(names: list[str] | tuple[str, ...], cache: Path | None) -> None:
-    from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
+    from layerscope.inputs.known_models import ZOO_MODELS, zoo_folder
     from layerscope.training.record import read_zoo_record
 
     screen = console()

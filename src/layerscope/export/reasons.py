@@ -10,8 +10,7 @@ from layerscope.errors import UserError
 from layerscope.export.spec import ExportSpec
 from layerscope.inputs.identity import model_identity
 from layerscope.inputs.models import LoadedModel
-from layerscope.picking.pick import Pick
-from layerscope.picking.pick_file import recall_pick
+from layerscope.picking.pick import Pick, recall_pick
 from layerscope.picking.scores import HOW_READ
 from layerscope.picking.selection import Selection
 

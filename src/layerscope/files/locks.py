@@ -1,11 +1,15 @@
-"""Folders that one process writes at a time."""
+"""The folder of a run: one process writes it at a time, and where nobody gave one it lives as long as what it holds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -13,6 +17,7 @@ from layerscope.errors import UserError
 from layerscope.files.writing import cannot_write, inside, make_folder, tidy
 
 LOCK = ".lock"
+T = TypeVar("T")
 
 
 @contextmanager
@@ -37,8 +42,12 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
+        owner = ""
+        # Windows lets nobody read what another process has locked.
+        with suppress(PermissionError):
+            owner = path.read_text(encoding="utf-8", errors="replace").strip()
         raise UserError(
-            f"{folder} is being written by another run (process {_owner(path)}): wait for it or choose another --out"
+            f"{folder} is being written by another run (process {owner or 'unknown'}): wait for it or choose another --out"
         ) from error
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -49,21 +58,19 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         _sign(path, "")
         if new and _names(folder) == [LOCK]:
-            # Unlinked while it is held: a process that waits on it sees that its file has gone, and takes a new one.
-            _unlink(path)
+            # Unlinked while it is held: a process that waits on it sees that its file has gone, and takes a new one. On
+            # Windows an open file cannot be removed: there a folder with nothing but its lock stays.
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
         lock.release()
-        _remove_empty(new)
+        # One that has content ends it, since those above have too; so does another process that was faster.
+        with suppress(OSError):
+            for one in new:
+                one.rmdir()
 
 
 def _names(folder: Path) -> list[str]:
     return [child.name for child in folder.iterdir()] if folder.is_dir() else []
-
-
-def _owner(lock: Path) -> str:
-    # Windows lets nobody read what another process has locked.
-    with suppress(PermissionError):
-        return lock.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
-    return "unknown"
 
 
 def _sign(lock: Path, owner: str) -> None:
@@ -72,16 +79,15 @@ def _sign(lock: Path, owner: str) -> None:
         lock.write_text(owner, encoding="utf-8")
 
 
-def _unlink(lock: Path) -> None:
-    # On Windows an open file cannot be removed: there a folder with nothing but its lock stays.
-    with suppress(PermissionError):
-        lock.unlink(missing_ok=True)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            # It has content, so those above have too; or another process was faster.
-            return
+def in_folder(out: str | Path | None, make: Callable[[Path], T]) -> T:
+    """What `make` makes in the folder `out`; None: in a temporary folder that lives as long as what is returned."""
+    if out is not None:
+        return make(Path(out))
+    folder = Path(tempfile.mkdtemp(prefix="layerscope-"))
+    try:
+        made = make(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+    return made

@@ -1,4 +1,4 @@
-"""The one way to read a file: a regular one, of a bounded size, of the shape that it should have."""
+"""The one way to read a file: a regular one, of a bounded size, of the shape that it should have, and whose it is."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import hashlib
 import json
 import os
 import stat
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import resources
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from layerscope.errors import DamagedError, RunFailedError, UserError
-from layerscope.files.writing import write_text
+from layerscope.files.writing import make_folder, write_text
 
 Shape = TypeVar("Shape")
 MOST = 64 << 20
 """Bytes that a JSON file may have: far above any that is written here, far below what fills a memory."""
 SEAL = "seal"
-_CHECKS = "run the same command again, which makes it again"
+_LOOKED_AT = 1 << 16  # bytes at the beginning and the end of a file that tell who wrote it
+MADE_AGAIN = "run the same command again, which makes it again"
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
-    """Open a regular file for reading; a pipe or a device is refused instead of waited for.
-
-    Args:
-        path: the file.
-        follow: whether it may be a link.
+    """Open a regular file, or a link to one with `follow`; a pipe or a device is refused instead of waited for.
 
     Raises:
         UserError: it is not there, may not be read, or is no regular file; the message says which.
@@ -71,41 +71,49 @@ def cannot_read(path: Path, error: OSError | ValueError) -> UserError:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Name the file in what the system says inside the block of a path that it cannot look up (too long, forbidden).
-
-    Raises:
-        UserError: in place of an OSError.
-    """
+    """In place of an OSError inside the block (a path too long, forbidden), raise a UserError that names the file."""
     try:
         yield
     except OSError as error:
         raise cannot_read(Path(error.filename or path), error) from error
 
 
-def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:
-    """The content of a regular file of at most `most` bytes.
+def free_or_ours(path: Path, mark: bytes, *, force: bool) -> None:
+    """Make the folder of a file that a user wants, and refuse to write over one that layerscope did not write.
+
+    Every file of its kind has `mark` near its beginning or end; with `force` any regular file may be replaced.
 
     Raises:
-        UserError: it cannot be opened (see `open_regular`) or is larger.
+        UserError: another program's file is there, or something that is no regular file.
+        RunFailedError: the disk is full.
     """
-    with open_regular(path, follow=follow) as file:
-        try:
-            content = file.read(most + 1)
-        except OSError as error:
-            raise cannot_read(path, error) from error
+    make_folder(path.parent)
+    if path.is_symlink() or not path.exists():
+        return  # A link is refused when it would be replaced.
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        found = file.read(_LOOKED_AT)
+        file.seek(max(0, size - _LOOKED_AT))
+        found += file.read(_LOOKED_AT)
+    if size and mark not in found and not force:
+        raise UserError(
+            f"{path} was not written by this command and is not replaced: choose another --out, or give --force"
+        )
+
+
+def read_bytes(path: Path, *, most: int = MOST, follow: bool = True) -> bytes:
+    """The content of a regular file; a UserError where it has more than `most` bytes, and what `open_regular` raises."""
+    with open_regular(path, follow=follow) as file, named_errors(path):
+        content = file.read(most + 1)
     if len(content) > most:
         raise UserError(f"{path} has more than {most:,} bytes: expected a smaller file")
     return content
 
 
 def read_json(path: Path, shape: type[Shape], *, advice: str = "it is damaged", follow: bool = True) -> Shape:
-    """Read a JSON file into a type that pydantic can check.
+    """Read a JSON file, or a link to one with `follow`, into a type that pydantic can check, such as `dict[str, str]`.
 
-    Args:
-        path: the file.
-        shape: what it must hold: a model, or a type such as `dict[str, str]`.
-        advice: what to do where it holds something else; the end of the message.
-        follow: whether it may be a link.
+    `advice` says what to do where it holds something else; it is the end of the message.
 
     Raises:
         UserError: it cannot be opened.
@@ -121,14 +129,11 @@ def write_sealed(model: BaseModel, path: Path) -> None:
 
 
 def read_sealed(path: Path, shape: type[Shape], *, version: int, since: int, advice: str) -> Shape:
-    """Read what `write_sealed` wrote, and refuse it where anything in it has changed since.
+    """Read what `write_sealed` wrote, and refuse it where anything in it has changed since. See `read_json`; no links.
 
     Args:
-        path: the file, no link.
-        shape: what it must hold.
         version: the newest `schema_version` that is known.
         since: the `schema_version` from which on such files are sealed; those before it are only checked for their shape.
-        advice: what to do where it is damaged; the end of the message.
 
     Raises:
         UserError: it cannot be opened.
@@ -150,6 +155,11 @@ def read_sealed(path: Path, shape: type[Shape], *, version: int, since: int, adv
     return _as(path, shape, content, advice)
 
 
+def read_toml(room: str, name: str) -> dict[str, Any]:
+    """The content of NAME.toml, a table of a room of layerscope."""
+    return tomllib.loads(resources.files(f"layerscope.{room}").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+
+
 def sum_of(path: Path, *, follow: bool = False) -> str:
     """The sha256 of a regular file, in hexadecimal digits. Raises what `open_regular` raises."""
     with open_regular(path, follow=follow) as file:
@@ -161,30 +171,29 @@ def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sum_of(folder / name) for name in names}
 
 
-def check_sum(path: Path, sums: Mapping[str, str], name: str, advice: str = _CHECKS) -> None:
-    """Refuse a file whose content is not what `sums` say of `name`.
-
-    Raises:
-        UserError: it cannot be opened.
-        DamagedError: its content has changed, or nothing is said of it.
-    """
+def check_sum(path: Path, sums: Mapping[str, str], name: str, advice: str = MADE_AGAIN) -> None:
+    """Refuse a file whose content is not what `sums` say of `name`, if anything: a DamagedError. See `open_regular`."""
     if sum_of(path) != sums.get(name):
         raise DamagedError(f"{path} is damaged (its content is not what was written): {advice}")
 
 
-def read_parquet(path: Path, *, columns: list[str] | None = None, advice: str = "it is damaged") -> pa.Table:
-    """Read a Parquet file.
-
-    Raises:
-        UserError: it cannot be opened.
-        DamagedError: it is no Parquet file, or a damaged one.
-    """
+def read_parquet(path: Path, *, advice: str = "it is damaged") -> pa.Table:
+    """Read a Parquet file; a DamagedError that ends with `advice` where it is none or damaged. See `open_regular`."""
     # pyarrow, not Polars: on damaged files Polars panics, past every `except Exception`.
     with open_regular(path) as file:
         try:
-            return pq.read_table(file, columns=columns)
+            return pq.read_table(file)
         except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, MemoryError, OverflowError) as error:
-            raise DamagedError(f"{path} is no whole Parquet file ({_first_line(error)}): {advice}") from error
+            raise DamagedError(f"{path} is no whole Parquet file ({first_line(error)}): {advice}") from error
+
+
+def read_array(path: Path, advice: str) -> np.ndarray:
+    """Map a .npy file into memory; `advice` says what to do where it is damaged or gone, which is a DamagedError."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedError(f"{path} cannot be read ({error}): {advice}") from error
+    return array
 
 
 def _parsed(path: Path, advice: str, *, follow: bool) -> Any:  # noqa: ANN401
@@ -194,7 +203,7 @@ def _parsed(path: Path, advice: str, *, follow: bool) -> Any:  # noqa: ANN401
         # A lone surrogate is a string that can be neither printed nor written.
         json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+        what = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise DamagedError(f"{path} is no JSON ({what}): {advice}") from error
     return found
 
@@ -214,5 +223,6 @@ def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """How the message of a library's error begins, or the error's type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -25,13 +25,9 @@ _STALE = 60.0
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it takes the name `path` when the block ends well and is removed when not.
+    """Give a path beside `path` that does not exist yet; it takes that name when the block ends well, else is removed.
 
-    Args:
-        path: the file or folder to appear. A file that is there is replaced and its mode kept.
-
-    Yields:
-        A path that does not exist yet, on the same file system.
+    A file that is there is replaced and its mode kept.
 
     Raises:
         RunFailedError: the disk is full.
@@ -51,8 +47,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     except Exception as error:
         # How safetensors, tokenizers and other libraries in Rust tell of a failed write.
-        number = _OS_ERROR.search(str(error))
-        if number is None:
+        if (number := _OS_ERROR.search(str(error))) is None:
             raise
         code = int(number[1])
         raise cannot_write(path, OSError(code, os.strerror(code))) from error
@@ -71,9 +66,8 @@ def write_text(path: Path, text: str) -> None:
 def cannot_write(path: Path, error: OSError) -> RunFailedError | UserError:
     """The error for a failed write: a full disk is a failure to resume from, a forbidden folder is a mistake."""
     # NumPy reports a short write without an errno.
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or (
-        error.errno is None and "requested and" in str(error)
-    ):
+    short = error.errno is None and "requested and" in str(error)
+    if short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError(
             f"the disk is full, {path} could not be written: free some space there and run the same command, "
             "what is finished is kept"
@@ -102,11 +96,7 @@ def make_folder(path: Path) -> None:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """The path of a run's own file or folder, which must lie in the run's folder and not where a link points.
-
-    Raises:
-        UserError: a part of the path below `folder` is a link.
-    """
+    """The path of a run's own file or folder; a UserError where a part of it below the run's `folder` is a link."""
     path = folder
     for name in names:
         path /= name

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerscope.errors import UserError, missing_package
+from layerscope.errors import UserError, lacking
 from layerscope.files.reading import expanded
-from layerscope.inputs.embeddings import input_device, table_rows
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.parts import PROBE_TOKENS
-from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.weights import check_safetensors, content_hash, named
+from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
+from layerscope.inputs.quiet import quiet_libraries, said_as
+from layerscope.inputs.weights import check_safetensors, content_hash, named, pickled_only
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -29,49 +24,50 @@ _PREFIX = "base_model.model."
 _MOST_MERGED = 0.03
 
 
-@dataclass(frozen=True)
-class MergedAdapter:
-    """A model with an adapter in its weights."""
-
-    model: PreTrainedModel
-    revision: str
-    warnings: tuple[str, ...]
-
-
-class _LanguageModel(nn.Module):
-    """Stands in for the class with a head that an adapter was trained on, so that the adapter's key names fit."""
-
-    def __init__(self, prefix: str, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.add_module(prefix, model)
-        self.config = model.config
-        self.is_gradient_checkpointing = False
-
-
-def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -> MergedAdapter:
+def merge_adapter(
+    model: PreTrainedModel, adapter: str, *, allow_pickle: bool
+) -> tuple[PreTrainedModel, str, tuple[str, ...]]:
     """Merge the adapter in folder `adapter` into `model`.
 
     Adapters trained on a class with a head name their weights below that class's prefix ("model."). Loaded onto the
     headless class as they are, they would do nothing and peft would only warn; here a key without a place, and a place
     without a key, are errors. Weights of the head itself are left out.
 
+    Returns:
+        The model, the adapter's revision, and warnings.
+
     Raises:
         UserError: the folder is no adapter, holds only pickled weights, does not fit the model, or cannot be merged.
     """
     folder = expanded(adapter)
     files, notes = _adapter_files(folder, allow_pickle=allow_pickle)
-    try:
-        from peft import PeftConfig, PeftModel
-    except ImportError as error:
-        raise missing_package("peft", f"adapter {adapter!r}") from error
-    keys = _keys(files[0])
-    prefix = _prefix(model, keys)
-    holder = _LanguageModel(prefix, model) if prefix else model
+    # The names of its weights as its own class had them, without what peft puts before and into them.
+    stored = torch.load(files[0], weights_only=True) if files[0].suffix == ".bin" else check_safetensors(files[0])
+    keys = [_plain(str(key)) for key in stored]
+    # Where its class had a head, the attribute that held this model; weights of a head stand beside that.
+    prefix = str(getattr(model, "base_model_prefix", "") or "")
+    if hasattr(model, prefix) or not any(key.startswith(f"{prefix}.") for key in keys):
+        prefix = ""
+    holder: nn.Module = model
+    if prefix:
+        # In place of the class with a head that the adapter was trained on, so that the names of its weights fit.
+        holder = nn.Module()
+        holder.add_module(prefix, model)
+        vars(holder).update(config=model.config, is_gradient_checkpointing=False)
     heads = [key for key in keys if prefix and not key.startswith(f"{prefix}.")]
     if heads:
         notes += (f"the adapter's weights of its head, such as {heads[0]}, were left out: no state depends on them",)
-    fit = said_as(lambda text, _: UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}"))
-    with fit, quiet_libraries(), _no_traces():
+
+    def say(text: str, error: BaseException) -> UserError:
+        if isinstance(error, ImportError):
+            return lacking(error, f"adapter {adapter!r}")
+        return UserError(f"adapter {folder} does not fit {type(model).__name__}: {text}")
+
+    # peft draws adapter weights at random before it loads them, and asks transformers for a deprecated property.
+    traces = catch_warnings(action="ignore", category=FutureWarning)
+    with said_as(say), quiet_libraries(), torch.random.fork_rng(devices=[]), traces:
+        from peft import PeftConfig, PeftModel
+
         config = PeftConfig.from_pretrained(str(folder))
         _check_kind(config, folder)
         _leave_out_heads(config, holder)
@@ -83,97 +79,80 @@ def merge_adapter(model: PreTrainedModel, adapter: str, *, allow_pickle: bool) -
         loaded = wrapped.load_adapter(str(folder), "default", torch_device=device, autocast_adapter_dtype=False)
         lost = sorted(loaded.missing_keys)
         unused = sorted(key for key in loaded.unexpected_keys if _plain(key) not in heads)
-        if not (lost or unused):
-            before = _last_state(wrapped, model)
-            merged = wrapped.merge_and_unload()
-            _check_merged(before, _last_state(merged, model), folder)
-    if lost or unused:
+        if lost or unused:
+            raise UserError(
+                f"adapter {folder} does not fit {type(model).__name__}: {len(lost)} weights are missing and {len(unused)} "
+                f"have no place, first {(unused or lost)[0]}; give the adapter of this model"
+            )
+        before = _last_state(wrapped, model)
+        merged = wrapped.merge_and_unload()
+        away = float((before - _last_state(merged, model)).norm() / before.norm().clamp_min(1e-30))
+    if not away < _MOST_MERGED:
         raise UserError(
-            f"adapter {folder} does not fit {type(model).__name__}: {len(lost)} weights are missing and {len(unused)} "
-            f"have no place, first {(unused or lost)[0]}; give the adapter of this model"
+            f"adapter {folder} merged into the weights is not what it was beside them (relative error {away:.1e} of the "
+            "last state): load it yourself and use layerscope.measure_model"
         )
     base = getattr(merged, prefix) if prefix else merged
     base.eval().requires_grad_(False)
-    return MergedAdapter(base, adapter_revision(adapter, allow_pickle=allow_pickle), notes)
+    return base, named(content_hash(files)), notes
 
 
 def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
     """The start of the hash of an adapter's files, without loading it.
 
-    Raises:
-        UserError: the folder is no adapter, or holds only pickled weights.
+    A UserError where the folder is no adapter, or holds only pickled weights.
     """
     files, _ = _adapter_files(expanded(adapter), allow_pickle=allow_pickle)
     return named(content_hash(files))
 
 
-@contextmanager
-def _no_traces() -> Iterator[None]:
-    """peft draws adapter weights at random before it loads them, and asks transformers for a deprecated property."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
+def kind_of(config: PeftConfig) -> str:
+    """What PEFT calls an adapter, in words."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type)).lower().replace("_", " ")
+    return f"activated {kind}" if getattr(config, "alora_invocation_tokens", None) else kind
 
 
 def _adapter_files(folder: Path, *, allow_pickle: bool) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    config, safe, pickled = (folder / f"adapter_{name}" for name in ("config.json", "model.safetensors", "model.bin"))
     if not folder.is_dir():
         raise UserError(f"expected a PEFT adapter folder, {folder} does not exist: give the folder it was saved to")
-    config = folder / "adapter_config.json"
     if not config.is_file():
         raise UserError(f"expected a PEFT adapter folder with an adapter_config.json, {folder} has none")
-    safe, pickled = folder / "adapter_model.safetensors", folder / "adapter_model.bin"
     if safe.is_file():
         check_safetensors(safe)
         return (safe, config), ()
     if not pickled.is_file():
         raise UserError(f"expected adapter_model.safetensors in {folder}, found none: save the adapter again")
     if not allow_pickle:
-        raise UserError(
-            f"{folder} holds only pickled adapter weights, which can run code when they are loaded: convert them to "
-            "safetensors, or pass allow_pickle if you trust where they came from"
-        )
+        raise pickled_only(folder, "adapter weights")
     return (pickled, config), ("the adapter's weights were loaded from a pickle",)
-
-
-def _keys(file: Path) -> tuple[str, ...]:
-    """The names of an adapter's weights as its own class had them, without what peft puts before and into them."""
-    names = torch.load(file, weights_only=True) if file.suffix == ".bin" else check_safetensors(file)
-    return tuple(_plain(str(key)) for key in names)
 
 
 def _plain(key: str) -> str:
     return key.removeprefix(_PREFIX).replace(".default.", ".").replace(".modules_to_save.", ".")
 
 
-def _prefix(model: PreTrainedModel, keys: Iterable[str]) -> str:
-    """The attribute under which the adapter's own class held this model, or "" if it was trained on this class.
-
-    A head has weights beside that attribute.
-    """
-    prefix = str(getattr(model, "base_model_prefix", "") or "")
-    if not prefix or hasattr(model, prefix):
-        return ""
-    return prefix if any(key.startswith(f"{prefix}.") for key in keys) else ""
-
-
 def _check_kind(config: PeftConfig, folder: Path) -> None:
     """Refuse what cannot be merged into weights because it is not about weights."""
-    kind = str(getattr(config.peft_type, "value", config.peft_type)).lower().replace("_", " ")
+    kind = kind_of(config)
     if config.is_prompt_learning:
-        raise UserError(
-            f"adapter {folder} is {kind}: it gives the model {config.num_virtual_tokens} learned positions before every "
-            "text and leaves its weights as they are, so there is nothing to merge; measure the model without it"
+        why = (
+            f"{kind}: it gives the model {config.num_virtual_tokens} learned positions before every text and leaves its "
+            "weights as they are, so there is nothing to merge; measure the model without it"
         )
-    if getattr(config, "alora_invocation_tokens", None):
-        raise UserError(
-            f"adapter {folder} is an activated lora: it changes the model's weights behind its invocation tokens alone, so "
-            "it cannot be merged into them; measure the model without it"
+    elif kind.startswith("activated"):
+        why = (
+            f"an {kind}: it changes the model's weights behind its invocation tokens alone, so it cannot be merged into "
+            "them; measure the model without it"
         )
-    if config.is_adaption_prompt:
-        raise UserError(
-            f"adapter {folder} is an {kind}: it adds parts to the model's attention, which cannot be merged into its "
-            "weights; load it yourself and use layerscope.measure_model"
+    elif config.is_adaption_prompt:
+        why = (
+            f"an {kind}: it adds parts to the model's attention, which cannot be merged into its weights; load it yourself "
+            "and use layerscope.measure_model"
         )
+    else:
+        return
+    raise UserError(f"adapter {folder} is {why}")
 
 
 def _leave_out_heads(config: PeftConfig, holder: nn.Module) -> None:
@@ -188,24 +167,12 @@ def _leave_out_heads(config: PeftConfig, holder: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _last_state(outer: nn.Module, model: PreTrainedModel) -> torch.Tensor | None:
-    """The last state of a few tokens with the adapter in place; None where the model takes more than ids."""
+def _last_state(outer: nn.Module, model: PreTrainedModel) -> torch.Tensor:
+    """The last state of a few tokens with the adapter in place; 0 for a model of two stacks, which takes more than ids."""
     if getattr(model.config, "is_encoder_decoder", False):
-        return None
+        return torch.zeros(1)
     outer.eval()
     ids = torch.arange(PROBE_TOKENS, device=input_device(model))[None] % table_rows(model)
     # peft has replaced modules inside the model, not the model.
     state: torch.Tensor = model(input_ids=ids)[0]
     return state.float()
-
-
-def _check_merged(before: torch.Tensor | None, after: torch.Tensor | None, folder: Path) -> None:
-    """Prove that merging left what the model computes as it was with the adapter beside its weights."""
-    if before is None or after is None:
-        return
-    error = float((before - after).norm() / before.norm().clamp_min(1e-30))
-    if not error < _MOST_MERGED:
-        raise UserError(
-            f"adapter {folder} merged into the weights is not what it was beside them (relative error {error:.1e} of the "
-            "last state): load it yourself and use layerscope.measure_model"
-        )

@@ -32,37 +32,34 @@ def make_views(text: str, prompt_id: str, spec: ViewSpec) -> tuple[str, ...]:
     any order, thread or process, and more views leave the first ones as they are. The process's global generators
     are neither read nor changed.
 
-    Args:
-        text: the prompt.
-        prompt_id: the prompt's id.
-        spec: how many views, which augmentations, how strong, and the seed.
-
     Returns:
         spec.views strings, none of them empty unless the text is. A view can equal the text where no word is long
-        enough: see `count_unchanged`. NLPAug puts words and punctuation together again with single spaces, so line
-        breaks become spaces even in words that were not changed.
+        enough. NLPAug puts words and punctuation together again with single spaces, so line breaks become spaces even
+        in words that were not changed.
 
     Paper: arXiv 2412.09563, appendix F; arXiv 2502.02013, appendix D.
 
     Departs from the authors' code, which turns the list that NLPAug returns into a string, so that each of its views
     begins with [' and ends with '], and draws from the process's global generators.
     """
-    steps = [_BUILDERS[name](spec.strength) for name in spec.augmentations]
+    steps = [_augmenter(name, spec.strength) for name in spec.augmentations]
     return tuple(_view(text, steps, stable_seed("view", spec.view_seed, prompt_id, view)) for view in range(spec.views))
-
-
-def count_unchanged(text: str, views: Sequence[str]) -> int:
-    """How many of the views are the text itself: where no word was long enough to be changed."""
-    return sum(view == text for view in views)
 
 
 def _view(text: str, steps: Sequence[_Augmenter], seed: int) -> str:
     if not text.strip():
         return text
     generator = random.Random(seed)
+
+    def sample(values: list[Any] | int, num: int | None = None) -> Any:  # noqa: ANN401
+        if isinstance(values, int):
+            # where to split a word of so many characters: NLPAug's range, from 1 to the length less 2
+            return generator.randrange(1, max(values - 1, 2))
+        return generator.sample(values, num or 0)
+
     for step in steps:
         # NLPAug draws through these two, which it defines as class methods on the global generators
-        step.sample = _sampler(generator)
+        step.sample = sample
         step.prob = generator.random
         augmented = step.augment(text)
         # an augmenter gives a list, and an empty one for what it cannot work on
@@ -70,33 +67,18 @@ def _view(text: str, steps: Sequence[_Augmenter], seed: int) -> str:
     return text
 
 
-def _sampler(generator: random.Random) -> Callable[..., Any]:
-    def sample(values: list[Any] | int, num: int | None = None) -> Any:  # noqa: ANN401
-        if isinstance(values, int):
-            # where to split a word of so many characters: NLPAug's range, from 1 to the length less 2
-            return generator.randrange(1, max(values - 1, 2))
-        return generator.sample(values, num or 0)
-
-    return sample
-
-
-_BUILDERS: dict[Augmentation, Callable[[float], _Augmenter]] = {
-    "split": lambda strength: _nlpaug("word").SplitAug(aug_p=strength),
-    "char": lambda strength: _nlpaug("char").RandomCharAug(aug_char_p=strength, aug_word_p=strength),
-    "keyboard": lambda strength: _nlpaug("char").KeyboardAug(aug_char_p=strength, aug_word_p=strength),
-}
-
-
-def _nlpaug(kind: str) -> Any:  # noqa: ANN401
+def _augmenter(name: Augmentation, strength: float) -> _Augmenter:
     # imported when first needed: it pulls in pandas and takes seconds, and what it imports draws from the global
     # generator, which is put back
     state = random.getstate() if "nlpaug.augmenter.word" not in sys.modules else None
     try:
-        import nlpaug.augmenter.char
-        import nlpaug.augmenter.word
+        from nlpaug.augmenter import char, word
     except ModuleNotFoundError as error:
         raise missing_package("nlpaug", "the augmented views") from error
     finally:
         if state is not None:
             random.setstate(state)
-    return nlpaug.augmenter.word if kind == "word" else nlpaug.augmenter.char
+    kinds = {"split": word.SplitAug, "char": char.RandomCharAug, "keyboard": char.KeyboardAug}
+    shares = {"aug_p": strength} if name == "split" else {"aug_char_p": strength, "aug_word_p": strength}
+    augmenter: _Augmenter = kinds[name](**shares)
+    return augmenter

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerscope.inputs.parts import Parts, probe_states
-from layerscope.inputs.towers import silent_modules
+from layerscope.inputs.parts import Parts, probe_states, silent_modules
 
 _POSITIONS = re.compile(r"^(?!.*rel).*(position|pos_emb|\bwpe\b)")
 """Names of tables with a vector for each position; those of relative positions have no end."""

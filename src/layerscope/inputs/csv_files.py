@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import re
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from layerscope.errors import UserError
 
 _LOOKED_AT = 200  # rows that tell what a file is
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,8 @@ class CsvLayout:
     header: bool = True
 
 
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
-
-
 def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
-    """The layout that the options of a text source ask for; a separator has a name or is one character.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """The layout that the options of a text source ask for; a UserError where a separator is no name and no character."""
     found = None if separator is None else SEPARATORS.get(separator.lower(), separator)
     if found is not None and (len(found) != 1 or found in '"\r\n'):
         raise UserError(
@@ -42,66 +35,50 @@ def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
 
 
 class Line(NamedTuple):
-    """A line of a file with its end, and the byte at which it begins."""
+    """A line of a file with its end, the byte at which it begins, and its number, from 1."""
 
     start: int
+    number: int
     text: str
+
+    @property
+    def without_end(self) -> str:
+        """Its text without a line feed, and a carriage return before it."""
+        return self.text.removesuffix("\n").removesuffix("\r")
 
 
 Lines = Callable[[], Iterator[Line]]
 
 
-@dataclass(frozen=True)
-class CsvRows:
-    """The rows of a .csv by the byte at which each begins. `textual` are the columns that hold text."""
+def csv_rows(source: str, layout: CsvLayout) -> Callable[[Iterator[Line]], Iterator[tuple[int, int, dict[str, str]]]]:
+    """What makes rows of the lines of one file: the byte at which each begins, its number, its cells by column.
 
-    names: tuple[str, ...]
-    starts: Sequence[int]
-    textual: tuple[str, ...]
-    separator: str
-
-
-def read_csv(source: str, lines: Lines, limit: int | None, layout: CsvLayout | None) -> CsvRows:
-    """Look through a .csv; a column of numbers only is not one with text, since a .csv has no types.
-
-    Args:
-        source: what the file is called in errors.
-        lines: reads it from its start.
-        limit: read at most this many rows; None reads all.
-        layout: what the user said of it; None where the user has no say in it.
-
-    Raises:
-        UserError: it is not CSV as the layout says, or looks separated by another sign than commas.
+    The first lines that it is given are those at the file's start, where the names are; later ones are any. Where they
+    are not CSV as the layout says, a UserError calls the file `source`.
     """
-    chosen = layout or CsvLayout()
-    if chosen.separator is None:
-        _refuse_other_separator(source, lines, layout)
-    separator = chosen.separator or ","
-    starts = array("q")
     names: list[str] = []
-    textual: set[int] = set()
-    for begin, row, end in _rows(source, lines(), separator):
-        if not names:
-            names = row if chosen.header else [f"column-{number}" for number in range(1, len(row) + 1)]
-            _check_header(source, names)
-            if chosen.header:
-                continue
-        if len(starts) == limit:
-            break
-        if len(row) != len(names):
-            raise UserError(
-                f"texts {source!r}: expected {len(names)} fields in every row, as in the "
-                f"{'header' if chosen.header else 'first row'}, but the row that ends on line {end} has "
-                f"{len(row)}: put texts that hold the separator or line breaks in double quotes"
-            )
-        starts.append(begin)
-        textual |= {place for place, cell in enumerate(row) if place not in textual and is_textual(cell)}
-    return CsvRows(tuple(names), starts, tuple(names[place] for place in sorted(textual)), separator)
 
+    def rows(lines: Iterator[Line]) -> Iterator[tuple[int, int, dict[str, str]]]:
+        numbers = itertools.count(1)
+        for begin, row, end in _rows(source, lines, layout.separator or ","):
+            if not names:
+                names.extend(row if layout.header else (f"column-{number}" for number in range(1, len(row) + 1)))
+                if repeated := sorted({name for name in names if names.count(name) > 1}):
+                    raise UserError(
+                        f"texts {source!r}: the header names the column {repeated[0][:60]!r} more than once: give each "
+                        "its own name"
+                    )
+                if layout.header:
+                    continue
+            if len(row) != len(names):
+                raise UserError(
+                    f"texts {source!r}: expected {len(names)} fields in every row, as in the "
+                    f"{'header' if layout.header else 'first row'}, but the row that ends on line {end} has "
+                    f"{len(row)}: put texts that hold the separator or line breaks in double quotes"
+                )
+            yield begin, next(numbers), dict(zip(names, row, strict=True))
 
-def csv_rows(lines: Iterator[Line], separator: str) -> Iterator[list[str]]:
-    """The rows from a line on, of a file that was looked through."""
-    return (row for _, row, _ in _rows("", lines, separator))
+    return rows
 
 
 def _rows(source: str, lines: Iterator[Line], separator: str) -> Iterator[tuple[int, list[str], int]]:
@@ -119,14 +96,12 @@ def _rows(source: str, lines: Iterator[Line], separator: str) -> Iterator[tuple[
 
     # strict: a quote that is never closed is an error, instead of one text that swallows the rest of the file
     reader = csv.reader(pieces(), strict=True, delimiter=separator)
+    begin = 0
     try:
-        while True:
-            begin = reached
-            row = next(reader, None)
-            if row is None:
-                return
+        for row in reader:
             if row:
                 yield begin, row, reader.line_num
+            begin = reached
     except csv.Error as error:
         raise UserError(
             f"texts {source!r}: the row that ends on line {reader.line_num} is not CSV ({error}): mend its quotes, "
@@ -142,24 +117,20 @@ def refuse_missing_header(source: str, names: Sequence[str], column: str, cells:
     the cells below.
 
     Args:
-        source: what the file is called in errors.
+        source: what the file is called in errors, whose message holds the options for both.
         names: the first row.
         column: a column that holds text and was not named by the user.
         cells: what the rows below hold in it.
-
-    Raises:
-        UserError: it looks so; the message holds the options for both.
     """
     below = [str(cell) for cell in itertools.islice(cells, _LOOKED_AT)]
     counts = [len(cell.split()) for cell in below if cell.strip()]
     words = len(column.split())
-    like_a_row = (
+    if (
         any(name.strip() and not is_textual(name) for name in names)
         or column in below
-        or re.search(r"[.!?;:]$", column.strip()) is not None
+        or re.search(r"[.!?;:]$", column.strip())
         or (words > 1 and min(counts, default=0) <= words <= max(counts, default=0))
-    )
-    if like_a_row:
+    ):
         shown = column if len(column) <= 60 else f"{column[:60]}..."
         raise UserError(
             f"texts {source!r}: expected a header, but the first row looks like a row ({shown!r} over the texts): "
@@ -167,19 +138,21 @@ def refuse_missing_header(source: str, names: Sequence[str], column: str, cells:
         )
 
 
-def _refuse_other_separator(source: str, lines: Lines, layout: CsvLayout | None) -> None:
-    """Refuse a file whose rows all have as many fields, two or more, by another separator and not by commas."""
+def refuse_other_separator(source: str, lines: Lines, *, option: bool) -> None:
+    """Refuse a file whose rows all have as many fields, two or more, by another separator and not by commas.
+
+    `lines` reads it from its start; `option` says whether the user can say what separates its fields.
+    """
     if _fields(lines, ",") > 1:
         return
     for name, sign in (*SEPARATORS.items(), ("|", "|")):
-        count = _fields(lines, sign)
-        if count > 1:
-            option = f"give --separator {name}, or " if layout is not None else ""
-            insist = "; if they are commas, --separator comma" if layout is not None else ""
-            shown = "a tab" if name == "tab" else f"{sign!r}"
+        if (count := _fields(lines, sign)) > 1:
+            advice = "save it with commas"
+            if option:
+                advice = f"give --separator {name}, or {advice}; if they are commas, --separator comma"
             raise UserError(
                 f"texts {source!r}: expected fields separated by commas, but every row looks like {count} fields "
-                f"separated by {shown}: {option}save it with commas{insist}"
+                f"separated by {'a tab' if name == 'tab' else repr(sign)}: {advice}"
             )
 
 
@@ -192,20 +165,11 @@ def _fields(lines: Lines, separator: str) -> int:
     return counts.pop() if len(counts) == 1 else 0
 
 
-def _check_header(source: str, names: Sequence[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(
-            f"texts {source!r}: the header names the column {repeated[0][:60]!r} more than once: give each its own name"
-        )
-
-
-def is_textual(cell: str) -> bool:
+def is_textual(cell: object) -> bool:
     """Whether a cell of a .csv holds text: more than white space, and no number."""
-    if not cell.strip():
-        return False
+    text = str(cell)
     try:
-        float(cell)
+        float(text)
     except ValueError:
-        return True
+        return bool(text.strip())
     return False

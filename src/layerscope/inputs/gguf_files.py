@@ -7,31 +7,20 @@ import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from layerscope.errors import (
-    DamagedError,
-    LayerscopeError,
-    RunFailedError,
-    UnsupportedModelError,
-    UserError,
-    missing_package,
-)
+from layerscope.errors import DamagedError, RunFailedError, UnsupportedModelError, UserError, missing_package
 from layerscope.files.reading import check_sum, expanded, open_regular, read_sealed, sums_of, write_sealed
 from layerscope.files.writing import cannot_write, make_folder, tidy, whole_file
-from layerscope.inputs.gguf_metadata import GgufMetadata, quantisation, read_metadata
-from layerscope.inputs.gguf_rope import check_rope, set_rope
-from layerscope.inputs.gguf_settings import check_tensors, check_whole, set_settings
+from layerscope.inputs.gguf_metadata import GgufMetadata, read_metadata
+from layerscope.inputs.gguf_settings import check_rope, check_tensors, check_whole, set_rope, set_settings
 from layerscope.inputs.gguf_tokenizer import mend_tokenizer
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.quiet import quiet_libraries, quiet_stderr
+from layerscope.inputs.quiet import quiet_libraries, quiet_stderr, said_as
 from layerscope.inputs.sizes import check_numbers, check_room
 from layerscope.inputs.weights import check_keys, content_hash
 
@@ -43,24 +32,14 @@ READING = 2
 1, which no revision names, left settings unread."""
 
 
-@dataclass(frozen=True)
-class GgufFolder:
-    """A GGUF file as a Hugging Face folder."""
-
-    folder: Path
-    sha256: str
-    quantisation: str
-    """As the file states it: "Q4_1", "F16", or "unknown"."""
-    warnings: tuple[str, ...] = ()
-    """What the file states and was left unread."""
-
-
-class _Note(BaseModel):
+class Conversion(BaseModel):
     """Beside a converted model: what it was made of, and the sha256 of each of its files."""
 
     file: str
     quantisation: str
+    """As the file states it: "Q4_1", "F16", or "unknown"."""
     warnings: tuple[str, ...]
+    """What the file states and was left unread."""
     reading: int
     files: dict[str, str]
 
@@ -70,11 +49,11 @@ def cache_folder() -> Path:
     return expanded(os.environ.get("LAYERSCOPE_CACHE") or "~/.cache/layerscope")
 
 
-def convert_gguf(file: Path) -> GgufFolder:
+def convert_gguf(file: Path) -> tuple[Path, Conversion]:
     """The float32 safetensors folder of a GGUF file, from the cache or made now (about 13 s for 135M parameters).
 
-    The folder's name is the file's sha256. It is written under a temporary name and renamed, so an interrupted
-    conversion leaves nothing that looks finished.
+    The folder's name is the file's sha256; what it was made of comes with it. It is written under a temporary name and
+    renamed, so an interrupted conversion leaves nothing that looks finished.
 
     Raises:
         UserError: not a GGUF file, `gguf` or `accelerate` is missing, or the cache cannot be written.
@@ -84,23 +63,19 @@ def convert_gguf(file: Path) -> GgufFolder:
     with open_regular(file) as opened:
         if opened.read(4) != _MAGIC:
             raise UserError(f"{file} is not a GGUF file (it does not start with 'GGUF'): download it again")
-    sha256 = content_hash([file])
-    folder = cache_folder() / "gguf" / sha256
-    note = _kept(folder)
-    if note is None:
-        _write(file, folder)
-        note = _kept(folder)
+    folder = cache_folder() / "gguf" / content_hash([file])
+    note = _kept(folder) or _write(file, folder)
     if note is None:
         raise RunFailedError(
             f"{folder} is not what was written a moment ago: look at the disk, then delete it and try again"
         )
-    return GgufFolder(folder, sha256, note.quantisation, note.warnings)
+    return folder, note
 
 
-def _kept(folder: Path) -> _Note | None:
+def _kept(folder: Path) -> Conversion | None:
     """What an earlier conversion says of itself; None where a file of it has changed or it was made in another way."""
     with suppress(UserError, DamagedError):
-        note = read_sealed(folder / _NOTE, _Note, version=1, since=1, advice="convert it again")
+        note = read_sealed(folder / _NOTE, Conversion, version=1, since=1, advice="convert it again")
         for name in {child.name for child in folder.iterdir()} - {_NOTE} | note.files.keys():
             check_sum(folder / name, note.files, name)
         if note.reading == READING:
@@ -108,7 +83,7 @@ def _kept(folder: Path) -> _Note | None:
     return None  # as if it were not there: it is only a copy of the file
 
 
-def _write(file: Path, folder: Path) -> None:
+def _write(file: Path, folder: Path) -> Conversion | None:
     try:
         make_folder(folder.parent)
     except UserError as error:
@@ -124,11 +99,12 @@ def _write(file: Path, folder: Path) -> None:
         # Another process may have been faster, and be reading it.
         if _kept(folder) is None:
             raise
+    return _kept(folder)
 
 
 def _dequantise(file: Path, folder: Path) -> None:
     from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     with said_as(partial(_gguf_error, file)), quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
         metadata = read_metadata(file)
@@ -139,7 +115,10 @@ def _dequantise(file: Path, folder: Path) -> None:
         warnings = set_settings(config, metadata)
         set_rope(config, metadata)
         check_room(config, file.stat().st_size, file.name)
-        whole, info = _auto_class(config).from_pretrained(
+        # With a head where there is one: the reader finds the weights of some families by that class's names alone, and
+        # leaves those of a headless model as they were drawn.
+        kind = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModel
+        whole, info = kind.from_pretrained(
             **where, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
         missing = [key for key in info["missing_keys"] if not key.startswith("lm_head.")]
@@ -156,30 +135,17 @@ def _dequantise(file: Path, folder: Path) -> None:
         config.save_pretrained(folder)
         state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    note = _Note(
-        file=file.name,
-        quantisation=quantisation(metadata),
-        warnings=warnings,
-        reading=READING,
-        files=sums_of(folder, [child.name for child in folder.iterdir()]),
-    )
+    files = sums_of(folder, [child.name for child in folder.iterdir()])
+    level = metadata.quantisation()
+    note = Conversion(file=file.name, quantisation=level, warnings=warnings, reading=READING, files=files)
     write_sealed(note, folder / _NOTE)
 
 
-def _not_written(folder: Path, text: str, error: BaseException) -> LayerscopeError:
+def _not_written(folder: Path, text: str, error: BaseException) -> RunFailedError | UserError:
     """A library in Rust has the system's number of an error in its words alone."""
     found = re.search(r"os error (\d+)", text)
     number = getattr(error, "errno", None) or (int(found.group(1)) if found else None)
     return cannot_write(folder, OSError(number, text))
-
-
-def _auto_class(config: PreTrainedConfig) -> Any:  # noqa: ANN401
-    """The class with a head where there is one: the reader finds the weights of some families by its names alone, and
-    leaves those of a headless model as they were drawn.
-    """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM
-
-    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModel
 
 
 def _left(model: PreTrainedModel, metadata: GgufMetadata, unexpected: Iterable[str]) -> list[str]:

@@ -6,148 +6,52 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+import torch
+from torch import nn
 from transformers import PreTrainedConfig
 
 from layerscope.errors import UnsupportedModelError
-from layerscope.inputs.gguf_metadata import GgufMetadata, refusal
+from layerscope.files.reading import read_toml
+from layerscope.inputs.gguf_metadata import FREQS, LONG, SHORT, GgufMetadata
 
-_EPSILONS = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_eps", "norm_epsilon")
-# A key, and the names that settings have for it in transformers: the first that a config has is the one. What the reader
-# took from the file already is compared and found equal.
-_TAKEN: dict[str, tuple[str, ...]] = {
-    "context_length": ("max_position_embeddings",),
-    "vocab_size": ("vocab_size",),
-    "embedding_length": ("hidden_size",),
-    "block_count": ("num_hidden_layers",),
-    "feed_forward_length": ("n_inner", "intermediate_size", "d_ff"),
-    "attention.head_count": ("num_attention_heads",),
-    "attention.head_count_kv": ("num_key_value_heads", "num_kv_heads"),
-    "attention.key_length": ("head_dim", "d_kv"),
-    "attention.layer_norm_epsilon": _EPSILONS,
-    "attention.layer_norm_rms_epsilon": _EPSILONS,
-    "attention.relative_buckets_count": ("relative_attention_num_buckets",),
-    "attn_logit_softcapping": ("attn_logit_softcapping",),
-    "final_logit_softcapping": ("final_logit_softcapping",),
-    "decoder_block_count": ("num_decoder_layers",),
-    "use_parallel_residual": ("use_parallel_residual",),
-    "expert_count": ("num_experts", "num_local_experts"),
-    "expert_used_count": ("num_experts_per_tok",),
-    "expert_feed_forward_length": ("moe_intermediate_size", "intermediate_size"),
-    "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
-    "expert_weights_norm": ("norm_topk_prob",),
-    "ssm.conv_kernel": ("conv_kernel",),
-    "ssm.state_size": ("state_size",),
-    "ssm.inner_size": ("intermediate_size",),
-    "ssm.time_step_rank": ("time_step_rank",),
-    "shortconv.l_cache": ("conv_L_cache",),
-}
-# Values that say "not in this model"; with any other the file is refused, because transformers' classes for the
-# architectures it reads do not have what the key is about.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "attention.causal": (True,),
-    "attention.clamp_kqv": (0,),
-    "attention.max_alibi_bias": (0,),
-    "attention.output_scale": (0, 1),
-    "attention.temperature_scale": (0, 1),
-    "attention.temperature_length": (0,),
-    "attention.shared_kv_layers": (0,),
-    "attention.q_lora_rank": (0,),
-    "attention.kv_lora_rank": (0,),
-    "embedding_scale": (0, 1),
-    "residual_scale": (0, 1),
-    "expert_group_count": (0, 1),
-    "expert_group_used_count": (0, 1),
-    "expert_weights_scale": (0, 1),
-    "expert_gating_func": (0, 1),
-    "leading_dense_block_count": (0,),
-    "moe_every_n_layers": (0, 1),
-    "interleave_moe_layer_step": (0, 1),
-    "router_logit_softcapping": (0,),
-    "ssm.dt_b_c_rms": (False,),
-    "ssm.group_count": (0, 1),
-    "embedding_length_per_layer_input": (0,),
-    "swin_norm": (False,),
-}
-# Known not to change a hidden state of a text, and why.
-_HARMLESS: dict[str, str] = {
-    "logit_scale": "of the head",
-    "pooling_type": "behind the last layer; layerscope pools itself",
-    "embedding_length_out": "behind the last layer",
-    "classifier.output_labels": "of a head",
-    "decoder_start_token_id": "for generating",
-    "tensor_data_layout": "says how the file was made; the reader goes by the architecture",
-    "nextn_predict_layers": "blocks behind the last layer; their tensors are looked at by name",
-    "expert_shared_count": "shown by the shapes of the weights",
-}
-# Of architectures that transformers does not read from GGUF: in one that it reads they would be unknown, and named.
-_OF_OTHERS = frozenset(
-    {"features_length", "expert_chunk_feed_forward_length", "expert_group_scale", "experts_per_group"}
-    | {"moe_latent_size", "n_deepstack_layers", "rescale_every_n_layers", "time_mix_extra_dim", "time_decay_extra_dim"}
-    | {"token_shift_count", "full_attention_interval", "activation_sparsity_scale", "altup.active_idx"}
-    | {"altup.num_inputs", "swiglu_clamp_exp", "swiglu_clamp_shexp", "{dense}_feat_in", "{dense}_feat_out"}
-    | {"attention.group_norm_epsilon", "attention.group_norm_groups", "attention.decay_lora_rank"}
-    | {"attention.iclr_lora_rank", "attention.value_residual_mix_lora_rank", "attention.gate_lora_rank"}
-    | {"attention.key_length_mla", "attention.value_length_mla", "attention.key_length_swa"}
-    | {"attention.value_length_swa"}
-)
-# Read by gguf_rope, or below by a rule of their own.
-_ELSEWHERE = frozenset(
-    {"attention.scale", "attention.sliding_window", "attention.sliding_window_pattern", "sliding_window"}
-    | {"rope.freq_base", "rope.freq_base_swa", "rope.scale_linear"}
-    | {"rope.dimension_count", "rope.dimension_count_swa", "rope.dimension_sections"}
-    | {
-        f"rope.scaling.{name}"
-        for name in ("type", "factor", "alpha", "attn_factor", "original_context_length", "finetuned")
-    }
-    | {
-        f"rope.scaling.yarn_{name}"
-        for name in ("log_multiplier", "ext_factor", "attn_factor", "beta_fast", "beta_slow")
-    }
-)
-_BELOW = frozenset({"attention.value_length"})
-# transformers builds these configs from a closed list of keys.
-_CLOSED = frozenset({"qwen35", "qwen35moe", "lfm2"})
-_CLOSED_KEYS = frozenset(
-    {"full_attention_interval", "ssm.conv_kernel", "ssm.state_size", "ssm.group_count", "ssm.time_step_rank"}
-    | {"ssm.inner_size", "attention.head_count_kv", "block_count", "expert_feed_forward_length"}
-)
-# llama.cpp gives the largest Gemma models another scale by their depth alone.
-_LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}
-_WINDOWED = frozenset({"gemma2", "gemma3", "gemma4", "gpt-oss"})
+_JUDGED = read_toml("inputs", "gguf")
+_TAKEN, _NEUTRAL, _CLOSED = _JUDGED["taken"], _JUDGED["neutral"], _JUDGED["closed"]
+_UNTOUCHED = {*_JUDGED["harmless"], *_JUDGED["elsewhere"]["rules"], *_JUDGED["elsewhere"]["rope"]}
+
+# Of rotary positions transformers' reader takes the base, and leaves how they are scaled.
+_BASE = 10000.0  # llama.cpp's where a file names none
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+# What these say is one number in transformers, and 0 is to leave things as they are.
+_REFUSED = ("rope.scaling.alpha", "rope.scaling.yarn_log_multiplier", "rope.dimension_sections")
 
 
 def set_settings(config: PreTrainedConfig, metadata: GgufMetadata) -> tuple[str, ...]:
-    """Give the config every setting that the file states for its model.
+    """Give the config every setting that the file states for its model; a warning for each key that is not known.
 
-    Returns:
-        A warning for each key that is not known.
-
-    Raises:
-        UnsupportedModelError: a key changes what the model computes and cannot be taken over.
+    A key that changes what the model computes and cannot be taken over is an UnsupportedModelError.
     """
     unknown = []
     for name, value in metadata.own().items():
-        if metadata.architecture in _CLOSED and name in _CLOSED_KEYS:
+        if _is_read(metadata, name):
             continue
         if name in _TAKEN:
-            _take(config, metadata, name, value)
+            _take(config, metadata, name, value[0] if isinstance(value, list) else value)
         elif name in _NEUTRAL:
-            if value not in _NEUTRAL[name] and not _is_own(metadata, name):
-                raise refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
-        elif name not in _HARMLESS and name not in _BELOW and name not in _ELSEWHERE:
+            if value not in _NEUTRAL[name] and _JUDGED["own"].get(metadata.architecture) != name:
+                raise _no_setting(config, metadata, name, value)
+        elif name not in _UNTOUCHED:
             unknown.append(f"{metadata.architecture}.{name}")
     _set_attention_scale(config, metadata)
     _set_windows(config, metadata)
-    unknown += [key for key in metadata.values if not _is_known(metadata, key)]
+    # Outside the architecture's own keys, those that do not change a state.
+    spaces = ("general.", "tokenizer.", "split.", "quantize.", "imatrix.", f"{metadata.architecture}.")
+    unknown += [key for key in metadata.values if not key.startswith(spaces)]
     return tuple(f"the GGUF file states {key}, which is not known here and was left unread" for key in unknown)
 
 
 def check_whole(metadata: GgufMetadata) -> None:
-    """Refuse a file that is not a whole model.
-
-    Raises:
-        UnsupportedModelError: one of several files, an adapter, a projector, or blocks of several shapes.
-    """
+    """Refuse (UnsupportedModelError) one of several files, an adapter, a projector, and blocks of several shapes."""
     parts = int(metadata.values.get("split.count", 0) or 0)
     if parts > 1:
         raise UnsupportedModelError(
@@ -158,17 +62,12 @@ def check_whole(metadata: GgufMetadata) -> None:
         raise UnsupportedModelError(f"the GGUF file is of type {kind}, not a model: give the model's file")
     for name in _TAKEN:
         value = metadata.get(name)
-        told = metadata.architecture in _CLOSED and name in _CLOSED_KEYS
-        if isinstance(value, list) and len(set(value)) != 1 and not told:
-            raise refusal(metadata, name, "differs from layer to layer")
+        if isinstance(value, list) and len(set(value)) != 1 and not _is_read(metadata, name):
+            raise metadata.refusal(name, "differs from layer to layer")
 
 
 def check_tensors(metadata: GgufMetadata, without_place: Iterable[str]) -> None:
-    """Refuse a file with a tensor that found no place in the model, unless it lies behind the last layer.
-
-    Raises:
-        UnsupportedModelError: naming the first such tensor.
-    """
+    """Refuse (UnsupportedModelError) a tensor without a place in the model, unless it lies behind the last layer."""
     left = [name for name in without_place if not _is_behind(name, metadata)]
     if left:
         raise UnsupportedModelError(
@@ -190,16 +89,31 @@ def _is_behind(name: str, metadata: GgufMetadata) -> bool:
     )
 
 
+def _is_read(metadata: GgufMetadata, name: str) -> bool:
+    """Whether transformers itself makes the config of this key."""
+    return metadata.architecture in _CLOSED["architectures"] and name in _CLOSED["keys"]
+
+
+def _no_setting(config: PreTrainedConfig, metadata: GgufMetadata, name: str, value: object) -> UnsupportedModelError:
+    return metadata.refusal(name, f"is {value}, which {type(config).__name__} has no setting for")
+
+
 def _take(config: PreTrainedConfig, metadata: GgufMetadata, name: str, value: Any) -> None:  # noqa: ANN401
-    value = value[0] if isinstance(value, list) else value
     if name == "feed_forward_length" and not value:
         return  # of models whose blocks are no attention and feed-forward
     own = next((attribute for attribute in _TAKEN[name] if hasattr(config, attribute)), None)
     if name == "attention.key_length" and metadata.architecture == "gemma4":
         own = "global_head_dim"
     if own is None:
-        if not _goes_without(config, name, value):
-            raise refusal(metadata, name, f"is {value}, which {type(config).__name__} has no setting for")
+        # A class without such a setting may do what the key says all the same.
+        if name == "attention.head_count_kv":
+            same = value in (0, getattr(config, "num_attention_heads", value))
+        elif name == "attention.key_length":
+            same = bool(value == config.hidden_size // config.num_attention_heads)
+        else:  # not there at all, of the head, or stated again by the shapes of the weights
+            same = value in (0, None) or name in {"context_length", "final_logit_softcapping", "feed_forward_length"}
+        if not same:
+            raise _no_setting(config, metadata, name, value)
         return
     now = getattr(config, own)
     same = math.isclose(now, value, rel_tol=1e-6) if isinstance(value, float) and now is not None else now == value
@@ -207,74 +121,149 @@ def _take(config: PreTrainedConfig, metadata: GgufMetadata, name: str, value: An
         setattr(config, own, value)
 
 
-def _goes_without(config: PreTrainedConfig, name: str, value: Any) -> bool:  # noqa: ANN401
-    """Whether a class without such a setting does what the key says all the same."""
-    if name == "attention.head_count_kv":
-        return value in (0, getattr(config, "num_attention_heads", value))
-    if name == "attention.key_length":
-        return bool(value == config.hidden_size // config.num_attention_heads)
-    # Not there at all, of the head, or stated again by the shapes of the weights.
-    return value in (0, None) or name in {"context_length", "final_logit_softcapping", "feed_forward_length"}
-
-
-def _is_own(metadata: GgufMetadata, name: str) -> bool:
-    """Keys that mean what the class of this architecture does anyway."""
-    return (metadata.architecture, name) in {
-        ("bloom", "attention.max_alibi_bias"),
-        ("minimax-m2", "expert_gating_func"),
-        ("gpt-oss", "expert_gating_func"),
-    }
-
-
 def _set_attention_scale(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
     """By what scores are multiplied before the softmax; and values as wide as keys, as every class here has it."""
     key, value = metadata.get("attention.key_length"), metadata.get("attention.value_length")
-    if value is not None and value != (key or getattr(config, "head_dim", None) or _head(config)):
-        raise refusal(metadata, "attention.value_length", "is not the length of the keys")
+    if value is not None and value != (key or head_width(config)):
+        raise metadata.refusal("attention.value_length", "is not the length of the keys")
     stated = float(metadata.get("attention.scale") or 0)
     if hasattr(config, "query_pre_attn_scalar"):
-        large = _LARGEST_GEMMA.get(metadata.architecture) == config.num_hidden_layers
-        wanted = stated**-2 if stated else _head(config) if large else config.head_dim
+        large = _JUDGED["largest"].get(metadata.architecture) == config.num_hidden_layers
+        by_depth = config.hidden_size // config.num_attention_heads if large else config.head_dim
+        wanted = stated**-2 if stated else by_depth
         if not math.isclose(float(config.query_pre_attn_scalar), float(wanted), rel_tol=1e-6):
             config.query_pre_attn_scalar = round(wanted, 4) if stated else wanted
-    elif stated and not math.isclose(
-        stated, (getattr(config, "head_dim", None) or _head(config)) ** -0.5, rel_tol=1e-4
-    ):
-        raise refusal(metadata, "attention.scale", "is not one over the root of a head's width")
-
-
-def _head(config: PreTrainedConfig) -> int:
-    return int(config.hidden_size // config.num_attention_heads)
+    elif stated and not math.isclose(stated, head_width(config) ** -0.5, rel_tol=1e-4):
+        raise metadata.refusal("attention.scale", "is not one over the root of a head's width")
 
 
 def _set_windows(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
     """How far back a token sees, and in which layers."""
     window = metadata.get("attention.sliding_window", metadata.get("sliding_window")) or None
-    pattern = metadata.get("attention.sliding_window_pattern")
-    layered = getattr(config, "layer_types", None)
-    by_switch = hasattr(config, "use_sliding_window")
-    if hasattr(config, "sliding_window") and not by_switch:
-        # llama.cpp has a width of its own only for architectures that always have windows.
-        if window is not None or metadata.architecture not in _WINDOWED:
+    if hasattr(config, "sliding_window") and not hasattr(config, "use_sliding_window"):
+        if window is not None or metadata.architecture not in _JUDGED["windows"]["architectures"]:
             config.sliding_window = window
     elif window is not None and window < metadata.get("context_length", math.inf):
-        raise refusal(metadata, "attention.sliding_window", f"is {window}, which {type(config).__name__} does not take")
+        raise metadata.refusal("attention.sliding_window", f"is {window}, which {type(config).__name__} does not take")
+    pattern = metadata.get("attention.sliding_window_pattern")
     if pattern is None:
         return
     n = config.num_hidden_layers
-    sliding = (
-        [bool(one) for one in pattern]
-        if isinstance(pattern, list)
-        else [pattern > 0 and index % pattern < pattern - 1 for index in range(n)]
-    )
-    wanted = ["sliding_attention" if one else "full_attention" for one in sliding[:n]]
+    if not isinstance(pattern, list):
+        pattern = [pattern > 0 and index % pattern < pattern - 1 for index in range(n)]
+    wanted = ["sliding_attention" if one else "full_attention" for one in pattern[:n]]
+    layered = getattr(config, "layer_types", None)
     if layered is None or len(wanted) != n:
-        raise refusal(metadata, "attention.sliding_window_pattern", f"{type(config).__name__} has one window for all")
+        raise metadata.refusal("attention.sliding_window_pattern", f"{type(config).__name__} has one window for all")
     if list(layered) != wanted:
         config.layer_types = wanted
 
 
-def _is_known(metadata: GgufMetadata, key: str) -> bool:
-    """Whether a key outside the architecture's own is one of those that do not change a state."""
-    spaces = ("general.", "tokenizer.", "split.", "quantize.", "imatrix.", f"{metadata.architecture}.")
-    return key.startswith(spaces)
+def head_width(config: PreTrainedConfig) -> int:
+    """How many numbers a head has."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def set_rope(config: PreTrainedConfig, metadata: GgufMetadata) -> None:
+    """Give the config the base, the width and the scaling of rotary positions that the file states.
+
+    A scaling that transformers does not have for this model is an UnsupportedModelError.
+    """
+    parameters = getattr(config, "rope_parameters", None)
+    factors = {name: values for name, values in metadata.frequencies.items() if any(value != 1 for value in values)}
+    stated = {name: value for name, value in metadata.own().items() if name.startswith(("rope.scaling.", "rope.scale"))}
+    if stated.get("rope.scaling.type") == "none":
+        stated = {}
+    if not parameters:
+        if scaled := [*factors, *(name for name in stated if name != "rope.scaling.finetuned")]:
+            raise metadata.refusal(scaled[0], f"{type(config).__name__} has no rotary positions to scale")
+        return
+    for name in _REFUSED:
+        if np.any(metadata.get(name) or 0):
+            raise metadata.refusal(name, "transformers has no such scaling for this model")
+    # Where positions differ by kind of layer, the file's are those of full attention.
+    whole = parameters.get("full_attention", parameters)
+    whole["rope_theta"] = float(metadata.get("rope.freq_base", _BASE))
+    if (local := parameters.get("sliding_attention")) is not None:
+        local["rope_theta"] = float(metadata.get("rope.freq_base_swa", _BASE))
+    if metadata.architecture == "gemma4":
+        return  # its width and factors are those of its class; `check_rope` proves it
+    # How many numbers of a head turn with the position; classes that cannot turn a part are found by `check_rope`.
+    width, head = int(metadata.get("rope.dimension_count") or 0), head_width(config)
+    if width and width != int(head * float(whole.get("partial_rotary_factor", 1.0))):
+        whole["partial_rotary_factor"] = width / head
+        if hasattr(config, "partial_rotary_factor"):
+            config.partial_rotary_factor = width / head
+    whole.update(_scaled(config, metadata, stated, factors, whole["rope_theta"]))
+    # Phi-3 has the length it was first trained with as a setting of its own, which goes before the other one.
+    if hasattr(config, "original_max_position_embeddings"):
+        original = metadata.get("rope.scaling.original_context_length")
+        config.original_max_position_embeddings = int(original or config.max_position_embeddings)
+
+
+def check_rope(model: nn.Module, metadata: GgufMetadata) -> None:
+    """Prove on the built model that rotary positions came out as the file states, or raise an UnsupportedModelError."""
+    frequencies = [buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq")]
+    width = metadata.get("rope.dimension_count")
+    if frequencies and width and not any(2 * len(one) == int(width) for one in frequencies):
+        widths = ", ".join(str(2 * len(one)) for one in frequencies)
+        raise metadata.refusal("rope.dimension_count", f"the file says {width}, {type(model).__name__} has {widths}")
+    base = float(metadata.get("rope.freq_base", _BASE))
+    for name in (name for name in (FREQS, SHORT) if name in metadata.frequencies):
+        factors = torch.tensor(metadata.frequencies[name], dtype=torch.float64)
+        wanted = base ** -(torch.arange(len(factors), dtype=torch.float64) / len(factors)) / factors
+        same = [one for one in frequencies if len(one) == len(wanted)]
+        if not any(torch.allclose(one.double(), wanted, rtol=1e-4, atol=1e-20) for one in same):
+            raise metadata.refusal(name, f"{type(model).__name__} has other rotary frequencies than the file")
+
+
+def _scaled(
+    config: PreTrainedConfig,
+    metadata: GgufMetadata,
+    stated: dict[str, Any],
+    factors: dict[str, tuple[float, ...]],
+    base: float,
+) -> dict[str, Any]:
+    """The parameters that make transformers scale positions as llama.cpp does; none where nothing is scaled."""
+    factor = float(stated.get("rope.scaling.factor") or stated.get("rope.scale_linear") or 1.0)
+    attention = stated.get("rope.scaling.yarn_attn_factor", stated.get("rope.scaling.attn_factor"))
+    context = int(config.max_position_embeddings)
+    rest: dict[str, Any] = {
+        "original_max_position_embeddings": int(stated.get("rope.scaling.original_context_length") or context)
+    }
+    if attention is not None:
+        rest["attention_factor"] = float(attention)
+    # A file that gives a factor and no type means the oldest one.
+    kind = str(stated.get("rope.scaling.type") or "linear")
+    if kind == "longrope" or LONG in factors or SHORT in factors:
+        long, short = (metadata.frequencies.get(name) for name in (LONG, SHORT))
+        if long is None or short is None:
+            raise metadata.refusal("rope.scaling.type", f"longrope needs the tensors {LONG} and {SHORT}")
+        return {"rope_type": "longrope", "long_factor": list(long), "short_factor": list(short), **rest}
+    if kind not in {"linear", "yarn"}:
+        raise metadata.refusal("rope.scaling.type", f"{kind!r} is not known")
+    if FREQS in factors and (kind == "yarn" or factor != 1):
+        by = "yarn" if kind == "yarn" else "a factor"
+        raise metadata.refusal(FREQS, f"the file scales positions by {by} as well")
+    if kind == "linear":
+        if FREQS in factors:
+            return _divided(factors[FREQS], base, context)
+        return {} if factor == 1 else {"rope_type": "linear", "factor": factor}
+    if float(stated.get("rope.scaling.yarn_ext_factor", 1.0)) != 1:
+        raise metadata.refusal("rope.scaling.yarn_ext_factor", "transformers has yarn with 1 only")
+    betas = {name: stated.get(f"rope.scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
+    rest |= {name: float(beta) for name, beta in betas.items() if beta is not None}
+    return {"rope_type": "yarn", "factor": factor, **rest}
+
+
+def _divided(factors: tuple[float, ...], base: float, context: int) -> dict[str, Any]:
+    """The tensor rope_freqs: as Llama 3's rule where it is that, else as LongRoPE with one set of factors."""
+    low, high, original = _LLAMA3.values()
+    # llama.cpp's factors of that rule: 1 for short wavelengths, the largest for long ones, a ramp between.
+    wavelength = 2 * torch.pi * base ** (torch.arange(len(factors), dtype=torch.float64) / len(factors))
+    smooth = ((original / wavelength - low) / (high - low)).clamp(0, 1)
+    rule = 1 / ((1 - smooth) / max(factors) + smooth)
+    if torch.allclose(rule, torch.tensor(factors, dtype=torch.float64), rtol=1e-4):
+        return {"rope_type": "llama3", "factor": max(factors), **_LLAMA3}
+    same = {"short_factor": list(factors), "long_factor": list(factors), "factor": 1.0, "attention_factor": 1.0}
+    return {"rope_type": "longrope", **same, "original_max_position_embeddings": context}

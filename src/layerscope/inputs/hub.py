@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from layerscope.errors import UserError
 from layerscope.files.reading import expanded
 from layerscope.inputs.files import SUFFIXES, Table, file_revision, read_table, table_of_rows
+from layerscope.inputs.quiet import said_as
 
 DATA_DIR = "LAYERSCOPE_DATA_DIR"
 MOST_ROWS = 1_000_000  # of one split; more would not fit in memory as Python strings
+_NAME = re.compile(r"hub:([^/:\\]+/[^/:\\]+)(?::([^:]*))?(?::([^:]*))?(?::([^:]*))?", re.DOTALL)
 _TIMEOUT = 10.0  # seconds that the hub may take to answer whether it is there
 
 
@@ -28,32 +31,25 @@ class HubName:
     @property
     def text(self) -> str:
         """What the user writes for it."""
-        parts = [self.path, self.config or "", self.split or "", self.column or ""]
-        return "hub:" + ":".join(parts).rstrip(":")
+        return f"hub:{self.path}:{self.config or ''}:{self.split or ''}:{self.column or ''}".rstrip(":")
 
 
 def parse_hub(source: str) -> HubName:
     """Read `hub:org/name[:config[:split[:column]]]`; a part may be left empty, as in `hub:org/name::test`.
 
-    Raises:
-        UserError: the name is not org/name, or there are too many parts.
+    A UserError where the name is not org/name, or there are too many parts.
     """
-    path, *rest = source.removeprefix("hub:").split(":")
-    org, slash, name = path.partition("/")
-    safe = all(part and part not in {".", ".."} for part in (org, name)) and "/" not in name and "\\" not in path
-    if not slash or not safe or len(rest) > 3:
+    found = _NAME.fullmatch(source)
+    if found is None or {".", ".."} & set(found[1].split("/")):
         raise UserError(f"texts {source!r}: expected hub:org/name[:config[:split[:column]]]")
-    config, split, column = [part.strip() or None for part in (*rest, "", "", "")[:3]]
-    return HubName(path, config, split, column)
+    config, split, column = ((part or "").strip() or None for part in found.groups()[1:])
+    return HubName(found[1], config, split, column)
 
 
 def stand_in(path: str, data_dir: str | None) -> Path | None:
     """The folder that stands in for the hub data set org/name: DIR/org/name, if it is there.
 
-    DIR is `data_dir`, or the environment's LAYERSCOPE_DATA_DIR where that is not given.
-
-    Raises:
-        UserError: DIR is not a folder.
+    DIR is `data_dir`, or else the environment's LAYERSCOPE_DATA_DIR; a UserError where it is not a folder.
     """
     root = data_dir or os.environ.get(DATA_DIR)
     if not root:
@@ -80,56 +76,81 @@ def read_hub(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, st
     Raises:
         UserError: the data set is neither under data_dir nor reachable, or has no such config or split.
     """
-    folder = stand_in(name.path, data_dir)
-    if folder is not None:
-        file = _stand_in_file(folder, name)
+    file = _stand_in_file(name, data_dir)
+    if file is not None:
         # First the hash: what is read after it is what it names, or `load_texts` sees the difference.
         revision = f"data_dir {file_revision(file)}"
         return read_table(file, limit), revision
-    return _read_remote(name, data_dir, limit)
+    import datasets
+
+    commit = None if _offline() else _commit(name)
+    cache, kept = Path(datasets.config.HF_DATASETS_CACHE), name.path.replace("/", "___")
+    if commit is None and not any((cache / each).is_dir() for each in (kept.lower(), kept)):
+        raise _unreachable(name, data_dir)
+
+    def say(text: str, error: BaseException) -> UserError:
+        if isinstance(error, ValueError):
+            # a config or split that is not there: the library's message lists what is
+            return UserError(f"hub data set {name.path!r}: {text}")
+        if isinstance(error, OSError):
+            return _unreachable(name, data_dir)
+        # the readers of many formats and the HTTP library raise what they like; the cause stays chained
+        what = f"{type(error).__name__}: {text}"[:300]
+        return UserError(
+            f"hub data set {name.path!r} cannot be read ({what}): check its config and split on the hub, or put the texts "
+            "in a file"
+        )
+
+    streaming = commit is not None
+    with said_as(say):
+        rows: Any = datasets.load_dataset(
+            name.path, name.config, split=name.split or "train", revision=commit, streaming=streaming
+        )
+        # streaming reads the first rows only: some of these data sets are many gigabytes
+        taken = list(rows.take(limit)) if streaming else rows.select(range(min(limit, len(rows)))).to_list()
+    table = table_of_rows(name.text, taken)
+    files = getattr(rows, "cache_files", None) or [{"filename": "unknown/rows"}]
+    return table, commit or f"cached {Path(files[0]['filename']).parent.name}"
 
 
 def hub_revision(name: HubName, data_dir: str | None) -> str:
     """The revision that `read_hub` would give now, with no row read.
 
-    Raises:
-        UserError: the data set is not under data_dir, and the hub cannot be asked.
+    A UserError where the data set is not under data_dir, and the hub cannot be asked.
     """
     import huggingface_hub
 
     from layerscope.inputs.checkpoints import hub_reachable
 
-    folder = stand_in(name.path, data_dir)
-    if folder is not None:
-        return f"data_dir {file_revision(_stand_in_file(folder, name))}"
-    constants = huggingface_hub.constants
-    offline = bool(constants.HF_HUB_OFFLINE)
-    commit = None if offline or not hub_reachable(constants.ENDPOINT) else _commit(name)
+    file = _stand_in_file(name, data_dir)
+    if file is not None:
+        return f"data_dir {file_revision(file)}"
+    commit = None if _offline() or not hub_reachable(huggingface_hub.constants.ENDPOINT) else _commit(name)
     if commit is None:
-        raise _unreachable(name, data_dir, offline=offline)
+        raise _unreachable(name, data_dir)
     return commit
 
 
-def _stand_in_file(folder: Path, name: HubName) -> Path:
+def _stand_in_file(name: HubName, data_dir: str | None) -> Path | None:
     """The file of the config and split in a stand-in: {split}.{suffix}, in a folder of the config or without one."""
+    folder = stand_in(name.path, data_dir)
+    if folder is None:
+        return None
     configs = sorted(child.name for child in folder.iterdir() if child.is_dir() and _splits(child))
+    home = folder  # a stand-in without config folders holds the one config that is wanted
     if name.config is not None and name.config in configs:
-        home = folder / name.config
-    elif _splits(folder):
-        home = folder  # a stand-in without config folders holds the one config that is wanted
-    elif name.config is None and len(configs) == 1:
-        home = folder / configs[0]
-    elif name.config is None and "default" in configs:
-        home = folder / "default"
-    elif configs:
+        home /= name.config
+    elif not _splits(folder) and name.config is None and (len(configs) == 1 or "default" in configs):
+        home /= configs[0] if len(configs) == 1 else "default"
+    splits = _splits(home)
+    if not splits and configs:
         asked = f"no config {name.config!r}" if name.config else "several configs"
         raise UserError(f"the stand-in {str(folder)!r} has {asked} (configs: {', '.join(configs)}): choose one of them")
-    else:
+    if not splits:
         raise UserError(
-            f"the stand-in {str(folder)!r} holds no data: expected files such as "
-            f"{name.split or 'train'}.jsonl ({', '.join(SUFFIXES)}), or a folder of them for each config"
+            f"the stand-in {str(folder)!r} holds no data: expected files such as {name.split or 'train'}.jsonl "
+            f"({', '.join(SUFFIXES)}), or a folder of them for each config"
         )
-    splits = _splits(home)
     split = name.split or ("train" if "train" in splits else next(iter(splits)) if len(splits) == 1 else None)
     if split not in splits:
         asked = f"no split {split!r}" if split else "several splits and no 'train'"
@@ -145,36 +166,10 @@ def _splits(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _read_remote(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, str]:
-    import datasets
+def _offline() -> bool:
     import huggingface_hub
 
-    offline = bool(huggingface_hub.constants.HF_HUB_OFFLINE)
-    commit = None if offline else _commit(name)
-    if commit is None and not _cached(name.path):
-        raise _unreachable(name, data_dir, offline=offline)
-    split = name.split or "train"
-    try:
-        rows: Any = datasets.load_dataset(
-            name.path, name.config, split=split, revision=commit, streaming=commit is not None
-        )
-        # streaming reads the first rows only: some of these data sets are many gigabytes
-        taken = list(rows.take(limit)) if commit is not None else rows.select(range(min(limit, len(rows)))).to_list()
-    except ValueError as error:
-        # a config or split that is not there: the library's message lists what is
-        raise UserError(f"hub data set {name.path!r}: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise _unreachable(name, data_dir, offline=offline) from error
-    except Exception as error:
-        # the readers of many formats and the HTTP library raise what they like; the cause stays chained
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(
-            f"hub data set {name.path!r} cannot be read ({what}): check its config and split on the hub, or put the "
-            f"texts in a file"
-        ) from error
-    table = table_of_rows(name.text, taken, [f"row-{number}" for number in range(1, len(taken) + 1)])
-    kept = getattr(rows, "cache_files", None) or [{"filename": "unknown/rows"}]
-    return table, commit or f"cached {Path(kept[0]['filename']).parent.name}"
+    return bool(huggingface_hub.constants.HF_HUB_OFFLINE)
 
 
 def _commit(name: HubName) -> str | None:
@@ -183,29 +178,20 @@ def _commit(name: HubName) -> str | None:
 
     try:
         return huggingface_hub.HfApi().dataset_info(name.path, timeout=_TIMEOUT).sha
-    except huggingface_hub.errors.HfHubHTTPError as error:
-        status = error.response.status_code
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
         if status in {401, 403, 404}:
             raise UserError(
-                f"hub data set {name.path!r} does not exist or needs a login (the hub answered {status}): check the "
-                f"name, or log in with `hf auth login`"
+                f"hub data set {name.path!r} does not exist or needs a login (the hub answered {status}): check the name, "
+                "or log in with `hf auth login`"
             ) from error
-        return None
-    except Exception:  # noqa: BLE001
-        # the hub's client lets the errors of whichever HTTP library it was built on through: all mean not reachable
+        # the hub's client lets the errors of whichever HTTP library it was built on through: all others mean not reachable
         return None
 
 
-def _cached(path: str) -> bool:
-    import datasets
-
-    cache, name = Path(datasets.config.HF_DATASETS_CACHE), path.replace("/", "___")
-    return (cache / name.lower()).is_dir() or (cache / name).is_dir()
-
-
-def _unreachable(name: HubName, data_dir: str | None, *, offline: bool) -> UserError:
+def _unreachable(name: HubName, data_dir: str | None) -> UserError:
     root = data_dir or os.environ.get(DATA_DIR)
-    why = "HF_HUB_OFFLINE is set and it is not in the cache" if offline else "the hub cannot be reached"
+    why = "HF_HUB_OFFLINE is set and it is not in the cache" if _offline() else "the hub cannot be reached"
     there = f"is not under data_dir {root!r}" if root else "has no stand-in (no data_dir is set)"
     config = f"{name.config}/" if name.config else ""
     wanted = Path(root or "DIR") / name.path / f"{config}{name.split or 'train'}.jsonl"

@@ -35,15 +35,11 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
     if spec.adapter is not None:
         revision = f"{revision}+adapter:{adapter_revision(spec.adapter, allow_pickle=spec.allow_pickle)}"
     folder = Path(found.source)
-    beside = revision.startswith("sha256:") and folder.is_dir()
-    return {"model_revision": revision, "tokenizer_revision": files_hash(folder) if beside else WITH_WEIGHTS}
-
-
-def files_hash(folder: Path) -> str:
-    """The start of the hash of the tokenizer's files in a model folder: their names and content."""
-    found = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
-    listed = "".join(f"{file.name} {sum_of(file, follow=True)}\n" for file in sorted(found))
-    return named(hashlib.sha256(listed.encode()).hexdigest())
+    if not (revision.startswith("sha256:") and folder.is_dir()):
+        return {"model_revision": revision, "tokenizer_revision": WITH_WEIGHTS}
+    files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
+    listed = "".join(f"{file.name} {sum_of(file, follow=True)}\n" for file in sorted(files))
+    return {"model_revision": revision, "tokenizer_revision": named(hashlib.sha256(listed.encode()).hexdigest())}
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

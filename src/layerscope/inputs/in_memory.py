@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,10 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
-from layerscope.inputs.embeddings import input_device, table_rows
+from layerscope.inputs.adapters import kind_of
 from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
-from layerscope.inputs.parts import PROBE_TOKENS
-from layerscope.inputs.plain_pass import Before, put_back, set_plain_pass
+from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
+from layerscope.inputs.quiet import refusing
+from layerscope.inputs.standing import Before, set_plain_pass
 from layerscope.inputs.weights import check_finite, named
 
 
@@ -54,15 +55,12 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
     finally:
         for module, training in modes.items():
             module.training = training
-        put_back(settings)
+        for holder, name, value in settings:
+            setattr(holder, name, value)
 
 
 def headless(model: nn.Module) -> PreTrainedModel:
-    """The transformers model without a head inside a model and its wrappers.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The transformers model without a head inside a model and its wrappers; a UserError where there is none."""
     core: PreTrainedModel = _transformers_model(model).base_model
     return core
 
@@ -96,46 +94,26 @@ def check_wrapper(model: nn.Module) -> None:
     inner = _transformers_model(outer)
     if inner is outer:
         return
-    device = input_device(inner)
-    # Different ids, so that the head of a classifier finds no padding behind them.
-    ids = torch.tensor([[*range(PROBE_TOKENS), *_invocation(outer)]], device=device) % table_rows(inner)
+    configs = list((getattr(outer, "peft_config", None) or {}).values())
+    # Different ids, so that the head of a classifier finds no padding behind them; then those behind which PEFT's activated
+    # LoRA begins to do something.
+    awaited = (token for one in configs for token in getattr(one, "alora_invocation_tokens", None) or ())
+    ids = torch.tensor([[*range(PROBE_TOKENS), *awaited]], device=input_device(inner)) % table_rows(inner)
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if getattr(inner.config, "is_encoder_decoder", False) and inner.get_decoder() is not inner:
         given["decoder_input_ids"] = ids
-    plain = _first(inner(**given))
-    try:
-        wrapped = _first(outer(**given))
-    except Exception as error:  # a wrapper may raise whatever it likes
-        text = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(
-            f"{type(outer).__name__} around {type(inner).__name__} cannot be tried on {PROBE_TOKENS} tokens ({text}): give "
-            "the transformers model inside it"
-        ) from error
+    # The first tensor that a pass returns: logits, or states.
+    plain = inner(**given)[0]
+    around = f"{type(outer).__name__} around {type(inner).__name__} cannot be tried on {PROBE_TOKENS} tokens"
+    with refusing(around, "give the transformers model inside it"):
+        wrapped = outer(**given)
+        wrapped = wrapped if isinstance(wrapped, torch.Tensor) else wrapped[0]
     if wrapped.shape != plain.shape or not torch.allclose(wrapped, plain, rtol=1e-4, atol=1e-5, equal_nan=True):
+        kinds = f" ({', '.join(sorted({kind_of(one) for one in configs}))})" if configs else ""
         raise UserError(
-            f"{type(outer).__name__} changes what {type(inner).__name__} computes{_how(outer)}: the model inside it would "
-            "be measured without that, so it is not measured"
+            f"{type(outer).__name__} changes what {type(inner).__name__} computes{kinds}: the model inside it would be "
+            "measured without that, so it is not measured"
         )
-
-
-def _first(output: Any) -> torch.Tensor:  # noqa: ANN401
-    """The first tensor that a forward pass returned: logits, or states."""
-    found: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
-    return found
-
-
-def _invocation(outer: nn.Module) -> list[int]:
-    """The ids behind which PEFT's activated LoRA begins to do something."""
-    config = getattr(outer, "peft_config", None) or {}
-    return [token for one in config.values() for token in getattr(one, "alora_invocation_tokens", None) or ()]
-
-
-def _how(outer: nn.Module) -> str:
-    """What PEFT calls it, where it is PEFT's."""
-    config = getattr(outer, "peft_config", None)
-    kinds = {str(getattr(one.peft_type, "value", one.peft_type)) for one in config.values()} if config else set()
-    kinds = {f"activated {kind}" for kind in kinds} if _invocation(outer) else kinds
-    return f" ({', '.join(sorted(kinds)).lower().replace('_', ' ')})" if kinds else ""
 
 
 def state_hash(model: nn.Module) -> str:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedConfig
 
+_ORIGINAL = "original_max_position_embeddings"
 _WINDOW = re.compile(r"window|chunk|block_size|local_attention|floor_scale")
-_LONG_ROPE = "longrope"
-_DYNAMIC_ROPE = "dynamic"
 
 
 @dataclass(frozen=True)
@@ -58,35 +57,25 @@ def known_lengths(config: PreTrainedConfig) -> Lengths:
     context = getattr(config, "max_position_embeddings", None)
     for rope in _rope_settings(config):
         kind = str(rope.get("rope_type", rope.get("type", "")))
-        original = rope.get(
-            "original_max_position_embeddings", getattr(config, "original_max_position_embeddings", None)
-        )
-        if kind == _LONG_ROPE and isinstance(original, int):
+        original = rope.get(_ORIGINAL, getattr(config, _ORIGINAL, None))
+        if kind == "longrope" and isinstance(original, int):
             lengths = lengths.cut_at(original)
-        elif _DYNAMIC_ROPE in kind:
+        elif "dynamic" in kind:
             limits = [limit for limit in (original, context) if isinstance(limit, int)]
             lengths = lengths.equal_above(min(limits, default=0))
     if getattr(config, "attention_type", None) == "block_sparse":
-        lengths = Lengths(
-            above=(5 + 2 * int(config.num_random_blocks)) * int(config.block_size), step=config.block_size
-        )
+        blocks = 5 + 2 * int(config.num_random_blocks)
+        lengths = Lengths(above=blocks * int(config.block_size), step=config.block_size)
     return lengths
 
 
 def named_windows(config: PreTrainedConfig) -> tuple[int, ...]:
     """The lengths a config names at which attention or a scan may come to compute in another way, ascending."""
-    found: set[int] = set()
+    found = {original for rope in _rope_settings(config) if isinstance(original := rope.get(_ORIGINAL), int)}
     for name, value in config.to_dict().items():
         if _WINDOW.search(name):
-            values = value if isinstance(value, (list, tuple)) else [value]
-            found |= {
-                size
-                for size in values
-                if isinstance(size, int) and not isinstance(size, bool) and 1 < size < sys.maxsize
-            }
-    for rope in _rope_settings(config):
-        original = rope.get("original_max_position_embeddings")
-        found |= {original} if isinstance(original, int) else set()
+            sizes = value if isinstance(value, (list, tuple)) else [value]
+            found |= {size for size in sizes if type(size) is int and 1 < size < sys.maxsize}
     return tuple(sorted(found))
 
 

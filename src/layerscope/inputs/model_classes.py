@@ -1,26 +1,34 @@
-"""Which class transformers makes of a config, and whether it reads text; asked before any weights are read."""
+"""Which class transformers makes of a config, whether it reads text, and what of the config it leaves unread."""
 
 from __future__ import annotations
 
 import inspect
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from logging.handlers import BufferingHandler
+from typing import Any
 
+import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from layerscope.errors import UnsupportedModelError
+from layerscope.files.reading import read_toml
+
+# Older names of what a config with `rope_parameters` takes in.
+_OF_ROPE = ("rope_scaling", "partial_rotary_factor")
 
 
 def headless_class(config: PreTrainedConfig) -> type | None:
     """The class that `AutoModel` makes of a config; None where there is none."""
-    if type(config) not in MODEL_MAPPING:
-        return None
-    try:
+    with suppress(KeyError, ValueError):  # ValueError: transformers names a class that it does not have
         found = MODEL_MAPPING[type(config)]
-    except (KeyError, ValueError):  # ValueError: transformers names a class that it does not have
-        return None
-    kind: type | None = found[0] if isinstance(found, tuple) else found
-    return kind
+        kind: type = found[0] if isinstance(found, tuple) else found
+        return kind
+    return None
 
 
 def require_text_class(config: PreTrainedConfig, name: str) -> None:
@@ -51,18 +59,12 @@ def require_text_class(config: PreTrainedConfig, name: str) -> None:
 
 def named_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class that a checkpoint says it was saved from; None where it says nothing or transformers has no such class."""
-    import transformers
-
     found = getattr(transformers, (config.architectures or [""])[0] or " ", None)
     return found if isinstance(found, type) and issubclass(found, PreTrainedModel) else None
 
 
 def without_head(stack: nn.Module, name: str) -> PreTrainedModel:
-    """A stack that reads token ids, without a next-token head around it.
-
-    Args:
-        stack: what a composite model calls its encoder or decoder.
-        name: what to call it in an error.
+    """What a composite model calls its encoder or decoder, without a next-token head around it.
 
     Raises:
         UnsupportedModelError: it is no model of its own.
@@ -79,10 +81,9 @@ def without_head(stack: nn.Module, name: str) -> PreTrainedModel:
 
 
 def require_ids_alone(stack: PreTrainedModel, config: PreTrainedConfig) -> None:
-    """Refuse a stack that cannot run on token ids and a mask alone, or whose config does not say how.
+    """Refuse a stack (UnsupportedModelError) that cannot run on token ids and a mask alone.
 
-    Raises:
-        UnsupportedModelError: other inputs are required, or the config names no vocabulary or depth.
+    So is one whose config names no vocabulary or depth, and so does not say how.
     """
     name = type(stack).__name__
     others = [
@@ -99,3 +100,48 @@ def require_ids_alone(stack: PreTrainedModel, config: PreTrainedConfig) -> None:
             raise UnsupportedModelError(
                 f"{name} is not supported: its config has no {needed} and so does not say {why}"
             )
+
+
+def unread_settings(stated: Mapping[str, Any], model: PreTrainedModel) -> tuple[str, ...]:
+    """A warning for each setting that would change what blocks compute and that no line of the class's code mentions.
+
+    `stated` is the content of config.json, `model` what was built from it.
+    """
+    config = model.config.get_text_config()
+    text = stated.get("text_config")
+    own = text if isinstance(text, Mapping) else stated
+    source = "".join(_source(kind) for kind in {type(model).__module__, type(config).__module__})
+    notes = []
+    for name, neutral in read_toml("inputs", "config_keys").items():
+        value = own.get(name)
+        if value is None or value in neutral or (name == "sliding_window" and own.get("use_sliding_window") is False):
+            continue
+        if name not in source and not (name in _OF_ROPE and "rope_parameters" in source):
+            notes.append(f"config.json says {name} = {value}, which {type(model).__name__} does not read")
+    return (*notes, *_rope_notes(config))
+
+
+def _source(module: str) -> str:
+    try:
+        return inspect.getsource(sys.modules[module])
+    except (OSError, TypeError):
+        return ""  # code without a source: nothing can be said of it
+
+
+def _rope_notes(config: Any) -> list[str]:  # noqa: ANN401
+    """What transformers has to say about the settings of rotary positions, which it only logs."""
+    if not hasattr(config, "validate_rope") or not getattr(config, "rope_parameters", None):
+        return []
+    logger, kept = logging.getLogger("transformers.modeling_rope_utils"), BufferingHandler(sys.maxsize)
+    level, spread = logger.level, logger.propagate
+    logger.addHandler(kept)
+    try:
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+        config.validate_rope()
+    finally:
+        logger.removeHandler(kept)
+        logger.setLevel(level)
+        logger.propagate = spread
+    lines = dict.fromkeys(" ".join(record.getMessage().split()) for record in kept.buffer)
+    return [f"the settings of rotary positions: {line}" for line in lines]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
+from warnings import catch_warnings
 
 import torch
 from torch import nn
@@ -14,29 +14,16 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from layerscope.config import ModelSpec
 from layerscope.errors import LayerscopeError, UnsupportedModelError, UserError, lacking
-from layerscope.inputs.adapters import merge_adapter
-from layerscope.inputs.attention import check_bidirectional, first_token_sees_last, lift_causal_mask, with_attentions
+from layerscope.inputs import adapters, attention, model_classes, padding, processor, prompts, sizes
 from layerscope.inputs.checkpoints import Checkpoint, find_checkpoint, weights_of
-from layerscope.inputs.config_keys import unread_settings
 from layerscope.inputs.context import longest_input
-from layerscope.inputs.embeddings import input_device, table_rows
-from layerscope.inputs.known_models import KnownModel, known_models
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.model_classes import named_class, require_ids_alone, require_text_class, without_head
-from layerscope.inputs.padding import Probe, prove_batches
-from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, probe_ids
-from layerscope.inputs.plain_pass import set_plain_pass
-from layerscope.inputs.processor import FAST_MATMUL_ERROR, HALF, choose_device, choose_dtype, fast_matmul_error
-from layerscope.inputs.prompts import special_ids
-from layerscope.inputs.quiet import quiet_libraries
-from layerscope.inputs.sizes import check_normaliser, check_room
-from layerscope.inputs.standing import Standing
+from layerscope.inputs.parts import PROBE_TOKENS, Parts, find_parts, input_device, probe_ids, table_rows
+from layerscope.inputs.quiet import quiet_libraries, said_as
+from layerscope.inputs.standing import set_plain_pass
 from layerscope.inputs.weights import check_finite, check_keys, drawn_keys, listed_weights, unused_keys
 
 _OTHER_PRECISION = re.compile(r"dtype|scalar type|not implemented for '")
-
-__all__ = ["KnownModel", "LoadedModel", "known_models", "load_model"]
 
 
 class PrecisionError(UnsupportedModelError):
@@ -97,8 +84,8 @@ def load_model(spec: ModelSpec, *, attentions: bool = False) -> LoadedModel:
         RunFailedError: the weights hold NaN or infinity.
         DamagedError: a file of the model is not what it should be.
     """
-    device = choose_device(spec.device)
-    dtype = choose_dtype(spec.dtype, device)
+    device = processor.choose_device(spec.device)
+    dtype = processor.choose_dtype(spec.dtype, device)
     try:
         return _load(spec, device, dtype, attentions=attentions)
     except PrecisionError as error:
@@ -115,27 +102,27 @@ def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, attentio
     if spec.trust_remote_code:
         warnings.append("trust_remote_code was on: code that comes with the model could run")
     # Some classes draw their weights at random before the checkpoint's replace them.
-    loading = said_as(partial(_loading_error, spec))
-    with loading, quiet_libraries(), torch.random.fork_rng(devices=[]):
+    with said_as(partial(_loading_error, spec)), quiet_libraries(), torch.random.fork_rng(devices=[]):
         loaded, notes = _from_pretrained(spec, checkpoint, device, dtype, attentions=attentions)
-        warnings += notes
         tokenizer = _load_tokenizer(spec, checkpoint)
-    revision = checkpoint.revision
-    model = stack_to_run(loaded, spec)
+    model, revision = stack_to_run(loaded, spec), checkpoint.revision
     check_finite(model, spec.name)
     if spec.adapter is not None:
-        merged = merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
-        model, revision = merged.model, f"{revision}+adapter:{merged.revision}"
-        warnings += merged.warnings
+        model, merged, more = adapters.merge_adapter(model, spec.adapter, allow_pickle=spec.allow_pickle)
+        revision, notes = f"{revision}+adapter:{merged}", (*notes, *more)
         check_finite(model, f"{spec.name} with its adapter")
     ready = ready_model(model, tokenizer, spec, revision, attentions=attentions)
-    warnings += ready.warnings
     if ready.parts.standing is not None:
         ready.parts.standing.watch(checkpoint.files)
+    warnings += (*notes, *ready.warnings)
     fast = False
-    if spec.fast_matmul:
-        fast, note = _probe_fast_matmul(device, dtype)
-        warnings.append(note)
+    if spec.fast_matmul and dtype != torch.float32:
+        warnings.append(f"fast_matmul was off: it is for float32, the model runs in {dtype}")
+    elif spec.fast_matmul:
+        error = processor.fast_matmul_error(device)
+        fast = error < processor.FAST_MATMUL_ERROR
+        said = f"relative error {error:.1e} of a product against float64"
+        warnings.append(f"fast_matmul was on: {said}" if fast else f"fast_matmul was off: {said} is too large")
     weights = "" if spec.adapter else weights_of(checkpoint)
     return replace(ready, dtype=dtype, warnings=tuple(warnings), fast_matmul=fast, weights=weights)
 
@@ -150,52 +137,59 @@ def ready_model(
 ) -> LoadedModel:
     """Find and check the parts of a headless model in eval mode, by a few tiny forward passes.
 
-    Raises:
-        UnsupportedModelError: the one rule does not find them, or padding changes the states.
+    An UnsupportedModelError where the one rule does not find them, or padding changes the states.
     """
     with said_as(partial(_probing_error, model)), quiet_libraries():
-        parts, lengths, context, notes = _checked_parts(model, spec, tokenizer, attentions=attentions)
-    return LoadedModel(
-        spec=spec,
-        model=model,
-        tokenizer=tokenizer,
-        parts=parts,
-        dim=parts.dim,
-        context=context,
-        revision=revision,
-        device=input_device(model),
-        dtype=model.dtype,
-        warnings=tuple(notes),
-        attentions=attentions,
-        lengths=lengths,
+        config = model.config.get_text_config()
+        model_classes.require_ids_alone(model, config)
+        vocab, device = table_rows(model), input_device(model)
+        ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
+        notes: list[str] = []
+        if spec.part == "decoder" and spec.bidirectional:
+            raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
+        if spec.part == "decoder":
+            depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+            parts = find_parts(model, int(depth or config.num_hidden_layers), ids, stack=model.get_decoder())
+            notes.append("decoder states: the encoder reads the same prompt as the decoder")
+        else:
+            parts = find_parts(model, int(config.num_hidden_layers), ids)
+        if spec.bidirectional:
+            parts, notes = attention.attend_both_ways(model, parts, ids)
+        context = longest_input(model, parts, ids)
+        probe = padding.Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context)
+        lengths, why = padding.prove_batches(probe)
+        if attentions:
+            parts = attention.with_attentions(model, parts, ids)
+    found = LoadedModel(
+        spec, model, tokenizer, parts, parts.dim, context, revision, device, model.dtype, (*notes, *why)
     )
+    return replace(found, attentions=attentions, lengths=lengths)
 
 
 def _loading_error(spec: ModelSpec, text: str, error: BaseException) -> UserError:
     name = f"model {spec.name!r}"
     if isinstance(error, ImportError):
         return lacking(error, name)
+    said = f"cannot load {name}: {text[:300]}"
     if "Padding_idx" in text:
-        return UserError(
-            f"cannot load {name}: the pad_token_id of its config has no embedding: set it to null in config.json"
-        )
-    if "trust_remote_code" in text or "custom code" in text:
-        return UserError(
+        said = f"cannot load {name}: the pad_token_id of its config has no embedding: set it to null in config.json"
+    elif "trust_remote_code" in text or "custom code" in text:
+        said = (
             f"{name} comes with its own code, which layerscope does not run unasked: read the code, then pass "
             "trust_remote_code if you trust it"
         )
-    if "safetensors" in text and ("no file named" in text or "not appear to have" in text):
-        return UserError(
+    elif "safetensors" in text and ("no file named" in text or "not appear to have" in text):
+        said = (
             f"{name} has no safetensors weights (only pickled ones, perhaps): use a revision that has them, or pass "
             "allow_pickle if you trust where they came from"
         )
-    return UserError(f"cannot load {name}: {text[:300]}")
+    return UserError(said)
 
 
 def _probing_error(model: PreTrainedModel, text: str, error: BaseException) -> UnsupportedModelError:
     """A model that cannot even read a few tokens does not fit, whatever its code raises then."""
     name, text = type(model).__name__, text[:200]
-    if isinstance(error, RuntimeError) and model.dtype in HALF and _OTHER_PRECISION.search(text):
+    if isinstance(error, RuntimeError) and model.dtype in processor.HALF and _OTHER_PRECISION.search(text):
         dtype = str(model.dtype).removeprefix("torch.")
         return PrecisionError(f"{name} does not compute in {dtype} ({text}): use dtype float32")
     return UnsupportedModelError(
@@ -208,28 +202,19 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     from transformers import AutoConfig, AutoModel
 
-    code = {"trust_remote_code": spec.trust_remote_code}
-    with catch_warnings():
-        simplefilter("ignore")  # reading it for the model warns of the same
-        config = AutoConfig.from_pretrained(checkpoint.source, **checkpoint.options, **code)
+    source, options = checkpoint.source, checkpoint.loading(spec, dtype)
+    with catch_warnings(action="ignore"):  # reading it for the model warns of the same
+        config = AutoConfig.from_pretrained(source, **checkpoint.options, trust_remote_code=spec.trust_remote_code)
     if not (spec.trust_remote_code and getattr(config, "auto_map", None)):
-        require_text_class(config, spec.name)
+        model_classes.require_text_class(config, spec.name)
         if not checkpoint.hub:
-            files = listed_weights(Path(checkpoint.source), allow_pickle=spec.allow_pickle)
-            check_room(config, sum(file.stat().st_size for file in files), spec.name)
-    options: dict[str, object] = {
-        "dtype": dtype,
-        "trust_remote_code": spec.trust_remote_code,
-        "use_safetensors": None if spec.allow_pickle else True,
-        "output_loading_info": True,
-        # Not to let them pass: `check_keys` names them, transformers only logs them.
-        "ignore_mismatched_sizes": True,
-    }
+            files = listed_weights(Path(source), allow_pickle=spec.allow_pickle)
+            sizes.check_room(config, sum(file.stat().st_size for file in files), spec.name)
     if attentions:
         options["attn_implementation"] = "eager"
-    if spec.device_map is not None:
-        options["device_map"] = spec.device_map
-    model, info = AutoModel.from_pretrained(checkpoint.source, **checkpoint.options, **options)
+    # Not to let them pass: `check_keys` names them, transformers only logs them.
+    options["ignore_mismatched_sizes"] = True
+    model, info = AutoModel.from_pretrained(source, **options)
     if not callable(model) or not hasattr(model, "config"):
         raise UnsupportedModelError(f"{type(model).__name__} is not a text model: expected one with hidden states")
     if getattr(model, "_hf_peft_config_loaded", False):
@@ -238,20 +223,18 @@ def _from_pretrained(
             "names in place of it: give that model, and the adapter's folder as adapter"
         )
     info["missing_keys"] = drawn_keys(model, info["missing_keys"])
-    named = named_class(config)
+    named = model_classes.named_class(config)
     if info["missing_keys"] and named is not None and named is not type(model):
         # Some classes with a head call the parts otherwise than the headless class, which then finds none of them.
-        whole, of_whole = named.from_pretrained(checkpoint.source, **checkpoint.options, **options)
+        whole, of_whole = named.from_pretrained(source, **options)
         if not of_whole["missing_keys"]:
             model, info = whole, of_whole
     check_keys(model, spec.name, info["missing_keys"], [key for key, *_ in info["mismatched_keys"]])
-    model.config.use_cache = False
-    _text_config(model).use_cache = False
     set_plain_pass(model)
     if spec.device_map is None:
         model.to(device)
-    stated, _ = PreTrainedConfig.get_config_dict(checkpoint.source, **checkpoint.options)
-    notes = (*unused_keys(model, info["unexpected_keys"]), *unread_settings(stated, model))
+    stated, _ = PreTrainedConfig.get_config_dict(source, **checkpoint.options)
+    notes = (*unused_keys(model, info["unexpected_keys"]), *model_classes.unread_settings(stated, model))
     return model.eval().requires_grad_(False), notes
 
 
@@ -262,21 +245,19 @@ def _load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> PreTrainedTokeni
     def say(text: str, error: BaseException) -> LayerscopeError:
         if "trust_remote_code" in text:
             return _loading_error(spec, text, error)
-        return UserError(
-            f"model {spec.name!r} has no tokenizer that loads ({text[:160]}): save its tokenizer beside the weights"
-        )
+        what = f"model {spec.name!r} has no tokenizer that loads"
+        return UserError(f"{what} ({text[:160]}): save its tokenizer beside the weights")
 
+    source, options = checkpoint.source, checkpoint.options
     with said_as(say):
-        file = cached_file(
-            checkpoint.source, "tokenizer.json", **checkpoint.options, _raise_exceptions_for_missing_entries=False
-        )
+        file = cached_file(source, "tokenizer.json", **options, _raise_exceptions_for_missing_entries=False)
         if file is not None:
-            check_normaliser(Path(file), spec.name)
+            sizes.check_normaliser(Path(file), spec.name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            checkpoint.source, **checkpoint.options, padding_side="right", trust_remote_code=spec.trust_remote_code
+            source, **options, padding_side="right", trust_remote_code=spec.trust_remote_code
         )
         # One of an odd config loads, and looks for its special tokens for ever when it is asked for them.
-        special_ids(tokenizer)
+        prompts.special_ids(tokenizer)
     return tokenizer
 
 
@@ -289,44 +270,11 @@ def stack_to_run(model: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
                 "say which with part=encoder or part=decoder"
             )
         stack = model.get_encoder() if spec.part == "encoder" else model
-        return without_head(stack, f"the {spec.part} of {type(model).__name__}")
+        return model_classes.without_head(stack, f"the {spec.part} of {type(model).__name__}")
     if spec.part is not None:
         raise UserError(f"{type(model).__name__} has one stack of layers: leave out part={spec.part}")
-    stack = model if _text_config(model) is model.config else model.get_decoder()
-    return without_head(stack, f"the language model of {type(model).__name__}")
-
-
-def _text_config(model: PreTrainedModel) -> PreTrainedConfig:
-    return model.config.get_text_config()
-
-
-def _checked_parts(
-    model: PreTrainedModel, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, *, attentions: bool
-) -> tuple[Parts, Lengths, int | None, list[str]]:
-    config = _text_config(model)
-    require_ids_alone(model, config)
-    vocab, device = table_rows(model), input_device(model)
-    ids = probe_ids(vocab, getattr(config, "pad_token_id", None), device)
-    notes: list[str] = []
-    if spec.part == "decoder":
-        depth = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
-        parts = find_parts(model, int(depth or config.num_hidden_layers), ids, stack=model.get_decoder())
-        notes.append("decoder states: the encoder reads the same prompt as the decoder")
-        if spec.bidirectional:
-            raise UnsupportedModelError("bidirectional is for decoder-only models: leave it out with part=decoder")
-    else:
-        parts = find_parts(model, int(config.num_hidden_layers), ids)
-    if spec.bidirectional and first_token_sees_last(model, parts, ids):
-        notes.append("bidirectional changed nothing: this model attends to all tokens anyway")
-    elif spec.bidirectional:
-        lift_causal_mask(model)
-        parts = replace(parts, standing=Standing(model))
-        check_bidirectional(model, parts, ids)
-    context = longest_input(model, parts, ids)
-    lengths, why = prove_batches(Probe(model, parts, vocab, _pad_id(tokenizer, vocab), device, context))
-    if attentions:
-        parts = with_attentions(model, parts, ids)
-    return parts, lengths, context, notes + why
+    stack = model if model.config.get_text_config() is model.config else model.get_decoder()
+    return model_classes.without_head(stack, f"the language model of {type(model).__name__}")
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
@@ -334,12 +282,3 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, vocab: int) -> int:
         if isinstance(chosen, int) and 0 <= chosen < vocab:
             return chosen
     return 0
-
-
-def _probe_fast_matmul(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
-    if dtype != torch.float32:
-        return False, f"fast_matmul was off: it is for float32, the model runs in {dtype}"
-    error = fast_matmul_error(device)
-    if error < FAST_MATMUL_ERROR:
-        return True, f"fast_matmul was on: relative error {error:.1e} of a product against float64"
-    return False, f"fast_matmul was off: relative error {error:.1e} of a product against float64 is too large"

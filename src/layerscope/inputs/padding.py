@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,10 +35,8 @@ _OPERATIONS_ELSEWHERE = 2e13
 class Probe:
     """A model and ids to try it with.
 
-    Attributes:
-        vocab: ids below this are in the table.
-        context: the most tokens the model reads.
-        float32: whether a model of half precision is tried in float32 where two shapes are compared.
+    Ids below `vocab` are in the table, `context` is the most tokens the model reads, and `float32` says whether a model
+    of half precision is tried in float32 where two shapes are compared.
     """
 
     model: nn.Module
@@ -55,15 +53,17 @@ class Probe:
 
     def states(
         self, rows: Sequence[Sequence[int]], filler: Sequence[int] = (), *, width: int = 0, exact: bool = False
-    ) -> list[Tensor]:
-        """Every block's output for prompts of one batch, padded with `filler` and then `pad_id` to `width` at least."""
+    ) -> list[list[Tensor]]:
+        """Every block's output at each prompt's tokens, of one batch that `filler` and then `pad_id` pad to `width` or more."""
         width = max(width, *map(len, rows))
         fill = [*filler, *[self.pad_id] * width]
         ids = torch.tensor([[*row, *fill[: width - len(row)]] for row in rows], device=self.device)
         lengths = torch.tensor([[len(row)] for row in rows], device=self.device)
         mask = (torch.arange(width, device=self.device) < lengths).long()
-        with self._precision(exact=exact):
-            return probe_states(self.model, self.parts, ids, mask)
+        widened = exact and self.exact() and self.model_dtype() != torch.float32
+        with in_float32(self.model, self.parts.blocks) if widened else nullcontext():
+            found = probe_states(self.model, self.parts, ids, mask)
+        return [[layer[place : place + 1, : len(row)] for layer in found] for place, row in enumerate(rows)]
 
     def exact(self) -> bool:
         """Whether states can be had in float32."""
@@ -71,27 +71,16 @@ class Probe:
 
     def bound(self, float32: float) -> float:
         """A bound for the precision that `states(exact=True)` has."""
-        if self.exact():
-            return float32
-        return _HALF_ULPS * torch.finfo(self.model_dtype()).eps
+        return float32 if self.exact() else _HALF_ULPS * torch.finfo(self.model_dtype()).eps
 
     def model_dtype(self) -> torch.dtype:
         """The precision of the model's weights."""
         kinds = [tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()]
         return min(kinds, key=lambda dtype: -torch.finfo(dtype).eps, default=torch.float32)
 
-    def _precision(self, *, exact: bool) -> AbstractContextManager[None]:
-        if exact and self.exact() and self.model_dtype() != torch.float32:
-            return in_float32(self.model, self.parts.blocks)
-        return nullcontext()
-
 
 def prove_batches(probe: Probe) -> tuple[Lengths, list[str]]:
-    """`check_padding` and `find_lengths`, in float32 where the model's code computes in it.
-
-    Raises:
-        UnsupportedModelError: padding or a batch mate changes a prompt's states.
-    """
+    """`check_padding` and `find_lengths`, in float32 where the model's code computes in it."""
     try:
         check_padding(probe)
         return find_lengths(probe)
@@ -100,9 +89,7 @@ def prove_batches(probe: Probe) -> tuple[Lengths, list[str]]:
         if dtype == torch.float32 or not probe.exact():
             raise
     # Code that names a half precision itself fails on wider states; the bound of that precision is what is left.
-    probe = replace(probe, float32=False)
-    check_padding(probe)
-    lengths, notes = find_lengths(probe)
+    lengths, notes = prove_batches(replace(probe, float32=False))
     name = str(dtype).removeprefix("torch.")
     return lengths, [*notes, f"padding was checked in {name} alone: the model's code does not compute in float32"]
 
@@ -110,23 +97,19 @@ def prove_batches(probe: Probe) -> tuple[Lengths, list[str]]:
 def check_padding(probe: Probe) -> None:
     """Refuse a model in which padding, or another prompt of the batch, reaches a prompt's tokens.
 
-    Raises:
-        UnsupportedModelError: other content there gives the prompt other states.
+    An UnsupportedModelError where other content there gives the prompt other states.
     """
     long, short = probe.ids(PROBE_TOKENS), probe.ids(PROBE_TOKENS - 2, 1)
     other = probe.ids(PROBE_TOKENS, 2)
     fillers = probe.ids(2, 3)
-    before = _real(probe.states([long, short]), 1, len(short))
-    after = _real(probe.states([other, short], fillers), 1, len(short))
-    if all(map(_same, before, after)):
+    if _worst(probe.states([long, short])[1], probe.states([other, short], fillers)[1])[1] == 0:
         return
-    before = _real(probe.states([long, short], exact=True), 1, len(short))
+    before = probe.states([long, short], exact=True)[1]
     for what, rows, fill in (
         ("padding on the right changes the states of real tokens", [long, short], fillers),
         ("the other prompts of a batch change a prompt's states", [other, short], ()),
     ):
-        after = _real(probe.states(rows, fill, exact=True), 1, len(short))
-        layer, error = _worst(before, after)
+        layer, error = _worst(before, probe.states(rows, fill, exact=True)[1])
         if not error <= probe.bound(LEAK_ERROR):
             raise UnsupportedModelError(
                 f"{type(probe.model).__name__} is not supported: {what} (relative error {error:.1g} at layer {layer}), so "
@@ -173,22 +156,17 @@ def _padded_equals_alone(probe: Probe, sizes: Sequence[int], width: int) -> list
     """For prompts of so many tokens: whether padding to `width` leaves their states what they are alone."""
     rows = [probe.ids(size, place) for place, size in enumerate(sizes)]
     together = probe.states(rows, width=width, exact=True)
-    equal = []
-    for place, row in enumerate(rows):
-        _, error = _worst(probe.states([row], exact=True), _real(together, place, len(row)))
-        equal.append(error <= probe.bound(LENGTH_ERROR))
-    return equal
+    alone = (probe.states([row], exact=True)[0] for row in rows)
+    return [error <= probe.bound(LENGTH_ERROR) for _, error in map(_worst, alone, together)]
 
 
 def _notes(lengths: Lengths, switched: Sequence[str], context: int | None) -> list[str]:
     why = f" (a pass changes its {', '.join(switched[:3])})" if switched else ""
-    notes = []
-    for end in lengths.ends:
-        if context is None or end < context:
-            notes.append(
-                f"prompts of up to {end} tokens and longer ones may not share a batch: beyond it the model computes in another "
-                f"way{why}"
-            )
+    notes = [
+        f"prompts of up to {end} tokens and longer ones may not share a batch: beyond it the model computes in another way{why}"
+        for end in lengths.ends
+        if context is None or end < context
+    ]
     if lengths.above is not None and (context is None or lengths.above < context):
         beyond = f" beyond {lengths.above} tokens" if lengths.above else ""
         equal = "equally long prompts" if lengths.step == 1 else f"prompts of equally many blocks of {lengths.step}"
@@ -196,22 +174,12 @@ def _notes(lengths: Lengths, switched: Sequence[str], context: int | None) -> li
     return notes
 
 
-def _real(states: Sequence[Tensor], row: int, length: int) -> list[Tensor]:
-    return [layer[row : row + 1, :length] for layer in states]
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())
-
-
 def _worst(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[int, float]:
     """The layer with the largest relative error, and that error; NaN in one of the two counts as infinite."""
     errors = []
     for one, other in zip(ours, theirs, strict=True):
-        if _same(one, other):
-            errors.append(0.0)
-            continue
-        error = float((one - other).norm() / one.norm().clamp_min(torch.finfo(one.dtype).tiny))
+        same = bool(((one == other) | (one.isnan() & other.isnan())).all())
+        error = 0.0 if same else float((one - other).norm() / one.norm().clamp_min(torch.finfo(one.dtype).tiny))
         errors.append(math.inf if math.isnan(error) else error)
     layer = max(range(len(errors)), key=errors.__getitem__)
     return layer + 1, errors[layer]

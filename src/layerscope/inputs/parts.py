@@ -1,4 +1,4 @@
-"""One rule that finds the blocks and the final norm of any model, and refuses the ones it does not fit.
+"""One rule that finds the blocks and the final norm of any model, and refuses the ones it does not fit; its other parts.
 
 The blocks are the outermost list of modules that is as long as the model is deep. One tiny forward pass shows whether
 they really are a chain: each called once, in order, the output of one the input of the next. The final norm is what
@@ -7,16 +7,16 @@ turns the last block's output into `last_hidden_state`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from layerscope.errors import UnsupportedModelError, UserError
-from layerscope.inputs.embeddings import table_rows
 from layerscope.inputs.standing import Standing
 
 PROBE_TOKENS = 6
@@ -48,10 +48,9 @@ def block_output(output: object) -> object:
 
 
 def run_model(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> object:
-    """Call the model on a right-padded batch. Position ids are left to the model: padding on the right moves none.
+    """Call the model on a right-padded batch; an id without an embedding is a UserError.
 
-    Raises:
-        UserError: an id has no embedding.
+    Position ids are left to the model: padding on the right moves none.
     """
     inputs: dict[str, Tensor | bool] = {"input_ids": input_ids, "attention_mask": attention_mask}
     if parts.beside_encoder:
@@ -74,14 +73,9 @@ def run_model(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask:
 def probe_ids(
     vocab: int, pad_id: int | None, device: torch.device, tokens: int = PROBE_TOKENS, first: int = 0
 ) -> Tensor:
-    """A few token ids, none of them the padding id, for the forward passes at loading (1, tokens).
+    """A few token ids below `vocab`, none of them the padding id, for the forward passes at loading (1, tokens).
 
-    Args:
-        vocab: how many ids there are.
-        pad_id: the padding id.
-        device: where the ids are wanted.
-        tokens: how many.
-        first: another number gives other ids.
+    Another `first` gives other ids.
     """
     usable = [i for i in range(min(vocab, 64)) if i != pad_id] or [0]
     start = min(5, len(usable) - 1) + first
@@ -117,7 +111,7 @@ def find_parts(model: nn.Module, depth: int, input_ids: Tensor, *, stack: nn.Mod
     for blocks in candidates:
         parts = replace(bare, blocks=blocks)
         trace = _trace(model, parts, input_ids)
-        reason = _chain_fault(trace, depth, input_ids.shape[1])
+        reason = _chain_fault(trace, blocks, input_ids.shape[1])
         if reason is None:
             dim = cast(Tensor, trace.outputs[-1]).shape[-1]
             found.append(replace(parts, final_norm=_final_norm(trace, family), dim=dim))
@@ -141,7 +135,7 @@ def _outermost_lists(module: nn.Module) -> Iterator[nn.ModuleList]:
 class _Trace:
     """What a forward pass did around a list of blocks."""
 
-    entered: list[int] = field(default_factory=list)
+    entered: list[nn.Module] = field(default_factory=list)
     inputs: list[object] = field(default_factory=list)
     outputs: list[object] = field(default_factory=list)
     after: list[tuple[nn.Module, Tensor]] = field(default_factory=list)
@@ -152,12 +146,9 @@ def _trace(model: nn.Module, parts: Parts, input_ids: Tensor) -> _Trace:
     trace = _Trace()
     last = len(parts.blocks) - 1
 
-    def enter(index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-            trace.entered.append(index)
-            trace.inputs.append(block_input(args, kwargs))
-
-        return hook
+    def enter(block: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        trace.entered.append(block)
+        trace.inputs.append(block_input(args, kwargs))
 
     def leave(_: nn.Module, __: object, output: object) -> None:
         trace.outputs.append(block_output(output))
@@ -172,8 +163,8 @@ def _trace(model: nn.Module, parts: Parts, input_ids: Tensor) -> _Trace:
     inside = {module for block in parts.blocks for module in block.modules()}
     # Not inference_mode: what a module keeps from it could not take part in training afterwards.
     with ExitStack() as hooks, torch.no_grad():
-        for index, block in enumerate(parts.blocks):
-            hooks.enter_context(block.register_forward_pre_hook(enter(index), with_kwargs=True))
+        for block in parts.blocks:
+            hooks.enter_context(block.register_forward_pre_hook(enter, with_kwargs=True))
             hooks.enter_context(block.register_forward_hook(leave))
         for module in model.modules():
             if module not in inside:
@@ -182,9 +173,9 @@ def _trace(model: nn.Module, parts: Parts, input_ids: Tensor) -> _Trace:
     return trace
 
 
-def _chain_fault(trace: _Trace, depth: int, tokens: int) -> str | None:
-    if trace.entered != list(range(depth)):
-        return f"its {depth} blocks are not called once each, in order"
+def _chain_fault(trace: _Trace, blocks: tuple[nn.Module, ...], tokens: int) -> str | None:
+    if trace.entered != list(blocks):
+        return f"its {len(blocks)} blocks are not called once each, in order"
     before: Tensor | None = None
     for index, (entering, leaving) in enumerate(zip(trace.inputs, trace.outputs, strict=True), start=1):
         for name, state in (("input", entering), ("output", leaving)):
@@ -222,11 +213,59 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 def probe_states(model: nn.Module, parts: Parts, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
     """The output of every block on a tiny batch, for the checks at loading."""
     states: list[Tensor] = []
+
+    def leave(_: nn.Module, __: object, output: object) -> None:
+        states.append(cast(Tensor, block_output(output)).float().cpu())
+
     with ExitStack() as hooks, torch.no_grad():
         for block in parts.blocks:
-            hook = block.register_forward_hook(
-                lambda _, __, output: states.append(cast(Tensor, block_output(output)).float().cpu())
-            )
-            hooks.enter_context(hook)
+            hooks.enter_context(block.register_forward_hook(leave))
         run_model(model, parts, input_ids, attention_mask)
     return states
+
+
+def silent_modules(model: nn.Module, parts: Parts, input_ids: Tensor) -> set[nn.Module]:
+    """Every module of a model inside `model` that does not run when it reads a few tokens (1, tokens).
+
+    A text does not go through these, such as those for images and sound.
+    """
+    towers = [module for module in model.modules() if isinstance(module, PreTrainedModel) and module is not model]
+    ran: set[nn.Module] = set()
+    if towers:
+        with ExitStack() as hooks, torch.no_grad():
+            for module in model.modules():
+                hooks.enter_context(module.register_forward_pre_hook(lambda module, _: ran.add(module)))
+            run_model(model, parts, input_ids, torch.ones_like(input_ids))
+    # One that is called part by part did not run itself, though its parts did.
+    silent = [tower for tower in towers if ran.isdisjoint(tower.modules())]
+    return {module for tower in silent for module in tower.modules()}
+
+
+def embedding_table(model: nn.Module) -> nn.Module:
+    """The table of token vectors. transformers looks for it by its usual names; elsewhere it is the longest table."""
+    try:
+        table: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    except NotImplementedError:
+        tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+        return max(tables, key=lambda each: each.num_embeddings, default=model)
+    return table
+
+
+def table_rows(model: nn.Module) -> int:
+    """How many ids have an embedding: the table's rows, which the config's vocab_size may not equal."""
+    table = embedding_table(model)
+    rows = getattr(table, "num_embeddings", None)
+    if rows is None:
+        # A wrapper (PEFT's around a table of which it trains a few rows) holds the table beside parameters of its own.
+        inside = [module.num_embeddings for module in table.modules() if isinstance(module, nn.Embedding)]
+        rows = max(inside, default=0) or next(table.parameters()).shape[0]
+    return int(rows)
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where the embeddings are; where accelerate keeps them off the devices, where it computes them."""
+    table = embedding_table(model)
+    hook = getattr(table, "_hf_hook", None)
+    if hook is not None and getattr(hook, "execution_device", None) is not None:
+        return torch.device(hook.execution_device)
+    return next(table.parameters()).device

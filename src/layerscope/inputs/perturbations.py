@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from layerscope.errors import UserError, unknown
 from layerscope.inputs.seeds import stable_seed
 
 Kind = Literal["repetition", "randomness", "random"]
-_KINDS: tuple[Kind, ...] = ("repetition", "randomness", "random")
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,17 @@ def parse_perturbation(text: str | None) -> Perturbation | None:
     if text is None:
         return None
     name, colon, amount = text.partition(":")
-    kinds = {kind: kind for kind in _KINDS}
-    kind = kinds.get(name.strip())  # type: ignore[call-overload]
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    kind = next((kind for kind in kinds if kind == name.strip()), None)
     if kind is None:
-        raise unknown("perturbation", name.strip(), _KINDS)
+        raise unknown("perturbation", name.strip(), kinds)
     wanted = "a whole number of tokens, such as random:512" if kind == "random" else f"P in [0, 1], such as {kind}:0.5"
     try:
         value = float(amount)
     except ValueError:
         value = math.nan
     good = value >= 1 and value.is_integer() if kind == "random" else 0 <= value <= 1
-    if not colon or not math.isfinite(value) or not good:
+    if not colon or not good:
         raise UserError(f"perturbation {text!r}: expected {wanted}, got {amount.strip()!r}")
     return Perturbation(kind, value)
 
@@ -68,13 +67,10 @@ def repeat_token(
     is replaced at a larger one too.
 
     Args:
-        tokens: the prompt, T token ids.
+        tokens: the prompt, T token ids; as many come back.
         p: probability of replacing a token, in [0, 1].
         special: ids that stay in place and are never drawn (BOS, CLS, SEP).
         generator: the prompt's own generator.
-
-    Returns:
-        T token ids.
 
     Paper: "Does Representation Matter?" (arXiv 2412.09563), appendix G, and "Layer by Layer" (arXiv 2502.02013),
     appendix F.1: "for each token we randomly replace it with probability p [...] by sampling a random token from
@@ -83,35 +79,18 @@ def repeat_token(
     Departs from the authors' code, which may draw and replace special tokens, and shares one global generator.
     """
     free, replaced = _replaced(tokens, p, special, generator)
-    if not free:
-        return tuple(tokens)
-    token = tokens[free[int(generator.integers(len(free)))]]
-    result = list(tokens)
-    for position in replaced:
-        result[position] = token
-    return tuple(result)
+    drawn = tokens[free[int(generator.integers(len(free)))]] if free else 0
+    return tuple(drawn if place in replaced else token for place, token in enumerate(tokens))
 
 
 def randomize_tokens(
-    tokens: Sequence[int],
-    p: float,
-    special: Collection[int],
-    vocabulary: Sequence[int],
-    generator: np.random.Generator,
+    tokens: Sequence[int], p: float, special: Collection[int], vocabulary: Sequence[int], generator: np.random.Generator
 ) -> tuple[int, ...]:
     """Replace each token with probability p by a token drawn uniformly from the vocabulary.
 
     The draws do not depend on p: what is replaced at a smaller p is replaced by the same token at a larger one.
 
-    Args:
-        tokens: the prompt, T token ids.
-        p: probability of replacing a token, in [0, 1].
-        special: ids that stay in place.
-        vocabulary: the ids to draw from; see `drawable`.
-        generator: the prompt's own generator.
-
-    Returns:
-        T token ids.
+    Args are those of `repeat_token`, and `vocabulary` holds the ids to draw from (see `drawable`).
 
     Paper: arXiv 2412.09563, appendix G; arXiv 2502.02013, appendix F.2: "We draw replacements uniformly from the
     tokenizer distribution."
@@ -119,14 +98,9 @@ def randomize_tokens(
     Departs from the authors' code, which draws ids from 20 to the size of the vocabulary to avoid special tokens
     (right for Pythia only) and may replace special tokens.
     """
-    free, replaced = _replaced(tokens, p, special, generator)
-    if not free:
-        return tuple(tokens)
+    _, replaced = _replaced(tokens, p, special, generator)
     drawn = generator.integers(len(vocabulary), size=len(tokens))
-    result = list(tokens)
-    for position in replaced:
-        result[position] = vocabulary[int(drawn[position])]
-    return tuple(result)
+    return tuple(vocabulary[int(drawn[place])] if place in replaced else token for place, token in enumerate(tokens))
 
 
 def random_tokens(length: int, vocabulary: Sequence[int], generator: np.random.Generator) -> tuple[int, ...]:
@@ -142,11 +116,7 @@ def random_tokens(length: int, vocabulary: Sequence[int], generator: np.random.G
 
 
 def drawable(vocabulary: Collection[int], special: Collection[int]) -> tuple[int, ...]:
-    """The ids that a random token may be: the whole vocabulary without special tokens, in order.
-
-    Raises:
-        UserError: nothing but special tokens is there.
-    """
+    """The ids that a random token may be: the vocabulary without special tokens, in order; a UserError where none is."""
     ids = tuple(sorted(set(vocabulary) - set(special)))
     if not ids:
         raise UserError("the tokenizer's vocabulary holds only special tokens, so random tokens cannot be drawn")
@@ -155,10 +125,10 @@ def drawable(vocabulary: Collection[int], special: Collection[int]) -> tuple[int
 
 def _replaced(
     tokens: Sequence[int], p: float, special: Collection[int], generator: np.random.Generator
-) -> tuple[list[int], list[int]]:
+) -> tuple[list[int], set[int]]:
     """The positions that may be replaced, and those that are."""
     if not 0 <= p <= 1:
         raise UserError(f"the probability of a perturbation is in [0, 1], got {p}")
     uniform = generator.random(len(tokens))  # in [0, 1): p = 0 replaces none, p = 1 all
     free = [position for position, token in enumerate(tokens) if token not in special]
-    return free, [position for position in free if uniform[position] < p]
+    return free, {position for position in free if uniform[position] < p}

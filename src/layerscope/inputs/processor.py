@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +17,21 @@ _PROBE_SIZE = 256
 
 
 def choose_device(name: str) -> torch.device:
-    """The device asked for, or the best one there is for `auto`.
-
-    Raises:
-        UserError: the name is no device, or this machine has no such device.
-    """
+    """The device asked for, or the best one for `auto`; a UserError where it is no device, or this machine has none."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
+    device = None
+    with contextlib.suppress(RuntimeError):
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"expected a device like cpu, cuda, cuda:1, mps or auto, got {name!r}") from error
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise UserError(f"device {name!r} was asked for but this machine has {count} CUDA devices: use cpu or auto")
-    elif device.type == "mps":
-        if not torch.backends.mps.is_available():
-            raise UserError("device 'mps' was asked for but this machine has none: use cpu or auto")
-    elif device.type != "cpu":
+    if device is None or device.type not in {"cpu", "cuda", "mps"}:
         raise UserError(f"expected a device like cpu, cuda, cuda:1, mps or auto, got {name!r}")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"device {name!r} was asked for but this machine has {count} CUDA devices: use cpu or auto")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' was asked for but this machine has none: use cpu or auto")
     return device
 
 
@@ -63,14 +56,13 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 def matmul_precision(precision: str) -> Iterator[None]:
     """Set torch's float32 product precision inside the block and restore what was there before."""
     before = torch.get_float32_matmul_precision()
-    if before == precision:
-        yield
-        return
-    torch.set_float32_matmul_precision(precision)
+    if before != precision:
+        torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if before != precision:
+            torch.set_float32_matmul_precision(before)
 
 
 def fast_matmul_error(device: torch.device) -> float:
@@ -80,8 +72,7 @@ def fast_matmul_error(device: torch.device) -> float:
     it costs three digits. Only a measurement tells which.
     """
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(_PROBE_SIZE, _PROBE_SIZE, generator=generator)
-    b = torch.randn(_PROBE_SIZE, _PROBE_SIZE, generator=generator)
+    a, b = (torch.randn(_PROBE_SIZE, _PROBE_SIZE, generator=generator) for _ in range(2))
     exact = a.double() @ b.double()
     with matmul_precision("medium"):
         fast = (a.to(device) @ b.to(device)).cpu().double()
@@ -91,11 +82,12 @@ def fast_matmul_error(device: torch.device) -> float:
 def keeps_precision(model: nn.Module) -> bool:
     """Whether a model cannot compute in float32 for a moment: quantised, spread over devices, or on kernels for halves."""
     config = getattr(model, "config", None)
-    if getattr(config, "quantization_config", None) is not None:
-        return True
-    if "flash" in str(getattr(config, "_attn_implementation", None)):
-        return True
-    return any(tensor.is_meta for tensor in model.parameters()) or any("_hf_hook" in vars(m) for m in model.modules())
+    return (
+        getattr(config, "quantization_config", None) is not None
+        or "flash" in str(getattr(config, "_attn_implementation", None))
+        or any(tensor.is_meta for tensor in model.parameters())
+        or any("_hf_hook" in vars(module) for module in model.modules())
+    )
 
 
 @contextlib.contextmanager
@@ -107,34 +99,30 @@ def in_float32(model: nn.Module, blocks: Sequence[nn.Module]) -> Iterator[None]:
     inside = {id(tensor) for block in blocks for tensor in _half_tensors(block)}
     halves: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def widen(module: nn.Module, *, of_blocks: bool) -> None:
-        for tensor in _half_tensors(module):
-            if of_blocks or id(tensor) not in inside:
-                halves[id(tensor)] = (tensor, tensor.data)
-                tensor.data = tensor.data.float()
+    def widen(tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            halves[id(tensor)] = (tensor, tensor.data)
+            tensor.data = tensor.data.float()
 
-    def narrow(*_: object) -> None:
+    def enter(block: nn.Module, _: object) -> None:
+        widen(_half_tensors(block))
+
+    def leave(*_: object) -> None:
         for key in inside & halves.keys():
             tensor, half = halves.pop(key)
             tensor.data = half
 
-    def enter(block: nn.Module, _: object) -> None:
-        widen(block, of_blocks=True)
-
-    leave: Callable[..., None] = narrow
     with contextlib.ExitStack() as hooks:
         for block in blocks:
             hooks.enter_context(block.register_forward_pre_hook(enter))
             hooks.enter_context(block.register_forward_hook(leave, always_call=True))
         try:
-            widen(model, of_blocks=False)
+            widen(tensor for tensor in _half_tensors(model) if id(tensor) not in inside)
             yield
         finally:
             for tensor, half in halves.values():
                 tensor.data = half
 
 
-def _half_tensors(module: nn.Module) -> Iterator[Tensor]:
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dtype in HALF:
-            yield tensor
+def _half_tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.dtype in HALF]

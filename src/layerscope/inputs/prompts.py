@@ -7,21 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import BaseModel
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.library_errors import said_as
-from layerscope.inputs.perturbations import (
-    Perturbation,
-    drawable,
-    parse_perturbation,
-    prompt_generator,
-    random_tokens,
-    randomize_tokens,
-    repeat_token,
-)
+from layerscope.inputs import perturbations
+from layerscope.inputs.quiet import refusing
 from layerscope.inputs.seeds import stable_seed
-from layerscope.inputs.texts import Text, TextSet
+from layerscope.inputs.texts import TextSet
 
 _CHUNK = 256  # texts tokenised at once; nothing depends on it but speed
 _MOST_READ = 65_536  # texts read at once, where so many are asked for: a way through the file each time
@@ -49,12 +42,11 @@ class Prompt:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class SkippedPrompt:
-    """A text that cannot be a prompt, and why."""
+class Skipped(BaseModel, frozen=True):
+    """A prompt that was left out, and why."""
 
-    id: str
-    n_tokens: int
+    prompt_id: str
+    n_tokens: int = 0
     reason: str
 
 
@@ -69,26 +61,17 @@ class PromptSet:
     """
 
     prompts: tuple[Prompt, ...]
-    skipped: tuple[SkippedPrompt, ...]
-    source: str
+    skipped: tuple[Skipped, ...]
     revision: str
     filters: tuple[str, ...]
     counts: dict[str, int]
 
 
 def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) -> list[tuple[int, ...]]:
-    """Token ids of the texts with the tokenizer's defaults, special tokens included, cut to the context.
+    """Token ids of each text with the tokenizer's defaults, special tokens included, cut to `context` tokens (None: none).
 
     Cutting is the tokenizer's own truncation: special tokens it adds at the end stay, and the side is its
     `truncation_side`.
-
-    Args:
-        texts: the texts.
-        tokenizer: the model's tokenizer.
-        context: the longest prompt in tokens; None cuts nothing.
-
-    Returns:
-        One tuple of ids a text.
 
     Raises:
         UserError: the context has no room beside the tokenizer's special tokens.
@@ -99,11 +82,8 @@ def tokenize(texts: Sequence[str], tokenizer: Tokenizer, context: int | None) ->
     options: dict[str, Any] = {"verbose": False, "return_attention_mask": False, "return_token_type_ids": False}
     if context is not None:
         options |= {"truncation": True, "max_length": context}
-    with said_as(
-        lambda text, _: UserError(f"the tokenizer refused the texts ({text}): check that they are plain Unicode text")
-    ):
-        encoded = tokenizer(list(texts), **options)["input_ids"]
-    tokens = [tuple(ids) for ids in encoded]
+    with refusing("the tokenizer refused the texts", "check that they are plain Unicode text"):
+        tokens = [tuple(ids) for ids in tokenizer(list(texts), **options)["input_ids"]]
     # a tokenizer whose special tokens alone do not fit gives back the whole text instead of an error
     if context is not None and (longest := max(map(len, tokens))) > context:
         raise UserError(
@@ -122,8 +102,7 @@ def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
 def allowed_context(asked: int | None, built: int | None) -> int | None:
     """The longest text in tokens: what was asked for, else what the model was built for; None where there is no limit.
 
-    Raises:
-        UserError: more than the model was built for.
+    A UserError where more is asked for than the model was built for.
     """
     if asked is not None and built is not None and asked > built:
         raise UserError(
@@ -141,18 +120,16 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
 
     Args:
         texts: what `load_texts` gave.
-        spec: n, the filters (min_tokens, max_tokens count special tokens), context, too_long, perturbation, seed.
+        spec: n (all where there are fewer), the filters (min_tokens, max_tokens count special tokens), context,
+            too_long, perturbation, seed.
         tokenizer: the model's tokenizer.
         context: what the model was built for, in tokens; None where it has no limit. spec.context goes first.
-
-    Returns:
-        The prompts and the counts. Where there are fewer than n, all of them.
 
     Raises:
         UserError: no prompt is left; prompts are longer than the context and too_long is refuse; the context is more
             than the model was built for; or the perturbation cannot be applied.
     """
-    perturbation = parse_perturbation(spec.perturbation)
+    perturbation = perturbations.parse_perturbation(spec.perturbation)
     limit = allowed_context(spec.context, context)
     if perturbation is not None and perturbation.kind == "random":
         return _random_prompts(int(perturbation.amount), spec, tokenizer, limit)
@@ -160,26 +137,28 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
     if spec.max_tokens is not None and least > spec.max_tokens:
         raise UserError(f"min_tokens {least} is more than max_tokens {spec.max_tokens}: no prompt can pass both")
     counts = {"candidates": len(texts.texts), "examined": 0, "too_short": 0, "too_long": 0, "no_tokens": 0}
-    skipped = [SkippedPrompt(row, 0, reason) for row, reason in texts.skipped]
+    skipped = [Skipped(prompt_id=row, reason=reason) for row, reason in texts.skipped]
     frame = len(tokenize([""], tokenizer, None)[0])  # special tokens alone
     if limit is not None and limit <= frame:
         raise UserError(
             f"a context of {limit} tokens has no room beside the tokenizer's {frame} special ones: use a larger context"
         )
-    taken: dict[int, tuple[Text, tuple[int, ...]]] = {}
-    for index, text, tokens in _seeded(texts, spec, tokenizer):
+    taken: dict[int, Prompt] = {}
+    for index, prompt in _seeded(texts, spec, tokenizer):
         if spec.n is not None and len(taken) == spec.n:
             break
         counts["examined"] += 1
-        if len(tokens) <= frame:
+        length = len(prompt.tokens)
+        if length <= frame:
             counts["no_tokens"] += 1
-            skipped.append(SkippedPrompt(text.id, len(tokens), "the tokenizer makes no token of it"))
-        elif len(tokens) < least:
+            why = "the tokenizer makes no token of it"
+            skipped.append(Skipped(prompt_id=prompt.id, n_tokens=length, reason=why))
+        elif length < least:
             counts["too_short"] += 1
-        elif spec.max_tokens is not None and len(tokens) > spec.max_tokens:
+        elif spec.max_tokens is not None and length > spec.max_tokens:
             counts["too_long"] += 1
         else:
-            taken[index] = (text, tokens)
+            taken[index] = prompt
     counts["prompts"] = len(taken)
     if not taken:
         raise _nothing_left(texts, skipped, counts, least, spec.max_tokens)
@@ -193,20 +172,13 @@ def select_prompts(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer, context
     filters += [f"at most {spec.max_tokens} tokens"] if spec.max_tokens is not None else []
     filters += [f"cut to {limit} tokens"] if counts["cut"] else []
     if perturbation is not None:
-        prompts = _perturbed(prompts, perturbation, spec.sample_seed, tokenizer)
+        prompts = list(_perturbed(prompts, perturbation, spec.sample_seed, tokenizer))
         filters.append(perturbation.text)
-    return PromptSet(
-        prompts=tuple(prompts),
-        skipped=tuple(skipped),
-        source=texts.source,
-        revision=texts.revision,
-        filters=tuple(filters),
-        counts=counts | texts.counts,
-    )
+    return PromptSet(tuple(prompts), tuple(skipped), texts.revision, tuple(filters), counts | texts.counts)
 
 
-def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tuple[int, Text, tuple[int, ...]]]:
-    """Places, texts and tokens in the seeded order, read and tokenised only as far as someone asks."""
+def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tuple[int, Prompt]]:
+    """Places and whole prompts in the seeded order, read and tokenised only as far as someone asks."""
     seeds = np.fromiter((stable_seed("sample", spec.sample_seed, name) for name in texts.ids()), np.uint64)
     order = seeds.argsort(kind="stable").tolist()
     read = min(max(_CHUNK, len(order) if spec.n is None else spec.n), _MOST_READ)
@@ -216,42 +188,38 @@ def _seeded(texts: TextSet, spec: TextSpec, tokenizer: Tokenizer) -> Iterator[tu
         for first in range(0, len(places), _CHUNK):
             chunk = found[first : first + _CHUNK]
             tokens = tokenize([text.text for text in chunk], tokenizer, None)
-            yield from zip(places[first : first + _CHUNK], chunk, tokens, strict=True)
+            prompts = (Prompt(text.id, text.text, ids) for text, ids in zip(chunk, tokens, strict=True))
+            yield from zip(places[first : first + _CHUNK], prompts, strict=True)
 
 
-def _cut(
-    taken: Sequence[tuple[Text, tuple[int, ...]]], spec: TextSpec, tokenizer: Tokenizer, limit: int | None
-) -> list[Prompt]:
-    long = [] if limit is None else [position for position, (_, tokens) in enumerate(taken) if len(tokens) > limit]
-    prompts = [Prompt(text.id, text.text, tokens) for text, tokens in taken]
-    if not long:
-        return prompts
-    if spec.too_long == "refuse":
-        longest = max(long, key=lambda position: len(taken[position][1]))
+def _cut(prompts: list[Prompt], spec: TextSpec, tokenizer: Tokenizer, limit: int | None) -> list[Prompt]:
+    long = {} if limit is None else {place: one for place, one in enumerate(prompts) if len(one.tokens) > limit}
+    if long and spec.too_long == "refuse":
+        longest = max(long.values(), key=lambda prompt: len(prompt.tokens))
         raise UserError(
-            f"{len(long)} of {len(taken)} prompts are longer than the context of {limit} tokens, the longest "
-            f"({taken[longest][0].id}) has {len(taken[longest][1])}: cut them with too_long=cut, or set max_tokens"
+            f"{len(long)} of {len(prompts)} prompts are longer than the context of {limit} tokens, the longest "
+            f"({longest.id}) has {len(longest.tokens)}: cut them with too_long=cut, or set max_tokens"
         )
-    cut = tokenize([taken[position][0].text for position in long], tokenizer, limit)
-    for position, tokens in zip(long, cut, strict=True):
-        note = f"cut from {len(prompts[position].tokens)} to {len(tokens)} tokens"
-        prompts[position] = replace(prompts[position], tokens=tokens, note=note)
+    cut = tokenize([prompt.text for prompt in long.values()], tokenizer, limit)
+    for (place, prompt), tokens in zip(long.items(), cut, strict=True):
+        prompts[place] = replace(prompt, tokens=tokens, note=f"cut from {len(prompt.tokens)} to {len(tokens)} tokens")
     return prompts
 
 
-def _perturbed(prompts: Sequence[Prompt], perturbation: Perturbation, seed: int, tokenizer: Tokenizer) -> list[Prompt]:
+def _perturbed(
+    prompts: Sequence[Prompt], perturbation: perturbations.Perturbation, seed: int, tokenizer: Tokenizer
+) -> Iterator[Prompt]:
     special = special_ids(tokenizer)
-    vocabulary = drawable(tokenizer.get_vocab().values(), special) if perturbation.kind == "randomness" else ()
-    result = []
+    random = perturbation.kind == "randomness"
+    vocabulary = perturbations.drawable(tokenizer.get_vocab().values(), special) if random else ()
     for prompt in prompts:
-        generator = prompt_generator(seed, prompt.id)
-        if perturbation.kind == "repetition":
-            tokens = repeat_token(prompt.tokens, perturbation.amount, special, generator)
+        arguments = (prompt.tokens, perturbation.amount, special)
+        generator = perturbations.prompt_generator(seed, prompt.id)
+        if random:
+            tokens = perturbations.randomize_tokens(*arguments, vocabulary, generator)
         else:
-            tokens = randomize_tokens(prompt.tokens, perturbation.amount, special, vocabulary, generator)
-        note = "; ".join(part for part in (prompt.note, perturbation.text) if part)
-        result.append(replace(prompt, tokens=tokens, note=note))
-    return result
+            tokens = perturbations.repeat_token(*arguments, generator)
+        yield replace(prompt, tokens=tokens, note="; ".join(filter(None, (prompt.note, perturbation.text))))
 
 
 def _random_prompts(length: int, spec: TextSpec, tokenizer: Tokenizer, limit: int | None) -> PromptSet:
@@ -264,22 +232,23 @@ def _random_prompts(length: int, spec: TextSpec, tokenizer: Tokenizer, limit: in
     before = next((i for i, (one, other) in enumerate(zip(empty, letter, strict=False)) if one != other), len(empty))
     if length <= len(empty):
         raise UserError(f"random:{length} leaves no token beside the tokenizer's {len(empty)} special ones: use more")
-    vocabulary = drawable(tokenizer.get_vocab().values(), special_ids(tokenizer))
+    vocabulary = perturbations.drawable(tokenizer.get_vocab().values(), special_ids(tokenizer))
     prompts = []
     for index in range(spec.n):
         name = f"random-{index:04}"
-        drawn = random_tokens(length - len(empty), vocabulary, prompt_generator(spec.sample_seed, name))
+        generator = perturbations.prompt_generator(spec.sample_seed, name)
+        drawn = perturbations.random_tokens(length - len(empty), vocabulary, generator)
         prompts.append(Prompt(name, "", empty[:before] + drawn + empty[before:], f"random:{length}"))
     counts = {"candidates": spec.n, "prompts": spec.n, "asked": spec.n, "missing": 0}
-    return PromptSet(tuple(prompts), (), "random", "none", (f"random:{length}",), counts)
+    return PromptSet(tuple(prompts), (), "none", (f"random:{length}",), counts)
 
 
 def _nothing_left(
-    texts: TextSet, skipped: Sequence[SkippedPrompt], counts: Mapping[str, int], least: int, most: int | None
+    texts: TextSet, skipped: Sequence[Skipped], counts: Mapping[str, int], least: int, most: int | None
 ) -> UserError:
     parts = [f"{value:,} {name.replace('_', ' ')}" for name, value in (dict(counts) | texts.counts).items() if value]
     if skipped:
-        parts.append(f"{len(skipped):,} skipped, the first ({skipped[0].id}) because it {skipped[0].reason}")
+        parts.append(f"{len(skipped):,} skipped, the first ({skipped[0].prompt_id}) because it {skipped[0].reason}")
     asked = f"at least {least} tokens" + (f" and at most {most}" if most is not None else "")
     return UserError(
         f"no prompt is left of texts {texts.source!r} ({', '.join(parts) or 'no rows at all'}): "

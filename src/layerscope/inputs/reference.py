@@ -27,13 +27,7 @@ class Reference:
 def make_reference(name: str, texts: Sequence[str], prompts: Collection[str]) -> Reference:
     """The reference without the prompts, so that no prompt can be found in it because it is in it.
 
-    Args:
-        name: what it is called in results.
-        texts: its texts.
-        prompts: the prompts' texts; equal apart from white space and case counts as the same.
-
-    Raises:
-        UserError: nothing is left.
+    Equal apart from white space and case counts as the same. Where nothing is left, that is a UserError.
     """
     own = {_plain(prompt) for prompt in prompts}
     kept = tuple(text for text in texts if _plain(text) not in own)
@@ -91,19 +85,12 @@ def rare_tokens(
     Returns:
         Shares in [0, 1]; NaN for a prompt without tokens.
     """
-    wanted = common_share * counts.total()
-    common: set[int] = set()
-    reached = 0
     # Equal counts in the order of the ids, so that nothing depends on the order of the texts.
-    for token, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if reached >= wanted:
-            break
-        common.add(token)
-        reached += count
-    return np.array(
-        [np.mean([token not in common for token in tokens]) if len(tokens) else np.nan for tokens in prompts],
-        dtype=np.float64,
-    )
+    ranked = sorted(counts, key=lambda token: (-counts[token], token))
+    before = np.cumsum([0, *(counts[token] for token in ranked)])
+    common = set(ranked[: int((before[:-1] < common_share * counts.total()).sum())])
+    shares = [np.mean([token not in common for token in tokens]) if len(tokens) else np.nan for tokens in prompts]
+    return np.array(shares, dtype=np.float64)
 
 
 def log_frequency(tokens: Sequence[int], counts: Counter[int]) -> Float[np.ndarray, " tokens"]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from layerscope.errors import UserError, nearest
 
 _NUMBER = re.compile(r"(\d+)$")
-# How sentence-transformers names the folders of one model's parts: 0_Transformer, 1_Pooling.
-_PART = re.compile(r"\d+_[A-Z]\w*")
+# Hidden folders, and those of one model's parts as sentence-transformers names them: 0_Transformer, 1_Pooling.
+_OTHER = re.compile(r"\.|\d+_[A-Z]\w*$")
 _MOST_NAMED = 20
 
 
@@ -23,11 +23,7 @@ def revisions(folder: Path) -> dict[str, Path]:
     """The model folders inside `folder`, by name; those that end in a number in its order, others before them."""
     if not folder.is_dir():
         return {}
-    found = [
-        child
-        for child in folder.iterdir()
-        if not child.name.startswith(".") and not _PART.fullmatch(child.name) and (child / "config.json").is_file()
-    ]
+    found = [child for child in folder.iterdir() if not _OTHER.match(child.name) and (child / "config.json").is_file()]
     return {child.name: child for child in sorted(found, key=lambda child: (step_of(child.name), child.name))}
 
 
@@ -36,12 +32,9 @@ def transformer_part(folder: Path) -> Path | None:
 
     None where `folder` holds a model itself, or no such model.
     """
-    if (folder / "config.json").is_file() or not folder.is_dir():
+    if (folder / "config.json").is_file():
         return None
-    parts = [child for child in sorted(folder.iterdir()) if _PART.fullmatch(child.name)]
-    return next(
-        (part for part in parts if part.name.endswith("_Transformer") and (part / "config.json").is_file()), None
-    )
+    return next((file.parent for file in sorted(folder.glob("[0-9]*_Transformer/config.json"))), None)
 
 
 def step_of(revision: str) -> int:
@@ -51,28 +44,19 @@ def step_of(revision: str) -> int:
 
 
 def find_revision(folder: Path, name: str, revision: str | None) -> Path:
-    """The model folder of a revision; of the last one where none is asked for.
+    """The model folder of a revision of `folder`; of the last one where none is asked for.
 
-    Args:
-        folder: the folder of model folders.
-        name: what the user calls it, for the error.
-        revision: the name of a model folder in it.
-
-    Raises:
-        UserError: there is no such revision; the message names those that exist.
+    Where it is not there, the UserError calls the model `name` and names the revisions that exist.
     """
     there = revisions(folder)
-    if not there:
+    names = list(there)
+    if not names:
         raise UserError(f"{name!r} has no revisions: expected model folders such as step0 in {folder}, found none")
     if revision is None:
-        return there[list(there)[-1]]
-    if revision not in there:
-        # An empty folder of that name is a checkpoint that went missing: what matters is that it cannot be read.
-        raise UserError(f"{name!r} has no revision {revision!r}: {_those_there(revision, list(there))}")
+        return there[names[-1]]
+    if revision not in there:  # an empty folder of that name is a checkpoint that went missing: it cannot be read
+        listed = ", ".join(names)
+        if len(names) > _MOST_NAMED:
+            listed = f"{len(names)}, from {names[0]} to {names[-1]}; nearest: {', '.join(nearest(revision, names))}"
+        raise UserError(f"{name!r} has no revision {revision!r}: it has {listed}")
     return there[revision]
-
-
-def _those_there(revision: str, names: list[str]) -> str:
-    if len(names) <= _MOST_NAMED:
-        return f"it has {', '.join(names)}"
-    return f"it has {len(names)}, from {names[0]} to {names[-1]}; nearest: {', '.join(nearest(revision, names))}"

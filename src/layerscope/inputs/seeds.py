@@ -6,14 +6,7 @@ import hashlib
 
 
 def stable_seed(*parts: int | str) -> int:
-    """A 64-bit seed from the parts, the same on every machine and in every process.
-
-    Args:
-        parts: what the draws are for, such as ("views", 0, "prompt-7", 3). 1 and "1" give different seeds.
-
-    Returns:
-        An integer in [0, 2**64).
-    """
+    """A seed in [0, 2**64) from what the draws are for, such as ("views", 0, "prompt-7", 3); 1 and "1" give others."""
     # repr separates the parts and their types without ambiguity: ("a", "b") is never ("a, b",).
     # backslashreplace: an id may hold what UTF-8 cannot.
     digest = hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8).digest()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,8 +16,8 @@ from transformers import PreTrainedConfig
 
 from layerscope.errors import UserError
 from layerscope.files.reading import read_json
-from layerscope.inputs.library_errors import said_as
 from layerscope.inputs.model_classes import headless_class
+from layerscope.inputs.quiet import refusing
 
 _LAYERS = re.compile(r"layers?$|depth$|blocks?$|block_count$")
 _COUNTS = re.compile(r"(^|_)(layer|block|head|expert|label|group)s?(_|$)|\.(head|expert)_")
@@ -27,9 +27,6 @@ _SIZES = re.compile(
 )
 # Numbers that are used to compute with, however large: nothing is made in their number.
 _FACTORS = re.compile(r"theta|base|freq|scal|factor|_id$")
-_MOST_LAYERS = 1024
-_MOST_COUNTED = 2**17
-_MOST_SIZED = 2**24
 _PACKED = 8
 """Weights that one byte of a file may hold."""
 _SLACK = 2**26
@@ -45,27 +42,21 @@ def check_numbers(stated: Mapping[str, object], tensors: int | None, name: str) 
     Args:
         stated: a config as its file states it, or the metadata of a GGUF file.
         tensors: how many tensors the model's files hold; None where they are not here yet.
-        name: what the file is called in the error.
-
-    Raises:
-        UserError: naming the setting.
+        name: what the file is called in the UserError, beside the setting.
     """
-    layers = max(_MOST_LAYERS, tensors or 0)
-    for key, value in _numbers(stated):
-        if _FACTORS.search(key):
+    limits = ((_LAYERS, max(1024, tensors or 0)), (_COUNTS, 2**17), (_SIZES, 2**24))
+    for key, value in _leaves(stated):
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or _FACTORS.search(key):
             continue
-        for kind, most in ((_LAYERS, layers), (_COUNTS, _MOST_COUNTED), (_SIZES, _MOST_SIZED)):
-            if kind.search(key):
-                if value > most:
-                    held = "" if tensors is None else f" (the model's files hold {tensors:,} tensors)"
-                    raise UserError(
-                        f"{name} says {key} = {value:,}"[:300]
-                        + f", and at most {most:,} is read{held}: download or save the model again"
-                    )
-                break
+        most = next((most for kind, most in limits if kind.search(key)), math.inf)
+        if value == value // 1 and value > most:
+            held = "" if tensors is None else f" (the model's files hold {tensors:,} tensors)"
+            said = f"{name} says {key} = {int(value):,}"[:300]
+            raise UserError(f"{said}, and at most {most:,} is read{held}: download or save the model again")
 
 
-def _numbers(stated: object) -> Iterator[tuple[str, int]]:
+def _leaves(stated: object) -> Iterator[tuple[str, object]]:
+    """Whatever is no table and no list, with the innermost key that it stands under."""
     left = [("", stated)]
     while left:
         key, value = left.pop()
@@ -73,20 +64,14 @@ def _numbers(stated: object) -> Iterator[tuple[str, int]]:
             left += [(str(inner), found) for inner, found in value.items()]
         elif isinstance(value, (list, tuple)):
             left += [(key, found) for found in value]
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1:
-            yield key, int(value)
+        else:
+            yield key, value
 
 
 def check_room(config: PreTrainedConfig, size: int, name: str) -> None:
-    """Refuse a config whose model has many times the weights that the files hold; nothing is allocated for it.
+    """Refuse a config whose model has many times the weights that files of `size` bytes hold; nothing is allocated.
 
-    Args:
-        config: the model's config.
-        size: bytes of the files.
-        name: what the user calls the model.
-
-    Raises:
-        UserError: saying both numbers.
+    The UserError says both numbers.
     """
     from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
 
@@ -111,7 +96,8 @@ def check_normaliser(tokenizer: Path, name: str) -> None:
         DamagedError: the file is not JSON.
     """
     stated = read_json(tokenizer, dict[str, object], advice="save or download the tokenizer again").get("normalizer")
-    written = list(_strings(stated))
+    # What it looks for and writes; a table of characters is neither.
+    written = [value for key, value in _leaves(stated) if isinstance(value, str) and key != "precompiled_charsmap"]
     # What one step writes is what the next may look for.
     text = probe = " ".join([*map(chr, range(33, 127)), *written])
     grown = max(map(len, written), default=0) > _MOST_WRITTEN
@@ -136,25 +122,7 @@ def _steps(stated: object, name: str) -> Iterator[Normalizer]:
         elif step is not None:
             model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
             alone = json.dumps({"version": "1.0", "added_tokens": [], "normalizer": step, "model": model})
-            with said_as(partial(_unknown_step, name)):
+            what = f"model {name!r} has a tokenizer whose normaliser does not load"
+            with refusing(what, "save or download it again"):
                 found: Normalizer = Tokenizer.from_str(alone).normalizer
             yield found
-
-
-def _unknown_step(name: str, text: str, _: BaseException) -> UserError:
-    return UserError(
-        f"model {name!r} has a tokenizer whose normaliser does not load ({text[:160]}): save or download it again"
-    )
-
-
-def _strings(stated: object) -> Iterator[str]:
-    """What a normaliser looks for and writes; a table of characters is neither."""
-    left = [stated]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            left += [found for key, found in value.items() if key != "precompiled_charsmap"]
-        elif isinstance(value, list):
-            left += value

@@ -7,36 +7,33 @@ states depend on which prompts came before.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from operator import is_
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from layerscope.errors import RunFailedError, UnsupportedModelError
 
 SMALL_BYTES = 2**20
-"""Buffers up to this size are copied, so that one overwritten in place can be put back."""
+Before = list[tuple[PreTrainedConfig | nn.Module, str, object]]
 
 _REGISTERS = ("_parameters", "_buffers", "_modules")
 _NOTHING = object()
-
-
-Stamp = tuple[int, int, int]
-"""Which file a name stands for, its size, and when it was last written to."""
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    """The stamp of a file as it is now; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+_SETTINGS = {
+    "use_cache": False,
+    # RWKV halves weights and states every so many blocks, at the first pass, to fit float16: other numbers, same model.
+    "rescale_every": 0,
+    # xLSTM runs its blocks over one piece of a longer prompt after the other, which hooks would take for the whole.
+    "max_inference_chunksize": sys.maxsize,
+}
+_RESCALED = "layers_are_rescaled"
 
 
 class Standing:
@@ -53,14 +50,17 @@ class Standing:
 
     def __init__(self, model: nn.Module) -> None:
         self.switched: set[str] = set()
-        self._slots = list(_slots(model))
+        # A module's attributes, its buffers, or a config's settings: its name, what holds them, and what that held.
+        self._slots = [(name, holder, dict(holder)) for name, holder in _slots(model)]
         self._weights = list(model.named_parameters())
-        self._buffers = [_Buffer(name, tensor) for name, tensor in _tensors(model)]
-        self._files: dict[Path, Stamp] = {}
+        self._buffers = list(_tensors(model))
+        self._versions = [_version(tensor) for _, tensor in self._buffers]
+        self._copies = [tensor.detach().clone() if is_small(tensor) else None for _, tensor in self._buffers]
+        self._files: Mapping[Path, os.stat_result] = {}
 
-    def watch(self, files: Mapping[Path, Stamp]) -> None:
+    def watch(self, files: Mapping[Path, os.stat_result]) -> None:
         """Notice from now on where something writes to a file that weights were loaded from: they are read through it."""
-        self._files = dict(files)
+        self._files = files
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
@@ -77,77 +77,56 @@ class Standing:
             self._put_back(versions)
 
     def _put_back(self, versions: list[int]) -> None:
-        for path, stamp in self._files.items():
-            now = stamp_of(path)
-            # Another file under the name is no harm: the one that was loaded stays.
-            if now is not None and now[0] == stamp[0] and now != stamp:
+        for path, loaded in self._files.items():
+            if _is_written_to(path, loaded):
                 raise RunFailedError(
                     f"{path} was written to while the model was read from it, which changed its weights: write to another "
                     "file and rename it, and run the same command again"
                 )
-        for (name, tensor), version in zip(self._weights, versions, strict=True):
-            if _version(tensor) != version:
+        for (name, weight), version in zip(self._weights, versions, strict=True):
+            if _version(weight) != version:
                 raise _overwritten(name)
-        for slot in self._slots:
-            if not slot.stands():
-                self.switched |= slot.put_back()
-        for buffer in self._buffers:
-            buffer.put_back()
+        for name, holder, before in self._slots:
+            if len(holder) != len(before) or not all(map(is_, holder.values(), before.values())):
+                self._restore(name, holder, before)
+        for place, (name, tensor) in enumerate(self._buffers):
+            if _version(tensor) != self._versions[place]:
+                copy = self._copies[place]
+                if copy is None:
+                    raise _overwritten(name)
+                with torch.no_grad():
+                    tensor.copy_(copy)
+                self._versions[place] = _version(tensor)
 
-
-@dataclass(frozen=True)
-class _Slot:
-    """One dictionary: a module's attributes, its buffers, or a config's settings."""
-
-    name: str
-    holder: dict[str, object]
-    before: dict[str, object]
-    values: tuple[object, ...]
-
-    @classmethod
-    def of(cls, name: str, holder: dict[str, object]) -> _Slot:
-        return cls(name, holder, dict(holder), tuple(holder.values()))
-
-    def stands(self) -> bool:
-        return len(self.holder) == len(self.values) and all(map(is_, self.holder.values(), self.values))
-
-    def put_back(self) -> set[str]:
-        """Give the public entries their values again; the names of those that were no tensors."""
-        switched: set[str] = set()
-        for key in [*self.before, *self.holder]:
-            old, now = self.before.get(key, _NOTHING), self.holder.get(key, _NOTHING)
+    def _restore(self, name: str, holder: dict[str, object], before: dict[str, object]) -> None:
+        """Give the public entries their values again, and note the names of those that were no tensors."""
+        for key in [*before, *holder]:
+            old, now = before.get(key, _NOTHING), holder.get(key, _NOTHING)
             if old is now or key.startswith("_"):
                 continue
             if old is _NOTHING:
-                del self.holder[key]
+                del holder[key]
             else:
-                self.holder[key] = old
-            if not isinstance(now, Tensor) and not _equal(old, now):
-                switched.add(f"{self.name}.{key}".lstrip("."))
-        return switched
+                holder[key] = old
+            equal = type(old) is type(now) and isinstance(old, (bool, int, float, str)) and old == now
+            if not isinstance(now, Tensor) and not equal:
+                self.switched.add(f"{name}.{key}".lstrip("."))
 
 
-class _Buffer:
-    """A tensor that is no weight, with a copy where it is small."""
-
-    def __init__(self, name: str, tensor: Tensor) -> None:
-        self.name = name
-        self.tensor = tensor
-        self.version = _version(tensor)
-        small = tensor.numel() * tensor.element_size() <= SMALL_BYTES and not tensor.is_meta
-        self.copy = tensor.detach().clone() if small else None
-
-    def put_back(self) -> None:
-        if _version(self.tensor) == self.version:
-            return
-        if self.copy is None:
-            raise _overwritten(self.name)
-        with torch.no_grad():
-            self.tensor.copy_(self.copy)
-        self.version = _version(self.tensor)
+def _is_written_to(path: Path, before: os.stat_result) -> bool:
+    with suppress(OSError):  # another file under the name, or none, is no harm: the one that was loaded stays
+        now = path.stat()
+        same = now.st_size == before.st_size and now.st_mtime_ns == before.st_mtime_ns
+        return now.st_ino == before.st_ino and not same
+    return False
 
 
-def _slots(model: nn.Module) -> Iterator[_Slot]:
+def is_small(tensor: Tensor) -> bool:
+    """Whether a buffer is copied, so that one overwritten in place can be put back."""
+    return not tensor.is_meta and tensor.numel() * tensor.element_size() <= SMALL_BYTES
+
+
+def _slots(model: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
     configs: dict[int, PreTrainedConfig] = {}
     for name, module in model.named_modules():
         holder = vars(module)
@@ -155,13 +134,13 @@ def _slots(model: nn.Module) -> Iterator[_Slot]:
         # torch's own layers change nothing of themselves in eval mode, and there are many of them.
         if type(module).__module__.startswith("torch.nn.") and not holder["_modules"]:
             continue
-        yield _Slot.of(name, holder)
+        yield name, holder
         # Where accelerate moves weights in and out for each pass, it puts other tensors in their place.
         for register in _REGISTERS[2:] if "_hf_hook" in holder else _REGISTERS:
             if holder[register]:
-                yield _Slot.of(name, holder[register])
+                yield name, holder[register]
     for config in configs.values():
-        yield _Slot.of("config", vars(config))
+        yield "config", vars(config)
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -182,12 +161,26 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _equal(old: object, new: object) -> bool:
-    return type(old) is type(new) and isinstance(old, (bool, int, float, str)) and old == new
-
-
 def _overwritten(name: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"the model is not supported: a forward pass overwrites its {name}, so that states would depend on which prompts "
         "came before"
     )
+
+
+def set_plain_pass(model: PreTrainedModel) -> Before:
+    """Change the settings of a model and of its text config; what they were is returned, to be set again."""
+    before: Before = []
+    rescaled = [module for module in model.modules() if hasattr(module, _RESCALED)]
+    for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
+        for name, value in _SETTINGS.items():
+            # Weights that were halved by an earlier pass need what that pass did to the states.
+            if hasattr(config, name) and not (
+                name == "rescale_every" and any(getattr(module, _RESCALED) for module in rescaled)
+            ):
+                before.append((config, name, getattr(config, name)))
+                setattr(config, name, value)
+    for module in rescaled:
+        before.append((module, _RESCALED, getattr(module, _RESCALED)))
+        setattr(module, _RESCALED, True)
+    return before

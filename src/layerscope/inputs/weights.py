@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from layerscope.errors import RunFailedError, UserError
 from layerscope.files.reading import named_errors, open_regular, read_json
-from layerscope.inputs.library_errors import said_as
+from layerscope.inputs.quiet import refusing
 from layerscope.inputs.sizes import check_numbers
 
 HASH_DIGITS = 16
@@ -27,6 +27,10 @@ _BUFFERS = re.compile(
     r"|(^|\.)(rotary_emb|rotary|rope)\.(inv_freq|cos_cached|sin_cached)$"
     r"|(^|\.)(position_ids|token_type_ids)$"
 )
+
+
+class _Index(BaseModel):
+    weight_map: dict[str, str]
 
 
 def weight_files(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
@@ -56,52 +60,41 @@ def listed_weights(folder: Path, *, allow_pickle: bool) -> tuple[Path, ...]:
         UserError: no weights, a shard is missing, or only pickled weights and `allow_pickle` is off.
         DamagedError: the index of the shards is not what it should be.
     """
-    files = _safetensors_files(folder)
-    if files:
-        return files
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if single.is_file():
+        return (single,)
+    if index.is_file():
+        found = read_json(index, _Index, advice="download the model again")
+        names = sorted(set(found.weight_map.values()))
+        with named_errors(index):
+            wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+        if wrong or not names:
+            raise UserError(
+                f"{index} names {len(names)} files, and {wrong[0][:80] if wrong else 'one'!r} is not beside it: download "
+                "the model again"
+            )
+        return tuple(folder / name for name in names)
     pickles = tuple(sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]))
     if not pickles:
         raise UserError(f"expected safetensors weights in {folder}, found none: save the model with safetensors")
     if not allow_pickle:
-        raise UserError(
-            f"{folder} holds only pickled weights ({pickles[0].name}), which can run code when they are loaded: "
-            "convert them to safetensors, or pass allow_pickle if you trust where they came from"
-        )
+        raise pickled_only(folder, f"weights ({pickles[0].name})")
     return pickles
 
 
-class _Index(BaseModel):
-    weight_map: dict[str, str]
-
-
-def _safetensors_files(folder: Path) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
-    single = folder / "model.safetensors"
-    if single.is_file() or not index.is_file():
-        return (single,) if single.is_file() else ()
-    found = read_json(index, _Index, advice="download the model again")
-    names = sorted(set(found.weight_map.values()))
-    with named_errors(index):
-        wrong = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
-    if wrong or not names:
-        raise UserError(
-            f"{index} names {len(names)} files, and {wrong[0][:80] if wrong else 'one'!r} is not beside it: download the "
-            "model again"
-        )
-    return tuple(folder / name for name in names)
+def pickled_only(folder: Path, what: str) -> UserError:
+    """The error for a folder without safetensors."""
+    return UserError(
+        f"{folder} holds only pickled {what}, which can run code when they are loaded: convert them to safetensors, or pass "
+        "allow_pickle if you trust where they came from"
+    )
 
 
 def check_safetensors(file: Path) -> tuple[str, ...]:
-    """The tensor names in a safetensors file.
-
-    Raises:
-        UserError: the header does not fit the file (cut short, or another format).
-    """
+    """The tensor names in a safetensors file; a UserError where the header does not fit it (cut, another format)."""
     from safetensors import safe_open
 
-    with said_as(
-        lambda text, _: UserError(f"{file} is not a whole safetensors file ({text}): download or save it again")
-    ):
+    with refusing(f"{file} is not a whole safetensors file", "download or save it again"):
         open_regular(file).close()
         with safe_open(file, framework="pt") as opened:
             return tuple(opened.keys())
@@ -130,39 +123,29 @@ def content_hashes(before: Iterable[Path], files: Iterable[Path]) -> tuple[str, 
 
 
 def check_finite(model: nn.Module, name: str) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Raises:
-        RunFailedError: naming the first such tensor.
-    """
+    """Refuse weights that hold NaN or infinity by a RunFailedError that names the first such tensor."""
     for key, tensor in model.named_parameters():
         if tensor.is_meta or not tensor.is_floating_point():
             continue
-        with torch.no_grad():
-            # A sum reads the weights once and makes no mask; it can overflow on its own, so it only raises suspicion.
-            suspect = not bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
-            if suspect and not bool(torch.isfinite(tensor).all()):
-                bad = int((~torch.isfinite(tensor)).sum())
-                raise RunFailedError(
-                    f"the weights of {name} hold NaN or infinity, first in {key} ({bad} of {tensor.numel()} values): "
-                    "use a checkpoint from before the training diverged, or download it again"
-                )
+        # A sum reads the weights once and makes no mask; it can overflow on its own, so it only raises suspicion.
+        if not tensor.detach().sum(dtype=torch.float32).isfinite() and (bad := int((~tensor.isfinite()).sum())):
+            raise RunFailedError(
+                f"the weights of {name} hold NaN or infinity, first in {key} ({bad} of {tensor.numel()} values): use a "
+                "checkpoint from before the training diverged, or download it again"
+            )
 
 
 def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: Iterable[str]) -> None:
-    """Refuse a model in which a weight that states depend on was not in the checkpoint and so drawn at random.
+    """Refuse a model in which a weight that states depend on was not in the checkpoint, or of another shape.
 
-    Raises:
-        UserError: naming the first such weight.
+    It would be drawn at random. The UserError names the first such weight.
     """
-    wrong_shape = sorted(mismatched)
-    if wrong_shape:
+    if wrong_shape := sorted(mismatched):
         raise UserError(
             f"{wrong_shape[0]} in the checkpoint of {name} has another shape than its config.json says "
             f"({len(wrong_shape)} such weights): the two do not belong together"
         )
-    lost = sorted(missing)
-    if lost:
+    if lost := sorted(missing):
         raise UserError(
             f"the checkpoint of {name} does not hold {lost[0]} ({len(lost)} weights of {type(model).__name__} are "
             "missing and would be random): give a checkpoint of the whole model"
@@ -172,8 +155,9 @@ def check_keys(model: nn.Module, name: str, missing: Iterable[str], mismatched: 
 def drawn_keys(model: PreTrainedModel, missing: Iterable[str]) -> set[str]:
     """Those of the missing weights that were drawn at random or set to a constant, and that states depend on.
 
-    A pooler sits behind the last block: models saved with a language model head have none and need none. The others follow from the config, as tables of sines do, and some classes do not save them: a second copy of their
-    module, initialised from another place of the generator, holds the same numbers, and not one number throughout.
+    A pooler sits behind the last block: models saved with a language model head have none and need none. The others follow
+    from the config, as tables of sines do, and some classes do not save them: a second copy of their module, initialised
+    from another place of the generator, holds the same numbers, and not one number throughout.
     """
     return {key for key in missing if key.split(".")[0] != "pooler" and not _follows_from_config(model, key)}
 
@@ -202,8 +186,5 @@ def unused_keys(model: nn.Module, unexpected: Iterable[str]) -> tuple[str, ...]:
     left = sorted(
         key for key in unexpected if key.removeprefix(prefix).split(".")[0] in own and not _BUFFERS.search(key)
     )
-    if not left:
-        return ()
-    return (
-        f"{len(left)} weights of the checkpoint have no place in the model its config.json describes, first {left[0]}",
-    )
+    said = f"{len(left)} weights of the checkpoint have no place in the model its config.json describes, first "
+    return (said + left[0],) if left else ()

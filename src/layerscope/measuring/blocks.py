@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32, Shaped
 from pydantic import BaseModel
 
-from layerscope.errors import DamagedError, LayerscopeError
-from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
+from layerscope.errors import LayerscopeError
+from layerscope.files.reading import MADE_AGAIN, check_sum, read_array, read_sealed, sums_of, write_sealed
 from layerscope.files.writing import inside, make_folder, tidy, whole_file
 from layerscope.measuring.progress import Report
 
 FOLDER = "blocks"
 _NOTES = "notes.json"
-_AGAIN = "run the same command again, which makes it again"
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Notes(BaseModel):
 
 @dataclass(frozen=True)
 class BlockStore:
-    """All blocks of a run, read one layer at a time, prompts back in the order of the prompt set.
+    """All blocks of a run, prompts back in the order of the prompt set.
 
     Arrays are read and let go of layer by layer: what is in memory does not grow with the number of layers.
 
@@ -96,10 +96,11 @@ class BlockStore:
         weights = [sum(lengths[row] for row in rows) for rows in self.rows]
         total, done, damaged = float(sum(weights)), 0.0, 0
         for index, (rows, weight) in enumerate(zip(self.rows, weights, strict=True)):
-            if self.path(index).exists() and not self._is_whole(index):
-                shutil.rmtree(self.path(index))
+            path = self.path(index)
+            if path.exists() and not self._is_whole(index):
+                shutil.rmtree(path)
                 damaged += 1
-            if not self.path(index).exists():
+            if not path.exists():
 
                 def inside_block(share: float, before: float = done, weight: int = weight) -> None:
                     report("measuring", before + share * weight, total)
@@ -117,9 +118,8 @@ class BlockStore:
             codes = np.zeros(block.values.shape, dtype=np.int32)
             for where, why in block.reasons.items():
                 codes[where] = places[why]
-            arrays = {"values": block.values, "tokens": block.tokens, "reasons": codes}
-            arrays |= {"pooled": block.pooled, "views": block.views}
-            arrays |= {} if block.letters is None else {"letters": block.letters}
+            arrays = {"reasons": codes} | ({} if block.letters is None else {"letters": block.letters})
+            arrays |= {name: getattr(block, name) for name in ("values", "tokens", "pooled", "views")}
             for name, array in arrays.items():
                 np.save(temporary / f"{name}.npy", array)
             notes = _Notes(
@@ -133,53 +133,54 @@ class BlockStore:
     def layer(self, layer: int) -> LayerValues:
         """Values per prompt of one layer, how many tokens each was computed from, and why some are missing."""
         where = (slice(None), layer)
-        codes = zip(self._reasons, self._parts("reasons", where), strict=True)
-        texts = (np.array(["", *reasons], dtype=object)[part] for reasons, part in codes)
         return LayerValues(
-            values=self._gather(self._parts("values", where), axis=2),
-            tokens=self._gather(self._parts("tokens", where), axis=1),
-            reasons=self._gather(texts, axis=2),
+            values=self._gather("values", where, axis=2),
+            tokens=self._gather("tokens", where, axis=1),
+            reasons=self._gather("reasons", where, axis=2, meanings=self._reasons),
         )
 
-    def pooled(self, layer: int, state: int) -> Float[np.ndarray, "prompts dim"]:
-        """Pooled vectors of one layer and state."""
-        return self._gather(self._parts("pooled", (state, layer)), axis=0)
-
-    def views(self, layer: int, state: int) -> Float[np.ndarray, "prompts views dim"]:
-        """Pooled vectors of the augmented views at one layer and state."""
-        return self._gather(self._parts("views", (state, layer)), axis=0)
+    def vectors(
+        self, of: Literal["pooled", "views"], layer: int, state: int
+    ) -> Float[np.ndarray, "prompts dim"] | Float[np.ndarray, "prompts views dim"]:
+        """Pooled vectors of the prompts, or of their augmented views, at one layer and state."""
+        return self._gather(of, (state, layer), axis=0)
 
     def letters(self) -> Float64[np.ndarray, "prompts letters two"]:
         """The answers to questions."""
-        return self._gather(self._parts("letters", (slice(None),)), axis=0)
+        return self._gather("letters", (slice(None),), axis=0)
 
     def unchanged_views(self) -> int:
         """The number of views that equal their prompt."""
         return sum(self._notes(index).unchanged_views for index in range(len(self.rows)))
 
     @cached_property
-    def _reasons(self) -> list[list[str]]:
-        return [self._notes(index).reasons for index in range(len(self.rows))]
+    def _reasons(self) -> list[np.ndarray]:
+        return [np.array(["", *self._notes(index).reasons], dtype=object) for index in range(len(self.rows))]
 
     def _identity(self, index: int) -> str:
         return hashlib.sha256(repr((self.identity, index, tuple(self.rows[index]))).encode()).hexdigest()
 
     def _notes(self, index: int) -> _Notes:
-        return read_sealed(self.path(index) / _NOTES, _Notes, version=2, since=1, advice=_AGAIN)
+        return read_sealed(self.path(index) / _NOTES, _Notes, version=2, since=1, advice=MADE_AGAIN)
 
     def _is_whole(self, index: int) -> bool:
-        path = self.path(index)
         try:
             notes = self._notes(index)
             for name in notes.files:
-                check_sum(path / name, notes.files, name)
+                check_sum(self.path(index) / name, notes.files, name)
         except LayerscopeError:
             return False
         return notes.identity == self._identity(index)
 
-    def _gather(self, parts: Iterator[np.ndarray], *, axis: int) -> np.ndarray:
+    def _gather(
+        self, name: str, where: tuple[int | slice, ...], *, axis: int, meanings: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
+        """A part of the array of a name, of all blocks; where it holds places in `meanings`, what stands there."""
         gathered: np.ndarray | None = None
-        for rows, part in zip(self.rows, parts, strict=True):
+        for index, rows in enumerate(self.rows):
+            part = np.array(read_array(self.path(index) / f"{name}.npy", MADE_AGAIN)[where])
+            if meanings is not None:
+                part = meanings[index][part]
             if gathered is None:
                 # Rows of a block can be none at all: vectors that the run does not keep.
                 n = sum(map(len, self.rows)) if part.shape[axis] else 0
@@ -189,14 +190,6 @@ class BlockStore:
         if gathered is None:
             raise ValueError("expected one block or more, got none")
         return gathered
-
-    def _parts(self, name: str, where: tuple[int | slice, ...]) -> Iterator[np.ndarray]:
-        for index in range(len(self.rows)):
-            path = self.path(index) / f"{name}.npy"
-            try:
-                yield np.array(np.load(path, mmap_mode="r")[where])
-            except (OSError, ValueError, EOFError) as error:
-                raise DamagedError(f"{path} cannot be read ({error}): {_AGAIN}") from error
 
 
 def remove_blocks(folder: Path) -> None:

@@ -9,18 +9,16 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from layerscope.inputs.augmentations import count_unchanged, make_views
+from layerscope.inputs.augmentations import make_views
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.prompts import Prompt, tokenize
 from layerscope.measuring.blocks import Block
 from layerscope.measuring.plan import Plan
-from layerscope.metrics.metric import Metric
 from layerscope.metrics.sources import TokenStates
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
 from layerscope.states.passes import Work, run_passes, shares_cores
-from layerscope.states.pooling import pool
-from layerscope.states.readout import read_states
+from layerscope.states.readout import pool, read_states
 
 # On a CPU the budget of tokens is cut into this many batches, which cores share evenly and their caches hold better
 # (SmolLM2: 14 % faster at 1,024 tokens than at 4,096). Fixed, so that numbers do not depend on how many cores there are.
@@ -32,12 +30,8 @@ TopReader = Callable[[Batch, Float[Tensor, "prompts tokens dim"]], None]
 def split_blocks(lengths: Sequence[int], block_size: int) -> list[tuple[int, ...]]:
     """Prompts of about the same length together, longest first: little padding, and what cannot fit fails early.
 
-    Args:
-        lengths: tokens of each prompt.
-        block_size: prompts a block.
-
     Returns:
-        Row numbers per block; every row once; prompts of one length keep their order.
+        Row numbers of the `block_size` prompts of each block; every row once; prompts of one length keep their order.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [tuple(order[start : start + block_size]) for start in range(0, len(order), block_size)]
@@ -51,27 +45,30 @@ def measure_block(
     *,
     read_top: TopReader | None = None,
 ) -> Block:
-    """Run the prompts, and their views where a metric needs them, and take everything the plan asks for.
+    """Run the prompts, and their views where a metric needs them, and take everything the plan with its layers asks for.
 
     Args:
-        plan: what to compute, with its layers.
-        model: the model.
-        prompts: prompts of one block.
+        plan, model, prompts: what to compute, by which model, of the prompts of one block.
         done: called with the share of the block's tokens that are through.
         read_top: called with every batch of the prompts and its raw states at the last layer, from the same pass.
 
     Returns:
         The block, rows in the order of `prompts`.
     """
-
-    def measure_batch(plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:
-        _measure_batch(plan, model, batch, block, read_top)
-
     views, unchanged = _tokenized_views(plan, model, prompts)
-    block = _empty_block(plan, model.dim, len(prompts), unchanged)
+    grid, n = (len(plan.states), len(plan.layers)), len(prompts)
+    n_pooled, n_viewed = (n if plan.pools else 0, n if plan.n_views else 0)
+    block = Block(
+        values=np.full((*grid, len(plan.token_keys), n), np.nan),
+        tokens=np.zeros((*grid, n), dtype=np.int32),
+        pooled=np.full((*grid, n_pooled, model.dim), np.nan, dtype=np.float32),
+        views=np.full((*grid, n_viewed, plan.n_views, model.dim), np.nan, dtype=np.float32),
+        unchanged_views=unchanged,
+    )
     works: list[Work] = []
     sizes: list[int] = []
-    for take, tokens in ((measure_batch, [prompt.tokens for prompt in prompts]), (_pool_views, views)):
+    takes = ((partial(_measure_batch, read_top), [prompt.tokens for prompt in prompts]), (_pool_views, views))
+    for take, tokens in takes:
         for batch in plan_batches(model, tokens, plan.spec.batch_tokens):
             works.append(partial(take, plan, batch, block))
             sizes.append(int(batch.lengths.sum()))
@@ -97,26 +94,12 @@ def _tokenized_views(plan: Plan, model: LoadedModel, prompts: Sequence[Prompt]) 
         return [], 0
     spec = plan.spec.views.model_copy(update={"views": plan.n_views})
     made = [make_views(prompt.text, prompt.id, spec) for prompt in prompts]
-    unchanged = sum(count_unchanged(prompt.text, views) for prompt, views in zip(prompts, made, strict=True))
+    unchanged = sum(view == prompt.text for prompt, views in zip(prompts, made, strict=True) for view in views)
     context = min((c for c in (model.context, plan.spec.texts.context) if c is not None), default=None)
     return tokenize([view for views in made for view in views], model.tokenizer, context), unchanged
 
 
-def _empty_block(plan: Plan, dim: int, n_prompts: int, unchanged: int) -> Block:
-    states, layers = len(plan.states), len(plan.layers)
-    return Block(
-        values=np.full((states, layers, len(plan.token_keys), n_prompts), np.nan),
-        tokens=np.zeros((states, layers, n_prompts), dtype=np.int32),
-        pooled=np.full((states, layers, n_prompts if plan.pools else 0, dim), np.nan, dtype=np.float32),
-        views=np.full((states, layers, n_prompts if plan.n_views else 0, plan.n_views, dim), np.nan, dtype=np.float32),
-        unchanged_views=unchanged,
-    )
-
-
-def _measure_batch(
-    plan: Plan, model: LoadedModel, batch: Batch, block: Block, read_top: TopReader | None = None
-) -> None:
-    index = {layer: position for position, layer in enumerate(plan.layers)}
+def _measure_batch(read_top: TopReader | None, plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:
     attentions: list[Tensor] = []
 
     def keep(_: int, weights: Float[Tensor, "prompts heads tokens tokens"]) -> None:
@@ -125,62 +108,47 @@ def _measure_batch(
     def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
         if read_top is not None and layer == model.n_layers:
             read_top(batch, raw)
-        if layer not in index:
+        if layer not in plan.layers:
             return
-        position = index[layer]
         seen = attentions.pop() if attentions else None
         for states, kept, lengths in read_states(model, layer, raw, batch.lengths, plan.states):
-            places = [plan.states.index(state) for state in states]
-            for place in places:
-                block.tokens[place, position, list(batch.rows)] = lengths.cpu().numpy()
+            where = ([plan.states.index(state) for state in states], [plan.layers.index(layer)], batch.rows)
+            block.tokens[np.ix_(*where)] = lengths.cpu().numpy()
             if plan.pools:
-                vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
-                for place in places:
-                    block.pooled[place, position, list(batch.rows)] = vectors
+                block.pooled[np.ix_(*where)] = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
             source = TokenStates(kept, lengths, precision=plan.spec.precision, attentions=seen)
-            _take_values(plan, source, block, (places, position, batch.rows))
+            _take_values(plan, source, block, where)
 
     layers = plan.layers if read_top is None else {*plan.layers, model.n_layers}
     capture(model, batch, read, layers=layers, read_attentions=keep if plan.attentions else None)
 
 
-def _take_values(plan: Plan, source: TokenStates, block: Block, where: tuple[list[int], int, tuple[int, ...]]) -> None:
-    places, position, rows = where
+def _take_values(
+    plan: Plan, source: TokenStates, block: Block, where: tuple[list[int], list[int], tuple[int, ...]]
+) -> None:
+    """The values of the token metrics, and why some are missing, of some states, a layer and some prompts."""
+    (first, *_), (position,), rows = where
     for number, key in enumerate(plan.token_keys):
-        reason = _not_measured(plan, key.metric, (places[0], position))
-        if reason:
-            for place in places:
-                for row in rows:
-                    block.reasons[place, position, number, row] = reason
-            continue
-        values = key.metric.values(source, key.setting).numpy()
-        for place in places:
-            block.values[place, position, number, list(rows)] = values
-        for which in np.flatnonzero(np.isnan(values)):
-            states = source.states[which, : int(source.lengths[which])]
-            reason = key.metric.reason(states, key.setting) or "not a number"
-            for place in places:
-                block.reasons[place, position, number, rows[which]] = reason
-
-
-def _not_measured(plan: Plan, metric: Metric, where: tuple[int, int]) -> str:
-    """Why a metric has no value at a layer and state whatever the prompt; "" where it has."""
-    place, position = where
-    if metric.needs_first_token and plan.states[place].positions != "all":
-        return "it is about the first token: only with positions=all"
-    if metric.reads == "attentions" and plan.layers[position] == 0:
-        return "the embeddings have no attention"
-    return ""
+        if key.metric.needs_first_token and plan.states[first].positions != "all":
+            reasons = dict.fromkeys(rows, "it is about the first token: only with positions=all")
+        elif key.metric.needs == "attentions" and plan.layers[position] == 0:
+            reasons = dict.fromkeys(rows, "the embeddings have no attention")
+        else:
+            values = key.metric.values(source, key.setting).numpy()
+            block.values[np.ix_(where[0], [position], [number], rows)] = values
+            missing = {row: source.states[row, : int(source.lengths[row])] for row in np.flatnonzero(np.isnan(values))}
+            reasons = {rows[n]: key.metric.reason(one, key.setting) or "not a number" for n, one in missing.items()}
+        for place in where[0]:
+            block.reasons.update({(place, position, number, row): why for row, why in reasons.items()})
 
 
 def _pool_views(plan: Plan, batch: Batch, block: Block, model: LoadedModel) -> None:
-    index = {layer: position for position, layer in enumerate(plan.layers)}
     prompts, views = np.divmod(np.asarray(batch.rows), plan.n_views)
 
     def read(layer: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
         for states, kept, lengths in read_states(model, layer, raw, batch.lengths, plan.states):
             vectors = pool(kept, lengths, plan.spec.pooling).cpu().numpy()
             for state in states:
-                block.views[plan.states.index(state), index[layer], prompts, views] = vectors
+                block.views[plan.states.index(state), plan.layers.index(layer), prompts, views] = vectors
 
     capture(model, batch, read, layers=plan.layers)

@@ -1,4 +1,4 @@
-"""measure(): from a spec to a finished run, in blocks, so that an interruption loses at most one of them."""
+"""measure(), measure_model(): from a spec to a finished run, in blocks, so that an interruption loses one of them at most."""
 
 from __future__ import annotations
 
@@ -6,31 +6,25 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
 from layerscope.config import ModelSpec, RunSpec, TextSpec
-from layerscope.files.locks import locked
+from layerscope.errors import UserError
+from layerscope.files.locks import in_folder, locked
 from layerscope.inputs.identity import model_identity, tokenizer_hash
+from layerscope.inputs.in_memory import reading
 from layerscope.inputs.models import LoadedModel, load_model
 from layerscope.inputs.prompts import select_prompts
 from layerscope.inputs.texts import load_texts, texts_revision
 from layerscope.measuring.blocks import BlockStore, remove_blocks
-from layerscope.measuring.folders import in_folder
 from layerscope.measuring.forward import measure_block, split_blocks
 from layerscope.measuring.plan import Plan, make_plan
-from layerscope.measuring.progress import Report, silent
+from layerscope.measuring.progress import Report, silent, step
 from layerscope.measuring.summary import write_tables
+from layerscope.results import resume
 from layerscope.results.measurement import Resolved, RunRecord
-from layerscope.results.record import Keeper, ResolvedModel, Skipped, circumstances, package_versions
-from layerscope.results.resume import (
-    OBJECT,
-    compare_sources,
-    earlier,
-    fingerprint,
-    hash_of,
-    mixed_packages,
-    other_packages,
-    refuse_moved_model,
-    refuse_other_inputs,
-)
+from layerscope.results.record import Keeper, ResolvedModel, circumstances, package_versions
 from layerscope.results.run import Run, load_run
 
 
@@ -64,14 +58,39 @@ def measure(
 
 
 def run_spec(model: str | ModelSpec, texts: str | TextSpec, options: Mapping[str, object]) -> RunSpec:
-    """The spec of a measurement, from a model, texts and the other fields of RunSpec.
-
-    Raises:
-        UserError: a field that does not exist, or a value that is not valid.
-    """
+    """The spec of a measurement, from a model, texts and the other fields of RunSpec. Raises what `Spec.of` raises."""
     named = {"name": model} if isinstance(model, str) else model
     source = {"source": texts} if isinstance(texts, str) else texts
     return RunSpec.of({"model": named, "texts": source, **options})
+
+
+def measure_model(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: RunSpec, out: str | Path, report: Report = silent
+) -> Run:
+    """Measure a model as it is in memory, without saving or loading it, for example between two steps of its training.
+
+    The run's folder is like any other. The model is left exactly as it was: weights, gradients, modes of its modules,
+    and no random generator but layerscope's own is drawn from.
+
+    Args:
+        model: a transformers model, with or without a head; wrappers of torch, accelerate and PEFT are looked into.
+        tokenizer: its tokenizer.
+        spec: what to measure; `spec.model.name` is what the tables call the model, and nothing is loaded by it.
+        out: the run's folder. A finished run of the same weights is only read.
+        report: called with (stage, done, total).
+
+    Raises:
+        UserError: what `measure` raises, a metric that needs attention weights, or a folder with a run of other weights.
+        RunFailedError: weights that hold NaN or infinity, a full disk.
+    """
+    needing = [key.metric.name for key in make_plan(spec).token_keys if key.metric.needs == "attentions"]
+    if needing:
+        raise UserError(
+            f"{needing[0]} needs attention weights, which a model in memory may not give: leave it out, or measure a "
+            "saved checkpoint"
+        )
+    with reading(model, tokenizer, spec.model) as ready:
+        return measure_spec(spec, Path(out), report, model=ready)
 
 
 def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: LoadedModel | None = None) -> Run:
@@ -79,84 +98,70 @@ def measure_spec(spec: RunSpec, out: Path, report: Report = silent, *, model: Lo
     plan = make_plan(spec)
     notes: tuple[str, ...] = ()
     with locked(out):
-        before = earlier(RunRecord, out, spec=spec)
+        before = resume.earlier(RunRecord, out, spec=spec)
         if before is None or before.status != "done":
             _measure_locked(plan, model, out, report, before)
         else:
-            notes = _compare(spec, model, out, report, before)
-            _check(out, before)
+            # What a reader of a finished run should know of its sources; they are hashed, nothing is loaded.
+            with step(report, "looking at the model and texts"):
+                looks: dict[str, resume.Look] = {
+                    "the model": lambda: _model_identity(spec, model),
+                    "the texts": lambda: {"texts_revision": texts_revision(spec.texts)},
+                }
+                notes = resume.compare_sources((out, "measure"), dict(before.resolved), looks)
+            notes += resume.other_packages(before.packages, package_versions())
+            # A finished run that cannot be read has to be said now, not at the first look at a table. By the hashes, so
+            # that its tables need not fit into memory; runs of version 0.1.0 have none and are read.
+            for name in before.files:
+                before.check(out, name)
+            if not before.files:
+                old = load_run(out)
+                _ = old.layers, old.prompts
         remove_blocks(out)
         return load_run(out, notes)
-
-
-def _check(out: Path, record: RunRecord) -> None:
-    # A finished run that cannot be read has to be said now, not at the first look at a table. By the hashes, so that
-    # its tables need not fit into memory; runs of version 0.1.0 have none and are read.
-    for name in record.files:
-        record.check(out, name)
-    if not record.files:
-        old = load_run(out)
-        _ = old.layers, old.prompts
-
-
-def _compare(spec: RunSpec, model: LoadedModel | None, out: Path, report: Report, record: RunRecord) -> tuple[str, ...]:
-    """What a reader of a finished run should know of its sources; they are hashed, nothing is loaded."""
-    report("looking at the model and texts", 0.0, 1.0)
-    looks = {
-        "the model": lambda: _model_identity(spec, model),
-        "the texts": lambda: {"texts_revision": texts_revision(spec.texts)},
-    }
-    notes = compare_sources((out, "measure"), dict(record.resolved), looks)
-    report("looking at the model and texts", 1.0, 1.0)
-    return (*notes, *other_packages(record.packages, package_versions()))
 
 
 def _model_identity(spec: RunSpec, model: LoadedModel | None) -> dict[str, str]:
     if model is None:
         return model_identity(spec.model)
-    return {
-        "model_revision": model.revision,
-        "tokenizer_revision": f"{OBJECT}{tokenizer_hash(model.tokenizer)}",
-    }
+    tokenizer = f"{resume.OBJECT}{tokenizer_hash(model.tokenizer)}"
+    return {"model_revision": model.revision, "tokenizer_revision": tokenizer}
 
 
 def _measure_locked(plan: Plan, model: LoadedModel | None, out: Path, report: Report, before: RunRecord | None) -> None:
     start = time.perf_counter()
-    report("loading the model", 0.0, 1.0)
-    loaded = model or load_model(plan.spec.model, attentions=plan.attentions)
-    identity = _model_identity(plan.spec, model)
-    refuse_moved_model(loaded, identity["model_revision"])
-    report("loading the model", 1.0, 1.0)
+    with step(report, "loading the model"):
+        loaded = model or load_model(plan.spec.model, attentions=plan.attentions)
+        facts = ResolvedModel.facts(loaded, _model_identity(plan.spec, model))
     prompts = select_prompts(load_texts(plan.spec.texts), plan.spec.texts, loaded.tokenizer, loaded.context)
     lengths = [len(prompt.tokens) for prompt in prompts.prompts]
     plan = plan.for_model(loaded.n_layers, len(lengths))
     rows = split_blocks(lengths, plan.spec.block_size)
     resolved = Resolved(
-        **ResolvedModel.facts(loaded, identity["tokenizer_revision"]),
+        **facts,
         texts_revision=prompts.revision,
         metrics=plan.metric_names,
         n_prompts=len(lengths),
         n_blocks=len(rows),
-        prompts_sha256=hash_of((prompt.id, prompt.tokens) for prompt in prompts.prompts),
+        prompts_sha256=resume.hash_of((prompt.id, prompt.tokens) for prompt in prompts.prompts),
     )
+    if before is not None:
+        resume.refuse_other_inputs(out, "measure", before.resolved, resolved)
     record = RunRecord(
         spec=plan.spec,
         resolved=resolved,
         weights=loaded.weights,
-        counts=dict(prompts.counts),
+        counts=prompts.counts,
         filters=prompts.filters,
-        skipped=tuple(Skipped(prompt_id=s.id, n_tokens=s.n_tokens, reason=s.reason) for s in prompts.skipped),
+        skipped=prompts.skipped,
         warnings=loaded.warnings,
-        timings=dict(before.timings) if before else {},
         **circumstances(loaded, before),
     )
-    if before is not None:
-        refuse_other_inputs(out, "measure", before.resolved, resolved)
-    keeper = Keeper(record, out)
+    keeper = Keeper(record, out, before)
     keeper.spend("load", time.perf_counter() - start)
-    store = BlockStore(out, rows, fingerprint(RunRecord.FREE, plan.spec, resolved))
+    store = BlockStore(out, rows, resume.fingerprint(RunRecord.FREE, plan.spec, resolved))
     with keeper.working():
-        keeper.update(warnings=(*record.warnings, *mixed_packages(before, record)))
+        keeper.update()
         with keeper.stage("blocks"):
             again = store.make(
                 lengths,

@@ -7,8 +7,8 @@ from typing import get_args
 
 from layerscope.config import RunSpec
 from layerscope.errors import UserError
+from layerscope.metrics.catalogue import check_variants, resolve_metrics, settings
 from layerscope.metrics.metric import Metric, Setting, Shape
-from layerscope.metrics.requests import check_variants, resolve_metrics, settings
 from layerscope.states.state import State, all_states
 
 
@@ -40,14 +40,14 @@ class Plan:
     @property
     def n_views(self) -> int:
         """Augmented views needed of each prompt: all for LiDAR, two for InfoNCE and DiME, none for the rest."""
-        if any(key.metric.reads == "vectors of all views" for key in self.view_keys):
+        if any(key.metric.needs == "all views" for key in self.view_keys):
             return self.spec.views.views
         return 2 if self.view_keys else 0
 
     @property
     def attentions(self) -> bool:
         """Whether a metric needs the attention weights."""
-        return any(key.metric.reads == "attentions" for key in self.token_keys)
+        return any(key.metric.needs == "attentions" for key in self.token_keys)
 
     @property
     def pools(self) -> bool:
@@ -57,8 +57,7 @@ class Plan:
     def for_model(self, depth: int, n_prompts: int) -> Plan:
         """The plan with its layers, for a model of `depth` blocks.
 
-        Raises:
-            UserError: a layer the model does not have, or too few prompts for what was asked by name.
+        A UserError where it does not have a layer, or there are too few prompts for what was asked by name.
         """
         layers = self.spec.layers if self.spec.layers is not None else tuple(range(depth + 1))
         beyond = [layer for layer in layers if layer > depth]

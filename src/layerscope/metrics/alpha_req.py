@@ -22,20 +22,13 @@ _ZERO = 1e-24
 def alpha_req(source: PooledVectors, _: Setting = PAPER, *, fit_range: tuple[int, int] = FIT_RANGE) -> Values:
     """Decay exponent of the eigenvalues of the pooled vectors' covariance, lambda_i ~ i^(-alpha).
 
-    Minus the slope of log lambda_i against log i, least squares with weights 1 / i, over the ranks i of `fit_range`.
+    Minus the slope of log lambda_i against log i, least squares with weights 1 / i, over the ranks i of `fit_range`,
+    first and last, counted from 1; the last is cut to min(N - 1, D).
 
-    Args:
-        source: one vector a prompt; the mean over prompts is removed, as a covariance asks.
-        fit_range: first and last rank fitted, counted from 1; the last is cut to min(N - 1, D).
-
-    Returns:
-        `subsets` float64, a real number, usually in [0, 3]: near 0 a flat spectrum, large one of few directions, around
-        1 what the paper found to go with good features. NaN with fewer than 5 positive eigenvalues in the range, or
-        where a vector is not finite.
-
-    Raises:
-        ValueError: the range is not 1 <= first < last.
-
+    Returns `subsets` float64, a real number, usually in [0, 3]: near 0 a flat spectrum, large one of few directions,
+    around 1 what the paper found to go with good features. NaN with fewer than 5 positive eigenvalues in the range, or
+    where a vector is not finite.
+    Raises ValueError: the range is not 1 <= first < last.
     Paper: Agrawal et al. 2022, eq. 1. The weights are those of the authors' code (from Stringer et al. 2019), whose
     range changes from script to script: state it with the value.
     """
@@ -73,6 +66,5 @@ METRIC = Metric(
     unit="exponent",
     range="any real number, usually [0, 3]",
     direction="higher: eigenvalues fall faster, fewer directions; near 1 went with good features in the paper",
-    reads="float64 eigenvalues",
     paper="Agrawal et al. 2022",
 )

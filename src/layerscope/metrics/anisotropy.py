@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import PooledVectors
 from layerscope.metrics.spectrum import Variant, degenerate_reason, unit, variant_of, vary
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 _VARIANTS: tuple[Variant, ...] = ("paper", "centered")
 
@@ -20,31 +19,21 @@ _VARIANTS: tuple[Variant, ...] = ("paper", "centered")
 def anisotropy(source: PooledVectors, setting: Setting = PAPER) -> Values:
     """Mean cosine between the vectors of two distinct prompts.
 
-    (|sum_i u_i|^2 - N) / (N (N - 1)), u_i the unit vectors.
+    (|sum_i u_i|^2 - N) / (N (N - 1)), u_i the unit vectors; in the variant centered the mean over prompts goes first.
 
-    Args:
-        source: one vector a prompt.
-        setting: the variant: paper, or centered (the mean over prompts removed first).
-
-    Returns:
-        `subsets` float64, a cosine in [-1 / (N - 1), 1]: 0 where directions are even, 1 where all are the same. NaN
-        with fewer than 2 prompts, where a vector is zero (it has no direction) or not finite.
-
+    Returns `subsets` float64, a cosine in [-1 / (N - 1), 1]: 0 where directions are even, 1 where all are the same. NaN
+    with fewer than 2 prompts, where a vector is zero (it has no direction) or not finite.
     Paper: Ethayarajh 2019, section 3 (there over random words; here over all pairs of prompts).
     """
     vectors, variant = aligned(source.pooled.cpu(), torch.float64), variant_of(setting, _VARIANTS)
-    found = parallel_map(lambda kept: _mean_cosine(vectors[kept], variant), list(source.subsets))
-    return torch.tensor(found, dtype=torch.float64)
 
+    def mean_cosine(kept: Tensor) -> float:
+        count, rows = kept.shape[0], vary(vectors[kept], variant)
+        if count < 2 or not bool(rows.isfinite().all()) or not bool(rows.any(-1).all()):
+            return math.nan
+        return (float(unit(rows).sum(0).square().sum()) - count) / (count * (count - 1))
 
-def _mean_cosine(vectors: Float64[Tensor, "prompts dim"], variant: Variant) -> float:
-    count = vectors.shape[0]
-    if count < 2 or not bool(vectors.isfinite().all()):
-        return math.nan
-    rows = vary(vectors, variant)
-    if not bool(rows.any(-1).all()):
-        return math.nan
-    return (float(unit(rows).sum(0).square().sum()) - count) / (count * (count - 1))
+    return torch.tensor(parallel_map(mean_cosine, list(source.subsets)), dtype=torch.float64)
 
 
 def anisotropy_reason(pooled: Float[Tensor, "prompts dim"], setting: Setting = PAPER) -> str:
@@ -63,10 +52,7 @@ METRIC = Metric(
     summary="mean cosine between the pooled vectors of distinct prompts",
     unit="cosine",
     range="[-1 / (N - 1), 1]",
-    low=-1.0,
-    high=1.0,
     direction="higher: all vectors point the same way",
     variants=_VARIANTS,
-    reads="vectors",
     paper="Ethayarajh 2019, section 3",
 )

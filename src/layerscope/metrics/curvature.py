@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from layerscope.metrics.metric import K_STEP, PAPER, Metric, Setting, Values, steps_of
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.spectrum import Prepared
-from layerscope.metrics.workers import on_one_thread, parallel_map
+from layerscope.metrics.workers import aligned, on_one_thread, parallel_map
 
 # Per point of a path: its squared norm, its inner product with the next point, and with the one after that.
 Bands = Float64[np.ndarray, "3 _"]
@@ -31,18 +30,12 @@ _PIECE = 128
 def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Mean turning angle of the path through a prompt's token states.
 
-    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j.
+    v_j = z_{k(j+1)} - z_{kj}; the mean over j of the angle between v_{j+1} and v_j, with k of the variant `k-step`
+    ("2-step", "3-step", ...). Single steps of float64 states are as exact as the source's precision.
 
-    Args:
-        source: token states; single steps of float64 states are as exact as the source's precision.
-        setting: the variant: paper, or `k-step` ("2-step", "3-step", ...): every how many tokens a point of the path is
-            taken.
-
-    Returns:
-        `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no angle:
-        the two angles at it are left out of the mean (`skipped_steps` counts them). NaN with fewer than 3 points, with
-        no angle left, or where a state is not finite.
-
+    Returns `prompts` float64, radians, in [0, pi]: 0 a straight line, pi back and forth. A zero-length step has no
+    angle: the two angles at it are left out of the mean (`skipped_steps` counts them). NaN with fewer than 3 points,
+    with no angle left, or where a state is not finite.
     Paper: arXiv 2412.09563, eq. 2. The authors' released code takes the absolute value of the cosine, so that going
     back counts as going on, gives a zero-length step the angle 0, and ignores k.
     """
@@ -52,15 +45,9 @@ def curvature(source: TokenStates, setting: Setting = PAPER) -> Values:
 def skipped_steps(source: TokenStates, setting: Setting = PAPER) -> Values:
     """How many steps of a prompt's path have length zero, and so no angle in `curvature`.
 
-    The number of j with z_{k(j+1)} = z_{kj}.
+    The number of j with z_{k(j+1)} = z_{kj}, in the variants of `curvature`.
 
-    Args:
-        source: token states.
-        setting: the variant, as in `curvature`.
-
-    Returns:
-        `prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.
-
+    Returns `prompts` float64, a count from 0 to the number of steps; NaN without tokens or where a state is not finite.
     Paper: none; the count that makes a mean over the remaining angles honest.
     """
     return _curvature_and_skipped(source, setting)[:, 1]
@@ -205,11 +192,8 @@ CURVATURE = Metric(
     summary="mean turning angle of the path through a prompt's token states",
     unit="radians",
     range="[0, pi]",
-    low=0.0,
-    high=math.pi,
     direction="lower: straighter path; pi: back and forth",
     variants=("paper", K_STEP),
-    reads="states",
     paper="arXiv 2412.09563, eq. 2",
 )
 SKIPPED_STEPS = replace(
@@ -219,7 +203,6 @@ SKIPPED_STEPS = replace(
     summary="steps of length zero, which have no angle and are left out of curvature",
     unit="steps",
     range="[0, T - 1]",
-    high=None,
     direction="0: no step was left out",
     paper="none; the count beside arXiv 2412.09563, eq. 2",
 )

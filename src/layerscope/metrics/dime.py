@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.sources import ViewVectors
+from layerscope.metrics.metric import PAPER, Metric, Setting, Subset, Values
+from layerscope.metrics.sources import ViewVectors, view_reason, within_cosines
 from layerscope.metrics.spectrum import SPECTRAL, Variant, renyi, shares, variant_of
-from layerscope.metrics.views import view_reason, within_cosines
 from layerscope.metrics.workers import parallel_map
 
 LEAST_PERMUTATIONS = 10
@@ -23,21 +22,15 @@ def dime(source: ViewVectors, setting: Setting = PAPER) -> Values:
     mean over random permutations P of S_alpha(K1 * P K2 P^T) minus S_alpha(K1 * K2), with * the entrywise product and
     K1, K2 the N x N Gram matrices of the unit vectors of view 1 and view 2.
 
-    Args:
-        source: the views, of which the first two are used, and in its options how many random pairings (10 or more) are
-            drawn with which seed. A subset of the prompts has the same pairings as far as it allows: a prompt whose
-            partner is left out gets the partner's partner, and so on (the cycle of the permutation is closed over the
-            gap), which is uniform over the subset's permutations and leaves all other pairs as they were.
-        setting: the order alpha in (0, inf], and the variant: paper, or centered (each view's mean over prompts
-            removed); unit and centered-unit equal these two.
+    Of the views the first two are used; the source's options say how many random pairings (10 or more) are drawn with
+    which seed. A subset of the prompts has the same pairings as far as it allows: a prompt whose partner is left out
+    gets the partner's partner, and so on (the cycle of the permutation is closed over the gap), which is uniform over
+    the subset's permutations and leaves all other pairs as they were. The order alpha is in (0, inf]. In the variant
+    centered each view's mean over prompts is removed; unit and centered-unit equal paper and centered.
 
-    Returns:
-        `subsets` float64, nats, in [-log N, log N]: about 0 for unrelated views, higher is more invariant. NaN with
-        fewer than 2 prompts, or where a vector is not finite or has no direction.
-
-    Raises:
-        ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
-
+    Returns `subsets` float64, nats, in [-log N, log N]: about 0 for unrelated views, higher is more invariant. NaN with
+    fewer than 2 prompts, or where a vector is not finite or has no direction.
+    Raises ValueError: fewer than 2 views or 10 permutations, or alpha out of range.
     Paper: Skean et al. 2023 (arXiv 2301.08164), eq. 8. The authors' code switches to D x D covariances where N > D,
     which do not know the pairing; here the matrices are always prompts x prompts.
     """
@@ -62,10 +55,7 @@ def _value_and_error(source: ViewVectors, setting: Setting) -> Float64[Tensor, "
 
 
 def _spectra(source: ViewVectors, variant: Variant) -> list[Float64[Tensor, "pairings _"]]:
-    """Eigenvalues of K1 * P K2 P^T of each subset, first for the true pairing, then for each permutation.
-
-    NaN where a subset's views cannot be compared.
-    """
+    """Eigenvalues of K1 * P K2 P^T of each subset, of the true pairing first; NaN where its views cannot be compared."""
     options, gram = source.options, source.gram()
     permutations = draw_permutations(source.views.shape[0], options.permutations, options.seed)
 
@@ -90,9 +80,7 @@ def draw_permutations(prompts: int, permutations: int, seed: int) -> Int64[Tenso
     return torch.stack([torch.randperm(prompts, generator=generator) for _ in range(permutations)])
 
 
-def restrict_permutation(
-    permutation: Int64[Tensor, "*some prompts"], kept: Int64[Tensor, " kept"]
-) -> Int64[Tensor, "*some kept"]:
+def restrict_permutation(permutation: Int64[Tensor, "*some prompts"], kept: Subset) -> Int64[Tensor, "*some kept"]:
     """The permutation of the kept prompts that skips those left out; indices are positions in `kept`."""
     position = torch.full((permutation.shape[-1],), -1)
     position[kept] = torch.arange(kept.shape[0])
@@ -114,7 +102,6 @@ DIME = Metric(
     direction="higher: more invariant to the augmentation",
     variants=SPECTRAL,
     has_alpha=True,
-    reads="inner products of two views",
     paper="Skean et al. 2023 (arXiv 2301.08164)",
 )
 STANDARD_ERROR = replace(
@@ -123,7 +110,6 @@ STANDARD_ERROR = replace(
     values=dime_standard_error,
     summary="standard error of dime over its random permutations",
     range="[0, inf)",
-    low=0.0,
     direction="lower: dime is known more exactly",
     has_interval=False,
 )

@@ -18,18 +18,12 @@ RANKME_EPSILON = 1e-7
 def effective_rank(source: TokenStates | PooledVectors, setting: Setting = PAPER) -> Values:
     """The number of directions that the tokens of a prompt, or the pooled prompts, use, weighted by singular value.
 
-    exp(-sum q log q), q = singular values / their sum. Of pooled prompts it depends on their number N: compare equal
-    N only.
+    exp(-sum q log q), q = singular values / their sum, in a variant of `TokenStates.spectra` (of pooled vectors the
+    mean is over prompts); not `released`, which has no singular values. Of pooled prompts it depends on their number N:
+    compare equal N only.
 
-    Args:
-        source: token states, or pooled vectors.
-        setting: the variant (`TokenStates.spectra`; of pooled vectors the mean is over prompts); not `released`, which
-            has no singular values.
-
-    Returns:
-        `prompts` (or `subsets`) float64, a number of directions in [1, min(T, D)], at least exp(S_1); NaN where
-        nothing is left or a number is not finite. Within 1e-6 (relative) of a float64 singular value decomposition.
-
+    Returns `prompts` (or `subsets`) float64, a number of directions in [1, min(T, D)], at least exp(S_1); NaN where
+    nothing is left or a number is not finite. Within 1e-6 (relative) of a float64 singular value decomposition.
     Paper: Roy & Vetterli 2007, definition 1. It uses singular values, not eigenvalues.
     """
     return spectrum_values(source.spectra(variant_of(setting)), lambda own: _exp_entropy(shares(own.sqrt())))
@@ -38,16 +32,11 @@ def effective_rank(source: TokenStates | PooledVectors, setting: Setting = PAPER
 def rankme(source: PooledVectors, setting: Setting = PAPER) -> Values:
     """Effective rank of the pooled prompt vectors as RankMe defines it.
 
-    exp(-sum p log p), p_k = sigma_k / sum(sigma) + 1e-7, over k = 1 .. min(N, D).
+    exp(-sum p log p), p_k = sigma_k / sum(sigma) + 1e-7, over k = 1 .. min(N, D), in the variants of `effective_rank`;
+    the paper does not centre.
 
-    Args:
-        source: one vector a prompt.
-        setting: the variant, as in `effective_rank`; the paper does not centre.
-
-    Returns:
-        `subsets` float64, a number of directions in [1, min(N, D)] up to the epsilon; NaN where nothing is left or a
-        vector is not finite.
-
+    Returns `subsets` float64, a number of directions in [1, min(N, D)] up to the epsilon; NaN where nothing is left or
+    a vector is not finite.
     Paper: Garrido et al. 2023 (arXiv 2210.02885), eq. 1 and 2.
     """
     spectra = source.spectra(variant_of(setting))
@@ -67,10 +56,8 @@ EFFECTIVE_RANK = Metric(
     summary="number of directions that the tokens of a prompt really use",
     unit="directions",
     range="[1, min(T, D)]",
-    low=1.0,
     direction="higher: more directions",
     variants=SPECTRAL,
-    reads="float64 eigenvalues",
     paper="Roy & Vetterli 2007, definition 1",
 )
 DATASET_EFFECTIVE_RANK = replace(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from layerscope.metrics.metric import PAPER, Metric, Setting, Values
+from layerscope.metrics.metric import PAPER, Metric, Setting, Subset, Values
 from layerscope.metrics.sources import ViewVectors
-from layerscope.metrics.spectrum import SPECTRAL, Variant, entropies, unit, variant_of
+from layerscope.metrics.spectrum import SPECTRAL, Spectrum, Variant, entropies, unit, variant_of
 from layerscope.metrics.workers import parallel_map
 
+Views = Float[Tensor, "prompts views dim"]
 # Of trace(W) to delta: above it rounding of the squares (1e-16 of the trace) comes near delta itself, and W is
 # factored from its rows, without squaring them: 10 times slower.
 _CHOLESKY_LIMIT = 1e11
@@ -28,19 +29,13 @@ def lidar(source: ViewVectors, setting: Setting = PAPER) -> Values:
     S_1 of the eigenvalues of W^(-1/2) B W^(-1/2), with B the covariance of the prompts' mean vectors and W the mean
     covariance of the views around them plus delta I.
 
-    Args:
-        source: the views, all of which are used (J = 16 in the paper's comparisons), and in its options delta. The
-            scatter of the prompts that a subset leaves out is subtracted from the whole.
-        setting: the variant: paper, centered (each view's mean over prompts removed), unit (rows of norm 1),
-            centered-unit.
+    All views are used (J = 16 in the paper's comparisons), and delta of the source's options. The scatter of the
+    prompts that a subset leaves out is subtracted from the whole. In the variants centered and centered-unit each
+    view's mean over prompts is removed.
 
-    Returns:
-        `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
-        finite or all prompts' means are the same.
-
-    Raises:
-        ValueError: fewer than 2 views, or a delta that is not above 0.
-
+    Returns `subsets` float64, nats, in [0, log min(N - 1, D)]; NaN with fewer than 2 prompts or where a vector is not
+    finite or all prompts' means are the same.
+    Raises ValueError: fewer than 2 views, or a delta that is not above 0.
     Paper: Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4, without their epsilon inside the logarithm.
     """
     variant = variant_of(setting)
@@ -55,14 +50,14 @@ def lidar_rank(source: ViewVectors, setting: Setting = PAPER) -> Values:
     return lidar(source, setting).exp()
 
 
-def lidar_reason(views: Float[Tensor, "prompts views dim"], _: Setting = PAPER) -> str:
+def lidar_reason(views: Views, _: Setting = PAPER) -> str:
     """Why a LiDAR is NaN."""
     if views.shape[0] < 2:
         return f"{views.shape[0]} prompts: a covariance between prompts needs 2"
     return "non-finite vectors" if not bool(views.isfinite().all()) else "the mean vectors of all prompts are the same"
 
 
-def _spectra(source: ViewVectors, variant: Variant) -> list[Float64[Tensor, " _"]]:
+def _spectra(source: ViewVectors, variant: Variant) -> list[Spectrum]:
     """Non-zero eigenvalues of W^(-1/2) B W^(-1/2) for each subset, min(n, dim) each; empty where undefined."""
     views, delta = source.views.cpu(), source.options.delta
     if views.shape[1] < 2:
@@ -79,9 +74,8 @@ def _spectra(source: ViewVectors, variant: Variant) -> list[Float64[Tensor, " _"
         if shared is not None:
             return _eigenvalues(shared, kept, delta, centered=variant == "centered")
         part = views[kept].to(torch.float64)
-        rows = unit(part - part.mean(0))
-        whole = torch.arange(kept.shape[0])
-        return _eigenvalues(_Scatter(rows, usable[kept], scaled=False), whole, delta, centered=False)
+        own = _Scatter(unit(part - part.mean(0)), usable[kept], scaled=False)
+        return _eigenvalues(own, torch.arange(kept.shape[0]), delta, centered=False)
 
     return parallel_map(spectrum, list(source.subsets))
 
@@ -92,9 +86,7 @@ class _Scatter:
     float64 is made of a few prompts at a time: the views themselves are the largest thing in memory here.
     """
 
-    def __init__(
-        self, views: Float[Tensor, "prompts views dim"], usable: Bool[Tensor, " prompts"], *, scaled: bool
-    ) -> None:
+    def __init__(self, views: Views, usable: Bool[Tensor, " prompts"], *, scaled: bool) -> None:
         self.views = views
         self.scaled = scaled
         self.usable = usable
@@ -102,33 +94,27 @@ class _Scatter:
         self.means = torch.cat(parallel_map(lambda some: self._rows(some).mean(1), pieces))
         self.total = self._sum(torch.arange(views.shape[0]))
 
-    def residuals(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "some views dim"]:
+    def residuals(self, which: Subset) -> Float64[Tensor, "some views dim"]:
         """The views of some prompts around their mean; zero for prompts that are not usable."""
         return self._rows(which) - self.means[which].unsqueeze(1)
 
-    def offsets(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "views dim"]:
+    def offsets(self, which: Subset) -> Float64[Tensor, "views dim"]:
         """Mean residual of each view over some prompts."""
-        total = torch.zeros(self.views.shape[1:], dtype=torch.float64)
-        for some in torch.split(which, _TOGETHER):
-            total += self.residuals(some).sum(0)
+        total = sum((self.residuals(some).sum(0) for some in torch.split(which, _TOGETHER)), torch.tensor(0.0))
         return total / which.shape[0]
 
-    def within(self, kept: Int64[Tensor, " kept"]) -> Float64[Tensor, "dim dim"]:
+    def within(self, kept: Subset) -> Float64[Tensor, "dim dim"]:
         """The sum over the kept prompts: the whole minus those left out, where these are fewer."""
-        left_out = torch.ones(self.means.shape[0], dtype=torch.bool)
-        left_out[kept] = False
-        missing = left_out.nonzero().flatten()
-        if not missing.shape[0]:
-            return self.total
-        if missing.shape[0] < kept.shape[0]:
-            return self.total - self._sum(missing)
-        return self._sum(kept)
+        missing = torch.ones(self.means.shape[0]).index_fill(0, kept, 0).nonzero().flatten()
+        if missing.shape[0] >= kept.shape[0]:
+            return self._sum(kept)
+        return self.total - self._sum(missing) if missing.shape[0] else self.total
 
-    def _rows(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "some views dim"]:
+    def _rows(self, which: Subset) -> Float64[Tensor, "some views dim"]:
         rows = self.views[which].to(torch.float64).where(self.usable[which][:, None, None], 0.0)
         return unit(rows) if self.scaled else rows
 
-    def _sum(self, which: Int64[Tensor, " some"]) -> Float64[Tensor, "dim dim"]:
+    def _sum(self, which: Subset) -> Float64[Tensor, "dim dim"]:
         dim = self.views.shape[-1]
 
         def part(start: int) -> Tensor:
@@ -141,9 +127,7 @@ class _Scatter:
         return torch.cat(parallel_map(part, range(0, dim, _COLUMNS)))
 
 
-def _eigenvalues(
-    scatter: _Scatter, kept: Int64[Tensor, " kept"], delta: float, *, centered: bool
-) -> Float64[Tensor, " k"]:
+def _eigenvalues(scatter: _Scatter, kept: Subset, delta: float, *, centered: bool) -> Spectrum:
     means = scatter.means[kept]
     prompts, (views, dim) = kept.shape[0], scatter.views.shape[1:]
     if not bool((means != means[0]).any()):
@@ -155,9 +139,8 @@ def _eigenvalues(
         within = within - prompts * offsets.mT @ offsets
     covariance = within / (prompts * views)
     if float(covariance.trace()) < _CHOLESKY_LIMIT * delta:
-        ridged = covariance.clone()
-        ridged.diagonal().add_(delta)
-        factor = torch.linalg.cholesky(ridged)
+        covariance.diagonal().add_(delta)
+        factor = torch.linalg.cholesky(covariance)
     else:
         rows = (scatter.residuals(kept) - offsets).flatten(0, 1) / (prompts * views) ** 0.5
         ridge = torch.eye(dim, dtype=torch.float64) * delta**0.5
@@ -179,10 +162,9 @@ LIDAR = Metric(
     summary="entropy of the directions that tell prompts apart, relative to how views of one prompt vary",
     unit="nats",
     range="[0, log min(N - 1, D)]",
-    low=0.0,
     direction="higher: more directions tell prompts apart",
     variants=SPECTRAL,
-    reads="vectors of all views",
+    needs="all views",
     paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 1 to 4",
 )
 RANK = replace(
@@ -192,6 +174,5 @@ RANK = replace(
     summary="exp of lidar: the number of directions that tell prompts apart",
     unit="directions",
     range="[1, min(N - 1, D)]",
-    low=1.0,
     paper="Thilak et al. 2023 (arXiv 2312.04000), eq. 4",
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from layerscope.config import Normalization
@@ -15,6 +15,8 @@ from layerscope.config import Normalization
 Shape = Literal["tokens dim", "prompts dim", "prompts views dim"]
 # One value a prompt (TokenStates) or a subset of the prompts (PooledVectors, ViewVectors).
 Values = Float64[Tensor, " values"]
+# The prompts that an evaluation keeps, as indices.
+Subset = Int64[Tensor, " _"]
 
 K_STEP = "k-step"
 
@@ -57,10 +59,9 @@ class Metric:
     unit: str
     range: str
     direction: str
-    reads: str
     paper: str
-    low: float | None = None
-    high: float | None = None
+    needs: Literal["attentions", "all views"] | None = None
+    """What it needs beyond the states, the pooled vectors or the first two views."""
     variants: tuple[str, ...] = ("paper",)
     has_alpha: bool = False
     has_normalization: bool = False

@@ -10,35 +10,27 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from layerscope.metrics.metric import PAPER, Metric, Setting, Values
-from layerscope.metrics.products import aligned
 from layerscope.metrics.sources import TokenStates
 from layerscope.metrics.spectrum import SPECTRAL, degenerate_reason, shares, spectrum_values, variant_of
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 _SAFE = (1e-15, 1e15)
 
 
 def norm_ratio(source: TokenStates, _: Setting = PAPER) -> Values:
-    """How far the largest token stands out of a prompt.
+    """How far the largest token stands out of a prompt: max_i |z_i| / median_i |z_i|.
 
-    max_i |z_i| / median_i |z_i|.
-
-    Returns:
-        `prompts` float64, ratio in [1, inf); NaN without tokens, where the median norm is 0 or a state is not finite.
-
+    Returns `prompts` float64, ratio in [1, inf); NaN without tokens, where the median norm is 0 or a state is not
+    finite.
     Paper: massive activations, arXiv 2402.17762.
     """
     return _ratio_and_first(source)[:, 0]
 
 
 def first_token_norm(source: TokenStates, _: Setting = PAPER) -> Values:
-    """Norm of a prompt's first token, where decoders keep their massive activation.
+    """Norm |z_0| of a prompt's first token, where decoders keep their massive activation.
 
-    |z_0|.
-
-    Returns:
-        `prompts` float64, in the units of the states, [0, inf); NaN without tokens or where a state is not finite.
-
+    Returns `prompts` float64, in the units of the states, [0, inf); NaN without tokens or where a state is not finite.
     Paper: arXiv 2402.17762.
     """
     return _ratio_and_first(source)[:, 1]
@@ -51,10 +43,8 @@ def norm_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
 
 
 def _ratio_and_first(source: TokenStates) -> Float64[Tensor, "prompts two"]:
-    def compute() -> Tensor:
-        return torch.tensor(parallel_map(_norms, source.split(source.states)), dtype=torch.float64).reshape(-1, 2)
-
-    return source.once("norms", compute)
+    found = source.once("norms", lambda: parallel_map(_norms, source.split(source.states)))
+    return torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
 
 
 def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
@@ -76,17 +66,11 @@ def _norms(z: Float[Tensor, "tokens dim"]) -> tuple[float, float]:
 def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
     """Share of the largest eigenvalue: near 1, one direction drowns every entropy.
 
-    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix.
+    p_1 = lambda_1 / sum(lambda) of the prompt's Gram matrix in the source's precision; the variants of
+    `TokenStates.spectra` but `released`.
 
-    Args:
-        source: token states; its precision is that of the eigenvalues.
-        setting: the variant (`TokenStates.spectra`), not `released`.
-
-    Returns:
-        `prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. With
-        M = |z_0|^2, R the other tokens' energy, c = M / R and a their R-weighted mean cos^2 to z_0, it is at least
-        (c + a) / (c + 1).
-
+    Returns `prompts` float64, share in [1 / min(T, D), 1]; NaN where nothing is left or a state is not finite. At
+    least (c + a) / (c + 1) with c = |z_0|^2 / R, R the other tokens' energy and a their R-weighted mean cos^2 to z_0.
     Paper: arXiv 2510.06477.
     """
     return spectrum_values(source.spectra(variant_of(setting), source.precision), lambda own: shares(own).amax())
@@ -95,34 +79,23 @@ def top_share(source: TokenStates, setting: Setting = PAPER) -> Values:
 def sink_rate(source: TokenStates, _: Setting = PAPER) -> Values:
     """Share of the attention that goes to the first token.
 
-    The mean over heads and queries i of A[head, i, 0].
+    The mean over heads and queries i of A[head, i, 0], the source's attention weights; padding queries are never read.
 
-    Args:
-        source: token states with their attentions, rows of attention weights; padding queries are never read.
-
-    Returns:
-        `prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a
-        causal model attends to nothing else and counts as 1, so a prompt of T tokens has at least 1 / T.
-
-    Raises:
-        ValueError: the source holds no attentions.
-
+    Returns `prompts` float64, share in [0, 1]; NaN without tokens or where a weight is not finite. The first query of a
+    causal model attends to nothing else and counts as 1, so a prompt of T tokens has at least 1 / T.
+    Raises ValueError: the source holds no attentions.
     Paper: arXiv 2410.10781 (the importance of the first key), arXiv 2309.17453.
     """
     if source.attentions is None:
         raise ValueError("expected attentions for sink_rate, got states only: capture the attentions too")
     to_first = source.attentions[..., :1].flatten(-2).mT  # a slice, since there may be no first token
-    return torch.tensor(parallel_map(_mean_rate, source.split(to_first)), dtype=torch.float64)
+    rates = parallel_map(lambda own: float(aligned(own, torch.float64).mean()), source.split(to_first))
+    return torch.tensor([rate if math.isfinite(rate) else math.nan for rate in rates], dtype=torch.float64)
 
 
 def sink_rate_reason(states: Float[Tensor, "tokens dim"], _: Setting = PAPER) -> str:
     """Why a sink rate is NaN."""
     return "no tokens" if not states.shape[0] else "non-finite attentions"
-
-
-def _mean_rate(weights: Float[Tensor, "tokens heads"]) -> float:
-    rate = aligned(weights, torch.float64).mean()
-    return float(rate) if math.isfinite(rate) else math.nan
 
 
 NORM_RATIO = Metric(
@@ -134,9 +107,7 @@ NORM_RATIO = Metric(
     summary="largest token norm over the median token norm of a prompt",
     unit="ratio",
     range="[1, inf)",
-    low=1.0,
     direction="higher: one token carries a massive activation",
-    reads="states",
     paper="arXiv 2402.17762",
 )
 FIRST_TOKEN_NORM = replace(
@@ -146,40 +117,31 @@ FIRST_TOKEN_NORM = replace(
     summary="norm of a prompt's first token",
     unit="state units",
     range="[0, inf)",
-    low=0.0,
     direction="higher: larger first token",
     needs_first_token=True,
 )
-TOP_SHARE = Metric(
+TOP_SHARE = replace(
+    NORM_RATIO,
     name="top_share",
-    family="sink",
-    shape="tokens dim",
     values=top_share,
     reason=degenerate_reason,
     summary="share p_1 of the largest eigenvalue of a prompt's Gram matrix",
     unit="share",
     range="[1 / min(T, D), 1]",
-    low=0.0,
-    high=1.0,
     direction="higher: one direction drowns the others",
     variants=SPECTRAL,
-    reads="eigenvalues in the run's precision",
     paper="arXiv 2510.06477",
 )
-SINK_RATE = Metric(
+SINK_RATE = replace(
+    FIRST_TOKEN_NORM,
     name="sink_rate",
-    family="sink",
-    shape="tokens dim",
     values=sink_rate,
     reason=sink_rate_reason,
     summary="mean share of the attention that goes to the first token",
     unit="share",
     range="[0, 1]",
-    low=0.0,
-    high=1.0,
     direction="higher: the first token is more of an attention sink",
-    reads="attentions",
+    needs="attentions",
     paper="arXiv 2410.10781",
     in_all=False,
-    needs_first_token=True,
 )

@@ -12,23 +12,15 @@ from torch import Tensor
 
 from layerscope.config import Precision
 from layerscope.metrics.metric import PAPER, Setting
-from layerscope.metrics.products import aligned
-from layerscope.metrics.workers import parallel_map
+from layerscope.metrics.workers import aligned, parallel_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# Eigenvalues, on the CPU, descending.
+Spectrum = Float64[Tensor, " _"]
 Variant = Literal["paper", "centered", "unit", "centered-unit", "released"]
 SPECTRAL: tuple[Variant, ...] = ("paper", "centered", "unit", "centered-unit")
 WITH_RELEASED: tuple[Variant, ...] = (*SPECTRAL, "released")
-
-
-class Prepared(NamedTuple):
-    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by."""
-
-    rows: Float[Tensor, "tokens dim"]
-    gram: Float[Tensor, "k k"]
-    scale: float
-
 
 # Eigenvalues of a float64 Gram below this share of the largest one lose digits in their square root; measured against
 # a float64 SVD, above it singular values are good to 1e-9 of the largest.
@@ -39,6 +31,14 @@ _PLAIN_ENERGY = (1e-18, 1e30)
 _GPU_SIDE = 512
 
 
+class Prepared(NamedTuple):
+    """The rows of a variant, their small Gram matrix, and the power of two that the states were divided by."""
+
+    rows: Float[Tensor, "tokens dim"]
+    gram: Float[Tensor, "k k"]
+    scale: float
+
+
 def variant_of(setting: Setting, known: tuple[Variant, ...] = SPECTRAL) -> Variant:
     """The variant of a setting. Raises ValueError where it is none of those known."""
     for variant in known:
@@ -47,19 +47,24 @@ def variant_of(setting: Setting, known: tuple[Variant, ...] = SPECTRAL) -> Varia
     raise ValueError(f"expected one of the variants {', '.join(known)}, got {setting.variant!r}")
 
 
-def prepare_prompts(
-    prompts: list[Float[Tensor, "_ dim"]], variant: Variant, precision: Precision
-) -> list[Prepared | None]:
-    """`prepare` of prompts of different lengths."""
+def prepare_prompts(prompts: Sequence[Tensor], variant: Variant, precision: Precision) -> list[Prepared | None]:
+    """`prepare` of prompts of different lengths, `tokens dim` each."""
     # Large eigenproblems stay on a CUDA device; everything else goes to the CPU's workers (MPS lacks float64 as well).
     placed = [z if z.is_cuda and min(z.shape) >= _GPU_SIDE else z.cpu() for z in prompts]
     return _map_where_they_lie(lambda z: prepare(z, variant, precision), placed, [z.is_cuda for z in placed])
 
 
-def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Float64[Tensor, " _"]]:
+def prompt_spectra(prepared: list[Prepared | None], variant: Variant) -> list[Spectrum]:
     """Eigenvalues of prepared prompts, as `TokenStates.spectra` says."""
+
+    def spectrum(found: Prepared | None) -> Spectrum:
+        if found is None:
+            return torch.empty(0, dtype=torch.float64)
+        values = gram_spectrum(found.gram, found.rows, variant).cpu()
+        return values if found.scale == 1 else values * found.scale**2
+
     on_gpu = [found is not None and found.gram.is_cuda for found in prepared]
-    return _map_where_they_lie(lambda found: _spectrum(found, variant).cpu(), prepared, on_gpu)
+    return _map_where_they_lie(spectrum, prepared, on_gpu)
 
 
 def _map_where_they_lie(
@@ -70,14 +75,12 @@ def _map_where_they_lie(
     return [function(item) if gpu else next(others) for item, gpu in zip(items, on_gpu, strict=True)]
 
 
-def entropies(spectra: Sequence[Float64[Tensor, " _"]], alpha: float) -> Float64[Tensor, " spectra"]:
+def entropies(spectra: Sequence[Spectrum], alpha: float) -> Float64[Tensor, " spectra"]:
     """S_alpha of each spectrum from its own eigenvalues; NaN for an empty one."""
     return spectrum_values(spectra, lambda own: renyi(shares(own), alpha))
 
 
-def spectrum_values(
-    spectra: Sequence[Float64[Tensor, " _"]], value: Callable[[Float64[Tensor, " k"]], Tensor]
-) -> Float64[Tensor, " spectra"]:
+def spectrum_values(spectra: Sequence[Spectrum], value: Callable[[Spectrum], Tensor]) -> Float64[Tensor, " spectra"]:
     """One number of each spectrum; NaN for an empty one.
 
     Each is computed from its own eigenvalues alone: the order of a sum, and so its last bit, follows from the length of
@@ -87,19 +90,8 @@ def spectrum_values(
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _spectrum(prepared: Prepared | None, variant: Variant) -> Float64[Tensor, " k"]:
-    if prepared is None:
-        return torch.empty(0, dtype=torch.float64)
-    rows, gram, scale = prepared
-    values = gram_spectrum(gram, rows, variant)
-    return values if scale == 1 else values * scale**2
-
-
 def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precision) -> Prepared | None:
-    """The Gram matrix that everything about one prompt's spectrum is read from.
-
-    None where there are no tokens or a state is not finite.
-    """
+    """What one prompt's spectrum is read from; None where there are no tokens or a state is not finite."""
     if not z.shape[0]:
         return None
     dtype = torch.float64 if precision == "float64" else torch.float32
@@ -121,13 +113,9 @@ def prepare(z: Float[Tensor, "tokens dim"], variant: Variant, precision: Precisi
 
 def vary(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tensor, "rows dim"]:
     """The rows in a variant: mean row removed, scaled to norm 1, both in that order, or as they are."""
-    if variant == "paper":
-        return rows
-    if variant != "unit":
+    if variant not in ("paper", "unit"):
         rows = center(rows)
-    if variant != "centered":
-        rows = unit(rows)
-    return rows
+    return rows if variant in ("paper", "centered") else unit(rows)
 
 
 def center(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
@@ -156,10 +144,8 @@ def small_gram(rows: Float[Tensor, "rows dim"], variant: Variant) -> Float[Tenso
     return gram.clamp(min=0) if variant == "released" else gram
 
 
-def gram_spectrum(
-    gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant
-) -> Float64[Tensor, " k"]:
-    """Eigenvalues of the Gram matrix of rows in a variant, descending, clamped at 0; the one that centring leaves is 0.
+def gram_spectrum(gram: Float[Tensor, "k k"], rows: Float[Tensor, "rows dim"], variant: Variant) -> Spectrum:
+    """Eigenvalues of the Gram matrix of rows in a variant, clamped at 0; the one that centring leaves is 0.
 
     In float64 they are as exact as squared singular values: squaring hides singular values below 1e-8 of the largest,
     so where the Gram matrix has such, the singular values of the rows are taken instead.
@@ -174,15 +160,9 @@ def gram_spectrum(
 
 
 def shares(eigenvalues: Float[Tensor, "*prompts k"]) -> Float64[Tensor, "*prompts k"]:
-    """Eigenvalues as a distribution.
+    """Non-negative eigenvalues as a distribution: p_i = lambda_i / sum(lambda).
 
-    p_i = lambda_i / sum(lambda).
-
-    Args:
-        eigenvalues: `*prompts k`, non-negative.
-
-    Returns:
-        `*prompts k` float64 in [0, 1], each row summing to 1; NaN where a row is all zero or holds NaN.
+    `*prompts k` float64 in [0, 1], each row summing to 1; NaN where a row is all zero or holds NaN.
     """
     values = eigenvalues.to(torch.float64)
     return values / values.sum(-1, keepdim=True)
@@ -197,12 +177,8 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
         p: `*prompts k`, each row non-negative with sum 1; zeros are allowed and count nothing.
         alpha: order, in (0, inf]; 1 and inf are exact, and values near 1 lose no digits.
 
-    Returns:
-        `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
-
-    Raises:
-        ValueError: alpha is not in (0, inf].
-
+    Returns `*prompts` float64, nats, in [0, log k]; NaN where a row holds NaN.
+    Raises ValueError: alpha is not in (0, inf].
     Paper: arXiv 2412.09563, eq. 1; Giraldo et al. 2014.
     """
     if not alpha > 0:
@@ -224,32 +200,27 @@ def renyi(p: Float64[Tensor, "*prompts k"], alpha: float) -> Float64[Tensor, "*p
 
 def collision_entropies(prepared: list[Prepared | None]) -> Float64[Tensor, " prompts"]:
     """S_2 of each prompt without an eigendecomposition, -log(sum K_ij^2 / trace(K)^2); not of `released`."""
-    return torch.tensor(parallel_map(_collision, prepared), dtype=torch.float64)
 
+    def collision(found: Prepared | None) -> float:
+        trace = 0.0 if found is None else float(found.gram.diagonal().sum(dtype=torch.float64))
+        if found is None or trace == 0:
+            return math.nan
+        purity = float((found.gram / trace).square().sum(dtype=torch.float64))  # squares of squares would overflow
+        return min(max(-math.log(purity), 0.0), math.log(found.gram.shape[0]))
 
-def _collision(prepared: Prepared | None) -> float:
-    if prepared is None:
-        return math.nan
-    gram = prepared.gram
-    trace = float(gram.diagonal().sum(dtype=torch.float64))
-    if trace == 0:
-        return math.nan
-    purity = float((gram / trace).square().sum(dtype=torch.float64))  # divided first: squares of squares overflow
-    return min(max(-math.log(purity), 0.0), math.log(gram.shape[0]))
+    return torch.tensor(parallel_map(collision, prepared), dtype=torch.float64)
 
 
 def degenerate_reason(data: Float[Tensor, "rows dim"], setting: Setting = PAPER) -> str:
     """Why the spectrum of one prompt's states, or of pooled vectors, gives NaN, in words; "" where it does not."""
-    centered = setting.variant not in ("paper", "unit")
-    reason = ""
-    if data.shape[0] == 0:
-        reason = "no tokens"
-    elif not bool(data.isfinite().all()):
-        reason = "non-finite states"
-    elif not bool(data.any()):
-        reason = "all-zero states"
-    elif centered and data.shape[0] == 1:
-        reason = "one token: nothing is left after centring"
-    elif centered and bool((data == data[0]).all()):
-        reason = "identical rows: nothing is left after centring"
-    return reason
+    if not data.shape[0]:
+        return "no tokens"
+    if not bool(data.isfinite().all()):
+        return "non-finite states"
+    if not bool(data.any()):
+        return "all-zero states"
+    if setting.variant in ("paper", "unit"):
+        return ""
+    if data.shape[0] == 1:
+        return "one token: nothing is left after centring"
+    return "identical rows: nothing is left after centring" if bool((data == data[0]).all()) else ""

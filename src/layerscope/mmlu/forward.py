@@ -15,7 +15,7 @@ from layerscope.inputs.prompts import Prompt
 from layerscope.measuring.blocks import Block
 from layerscope.measuring.forward import measure_block
 from layerscope.measuring.plan import Plan
-from layerscope.mmlu.harness import Asked, Ids, Letters
+from layerscope.mmlu.harness import Asked, Ids
 from layerscope.mmlu.head import Head
 from layerscope.states.batches import Batch, make_batches
 from layerscope.states.capture import capture
@@ -39,8 +39,8 @@ def ask_block(
 
     Args:
         plan: what to measure, with its layers.
-        model: the model.
-        head: its head.
+        model: the model that `head` belongs to.
+        head: the head.
         asked: the questions of one block.
         done: called with the share of the block that is through.
 
@@ -62,27 +62,8 @@ def ask_block(
     share = len(asked) / (len(asked) + len(several))
     prompts = [as_prompt(one, context) for one in asked]
     block = measure_block(plan, model, prompts, lambda part: done(part * share), read_top=read_top)
-    if several:
-        _ask_in_full(plan, (model, head), asked, several, letters)
-        done(1.0)
-    block.letters = letters
-    return block
 
-
-def _ask_in_full(
-    plan: Plan,
-    model_and_head: tuple[LoadedModel, Head],
-    asked: Sequence[Asked],
-    several: Sequence[tuple[int, int]],
-    letters: Letters,
-) -> None:
-    model, head = model_and_head
-    context = plan.spec.texts.context
-    whole: list[Ids] = [asked[row].tokens + asked[row].letters[place] for row, place in several]
-    inputs = [ids[:-1] if context is None else ids[-(context + 1) :][:-1] for ids in whole]
-    batches = make_batches(inputs, plan.spec.batch_tokens, model.pad_id, lengths=model.lengths)
-
-    def ask(batch: Batch, mine: LoadedModel) -> None:
+    def ask_in_full(batch: Batch, mine: LoadedModel) -> None:
         def read(_: int, raw: Float[Tensor, "prompts tokens dim"]) -> None:
             for place, pair in enumerate(batch.rows):
                 row, letter = several[pair]
@@ -91,8 +72,14 @@ def _ask_in_full(
 
         capture(mine, batch, read, layers=[mine.n_layers])
 
-    for _ in run_passes(model, [partial(ask, batch) for batch in batches]):
+    whole: list[Ids] = [asked[row].tokens + asked[row].letters[place] for row, place in several]
+    inputs = [ids[:-1] if context is None else ids[-(context + 1) :][:-1] for ids in whole]
+    batches = make_batches(inputs, plan.spec.batch_tokens, model.pad_id, lengths=model.lengths)
+    for _ in run_passes(model, [partial(ask_in_full, batch) for batch in batches]):
         pass
+    done(1.0)
+    block.letters = letters
+    return block
 
 
 def _scores(model: LoadedModel, head: Head, raw: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows vocabulary"]:

@@ -54,24 +54,20 @@ class Guessing:
         """Whether the subjects' accuracies differ more than chance."""
         return self.p_alike < SIGNIFICANCE
 
-    def _habit(self) -> tuple[str, ...]:
-        if not self.r_letters > HABIT:
-            return ()
-        return (
-            f"Which subjects it is good at is set by their keys: the two accuracies correlate at {self.r_letters:.2f} "
-            "over subjects.",
-        )
-
     def sentences(self) -> tuple[str, ...]:
         """The same in words, with what it means for a correlation over subjects."""
         more = "more often" if self.knows else "no more often"
         differ = "more than" if self.subjects_differ else "no more than"
+        habit = (
+            f"Which subjects it is good at is set by their keys: the two accuracies correlate at {self.r_letters:.2f} "
+            "over subjects."
+        )
         said = [
             f"Accuracy {self.accuracy:.1%} [{self.ci_low:.1%}, {self.ci_high:.1%}] on {self.n_questions:,} questions; "
             f"chance is {CHANCE:.0%}.",
             f"{self.letter} is chosen in {self.letter_share:.0%} of cases. Choosing the letters as often, but blindly, "
             f"would be right in {self.from_letters:.1%}: the model is right {more} than that (p = {self.p_letters:.2g}).",
-            *self._habit(),
+            *([habit] if self.r_letters > HABIT else []),
             f"Accuracies differ between subjects by {differ} chance (p = {self.p_alike:.2g}); {self.reliability:.0%} of "
             f"their variance is not chance, so no correlation above {self.ceiling:.2f} can be expected.",
         ]
@@ -111,14 +107,13 @@ def judge_answers(questions: pl.DataFrame, *, permutations: int = 9999, seed: in
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(questions), 7]))
     counts = count_answers(questions)
     right = int(counts["n_correct"].sum())
-    whole = subject_accuracies(
-        pl.DataFrame({"subject": ["all"], "n_questions": [len(questions)], "n_correct": [right]})
-    )
+    whole = subject_accuracies(counts.select(pl.lit("all").alias("subject"), pl.sum("n_questions", "n_correct")))
     blind = np.zeros(permutations, dtype=np.int64)
     for _, part in questions.group_by("subject", maintain_order=True):
         blind += _blind_matches(part, permutations, rng)
     chosen = questions["chosen"].value_counts(sort=True).sort(["count", "chosen"], descending=[True, False])
     accuracies = subject_accuracies(counts)
+    both = np.array([accuracies["accuracy"], counts["from_letters"] / counts["n_questions"]])
     reliability = reliability_of(accuracies)
     return Guessing(
         n_questions=len(questions),
@@ -130,9 +125,7 @@ def judge_answers(questions: pl.DataFrame, *, permutations: int = 9999, seed: in
         letter_share=chosen["count"][0] / len(questions),
         from_letters=float(counts["from_letters"].sum()) / len(questions),
         p_letters=float((1 + (blind >= right).sum()) / (1 + permutations)),
-        r_letters=_correlation(
-            accuracies["accuracy"].to_numpy(), (counts["from_letters"] / counts["n_questions"]).to_numpy()
-        ),
+        r_letters=float("nan") if is_flat(both).any() else float(np.corrcoef(both)[0, 1]),
         p_alike=_alike(counts, permutations, rng),
         reliability=reliability,
         ceiling=float(np.sqrt(reliability)),
@@ -161,15 +154,9 @@ def _blind_matches(part: pl.DataFrame, permutations: int, rng: np.random.Generat
     if len(set(chosen.tolist())) == 1:
         # Whatever the order of the keys, one letter meets as many.
         return np.full(permutations, int((part["answer"].to_numpy() == chosen[0]).sum()))
-    letters = sorted({*part["chosen"].to_list(), *part["answer"].to_list()})
-    place = {letter: index for index, letter in enumerate(letters)}
-    keys = np.array([place[letter] for letter in part["answer"]], dtype=np.int8)
-    given = np.array([place[letter] for letter in part["chosen"]], dtype=np.int8)
+    _, places = np.unique(part.select("answer", "chosen").to_numpy().astype(str), return_inverse=True)
+    keys, given = places.reshape(-1, 2).T.astype(np.int8)
     return np.asarray((rng.permuted(np.tile(keys, (permutations, 1)), axis=1) == given).sum(axis=1))
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    return float("nan") if is_flat(a) or is_flat(b) else float(np.corrcoef(a, b)[0, 1])
 
 
 def _alike(counts: pl.DataFrame, permutations: int, rng: np.random.Generator) -> float:

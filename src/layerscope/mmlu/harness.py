@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from layerscope.errors import missing_package
-from layerscope.inputs.quiet import quiet_stderr
-from layerscope.mmlu.dev_questions import lm_eval_folder
-from layerscope.mmlu.questions import Question, QuestionSet
-from layerscope.tasks.random_state import kept_random_state
+from layerscope.inputs.quiet import quiet_loggers, quiet_stderr
+from layerscope.mmlu.questions import NEEDED, Question, QuestionSet, lm_eval_folder
+from layerscope.tasks.process import import_quietly, kept_random_state
 
 STOCK = Path("tasks", "mmlu", "default")
 TEMPLATE = "_default_template_yaml"
@@ -24,6 +20,7 @@ TEMPLATE = "_default_template_yaml"
 Ids = tuple[int, ...]
 Letters = Float64[np.ndarray, "questions letters two"]
 """Log-likelihood of each letter, and 1 where greedy decoding gives it, else 0."""
+_Answer = Callable[[Sequence[Any], Sequence[tuple[Ids, Ids]]], list[tuple[float, bool]]]
 
 
 @dataclass(frozen=True)
@@ -52,23 +49,19 @@ class Harness:
 
     def ask(self, tokenizer: Any) -> list[Asked]:  # noqa: ANN401
         """Every prompt that lm-eval would score, subject by subject, tokenized as lm-eval does."""
-        seen: list[tuple[str, int, str, Ids, Ids]] = []
+        grouped: dict[tuple[str, int], list[tuple[str, Ids, Ids]]] = {}
 
         def note(requests: Sequence[Any], pairs: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
             for request, (context, letter) in zip(requests, pairs, strict=True):
-                seen.append((request.task_name, request.doc_id, request.args[0], context, letter))
+                place = request.task_name.removeprefix(_task_name("")), request.doc_id
+                grouped.setdefault(place, []).append((request.args[0], context, letter))
             return [(0.0, False)] * len(pairs)
 
         self._evaluate(tokenizer, note)
-        subjects = {_task_name(subject): subject for subject in self.questions.test}
-        grouped: dict[tuple[str, int], list[tuple[str, Ids, Ids]]] = {}
-        for task, place, text, context, letter in seen:
-            grouped.setdefault((subjects[task], place), []).append((text, context, letter))
         return [
-            Asked(
-                subject, self.questions.test[subject][place], group[0][0], group[0][1], tuple(ids for *_, ids in group)
-            )
+            Asked(subject, self.questions.test[subject][place], text, tokens, tuple(ids for *_, ids in group))
             for (subject, place), group in grouped.items()
+            for text, tokens, _ in group[:1]
         ]
 
     def score(self, asked: Sequence[Asked], letters: Letters) -> list[bool]:
@@ -77,12 +70,9 @@ class Harness:
         by_task = {_task_name(subject): listed for subject, listed in self.questions.test.items()}
 
         def replay(requests: Sequence[Any], _: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, bool]]:
-            found = []
-            for request in requests:
-                place = places[request.task_name, by_task[request.task_name][request.doc_id]]
-                loglikelihood, greedy = letters[place, request.idx]
-                found.append((float(loglikelihood), bool(greedy)))
-            return found
+            tasks = [(request.task_name, by_task[request.task_name][request.doc_id]) for request in requests]
+            found = (letters[places[task], request.idx] for task, request in zip(tasks, requests, strict=True))
+            return [(float(loglikelihood), bool(greedy)) for loglikelihood, greedy in found]
 
         right = [False] * len(asked)
         for task, samples in self._evaluate(None, replay)["samples"].items():
@@ -91,91 +81,57 @@ class Harness:
         return right
 
     def _evaluate(self, tokenizer: Any, answer: _Answer) -> Mapping[str, Any]:  # noqa: ANN401
-        import_lm_eval()
+        import_quietly("lm_eval.evaluator", NEEDED)
         from lm_eval.evaluator import evaluate
-
-        # Building and scoring draw progress bars that no setting turns off.
-        with kept_random_state(), _quiet(), quiet_stderr():
-            tasks = self._tasks()
-            results: Mapping[str, Any] = evaluate(
-                _language_model(tokenizer, answer), tasks, limit=self.limit, bootstrap_iters=0
-            )
-        return results
-
-    def _tasks(self) -> Mapping[str, Any]:
         from lm_eval.tasks import TaskManager
 
-        manager = TaskManager(include_defaults=False, include_path=str(lm_eval_folder() / STOCK))
-        configs = [self._config(subject) for subject in self.questions.test]
-        tasks: Mapping[str, Any] = manager.load(configs)
-        for task in tasks["tasks"].values():
-            task.set_config("num_fewshot", self.shots)
-            task.set_fewshot_seed(self.seed)
-        return tasks
+        # Building and scoring draw progress bars that no setting turns off.
+        with kept_random_state(), quiet_loggers("lm_eval"), quiet_stderr():
+            manager = TaskManager(include_defaults=False, include_path=str(lm_eval_folder() / STOCK))
+            tasks = manager.load([self._config(subject) for subject in self.questions.test])
+            for task in tasks["tasks"].values():
+                task.set_config("num_fewshot", self.shots)
+                task.set_fewshot_seed(self.seed)
+            model = _language_model(tokenizer, answer)
+            results: Mapping[str, Any] = evaluate(model, tasks, limit=self.limit, bootstrap_iters=0)
+        return results
 
     def _config(self, subject: str) -> dict[str, Any]:
-        """lm-eval's own configuration of the subject, with the questions in place of its data set."""
-        config = stock_config(subject)
+        """lm-eval's own configuration of the subject, with the questions in place of its data set.
+
+        Of a subject that it does not know, one made like the others.
+        """
+        import datasets
+        import yaml
+
+        folder = lm_eval_folder() / STOCK
+        config: dict[str, Any] = yaml.safe_load((folder / TEMPLATE).read_text(encoding="utf-8"))
+        own = folder / f"{_task_name(subject)}.yaml"
+        if own.is_file():
+            config |= yaml.safe_load(own.read_text(encoding="utf-8"))
+        else:
+            about = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
+            config |= {"task": _task_name(subject), "description": about}
+        for name in ("include", "tag", "dataset_path", "dataset_name"):
+            config.pop(name, None)
         if self.from_asked:
             # lm-eval leaves the tested question out where both splits are the same.
             config |= {"fewshot_split": config["test_split"], "fewshot_config": {"sampler": "default"}}
-        return config | {"custom_dataset": _data(self.questions.test[subject], self.questions.dev[subject])}
-
-
-_Answer = Callable[[Sequence[Any], Sequence[tuple[Ids, Ids]]], list[tuple[float, bool]]]
-
-
-def stock_config(subject: str) -> dict[str, Any]:
-    """The configuration of a subject's task in lm-eval; of a subject it does not know, one made like the others."""
-    import yaml
-
-    folder = lm_eval_folder() / STOCK
-    config: dict[str, Any] = yaml.safe_load((folder / TEMPLATE).read_text(encoding="utf-8"))
-    own = folder / f"{_task_name(subject)}.yaml"
-    if own.is_file():
-        config |= yaml.safe_load(own.read_text(encoding="utf-8"))
-    else:
-        about = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
-        config |= {"task": _task_name(subject), "description": about}
-    for name in ("include", "tag", "dataset_path", "dataset_name"):
-        config.pop(name, None)
-    return config
-
-
-def import_lm_eval() -> None:
-    """Import lm-eval.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        with kept_random_state(), _quiet():
-            import lm_eval.evaluator  # noqa: F401
-    except ImportError as error:
-        raise missing_package("lm-eval", "`layerscope mmlu`") from error
+        test, dev = self.questions.test[subject], self.questions.dev[subject]
+        # A stock task wants its examples' split even where none is used. No id among the columns: a question that stands
+        # twice must not be the example of its double.
+        rows = {
+            split: [
+                {"question": q.text, "subject": q.subject, "choices": list(q.choices), "answer": q.answer} for q in part
+            ]
+            for split, part in (("test", test), ("dev", dev or test))
+        }
+        data = {split: datasets.Dataset.from_list(part) for split, part in rows.items()}
+        return config | {"custom_dataset": lambda **_: data}
 
 
 def _task_name(subject: str) -> str:
     return f"mmlu_{subject}"
-
-
-def _data(test: Sequence[Question], dev: Sequence[Question]) -> Callable[..., dict[str, Any]]:
-    def build(**_: object) -> dict[str, Any]:
-        import datasets
-
-        def rows(questions: Sequence[Question]) -> Any:  # noqa: ANN401
-            # No id among the columns: a question that stands twice must not be the example of its double.
-            return datasets.Dataset.from_list(
-                [
-                    {"question": q.text, "subject": q.subject, "choices": list(q.choices), "answer": q.answer}
-                    for q in questions
-                ]
-            )
-
-        # A stock task wants its examples' split even where none is used.
-        return {"test": rows(test), "dev": rows(dev or test)}
-
-    return build
 
 
 def _language_model(tokenizer: Any, answer: _Answer) -> Any:  # noqa: ANN401
@@ -184,6 +140,8 @@ def _language_model(tokenizer: Any, answer: _Answer) -> Any:  # noqa: ANN401
 
     class Answering(TemplateLM):  # type: ignore[misc]
         """Log-likelihoods only."""
+
+        generate_until = loglikelihood_rolling = None
 
         @property
         def eot_token_id(self) -> int:
@@ -204,21 +162,4 @@ def _language_model(tokenizer: Any, answer: _Answer) -> Any:  # noqa: ANN401
             self.pairs = [(tuple(context), tuple(letter)) for _, context, letter in requests]
             return []
 
-        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:  # noqa: ANN401
-            raise NotImplementedError
-
-        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:  # noqa: ANN401
-            raise NotImplementedError
-
     return Answering()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

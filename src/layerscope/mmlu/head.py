@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from layerscope.config import ModelSpec
 from layerscope.errors import UnsupportedModelError
 from layerscope.inputs.attention import first_token_sees_last
 from layerscope.inputs.checkpoints import find_checkpoint
@@ -41,11 +41,11 @@ class Head:
             Nats in (-inf, 0]; the exponentials of a row sum to 1.
         """
         weight = next(self.model.parameters())
-        self.states.give(states.to(weight.device, torch.float32)[:, None])
+        self.states.given.states = states.to(weight.device, torch.float32)[:, None]
         with torch.no_grad():
             # Every class has its own scaling, capping and bias after the matrix: its own forward knows them.
             logits: Tensor = self.model(input_ids=torch.zeros(len(states), 1, dtype=torch.long)).logits
-        if not self.states.taken:
+        if self.states.given.states is not None:
             raise UnsupportedModelError(
                 f"answers need the head of {type(self.model).__name__}, and it does not read the states it is given: "
                 "measure this family without questions"
@@ -65,14 +65,16 @@ def load_head(model: LoadedModel) -> Head:
     if spec.part is not None or spec.bidirectional:
         asked = f"part={spec.part}" if spec.part is not None else "bidirectional"
         raise UnsupportedModelError(f"answers need a causal language model, {asked} is none: leave it out")
-    _check_causal(model)
+    if first_token_sees_last(model.model, model.parts, probe_ids(model.vocab, None, model.device)):
+        raise UnsupportedModelError(
+            f"answers need a causal language model, and in {spec.name!r} the first token sees the last one: give a decoder"
+        )
     with quiet_libraries(), quiet_stderr(), torch.random.fork_rng(devices=[]):
-        whole = _without_blocks(model)
-        if whole is None:
-            raise UnsupportedModelError(
-                f"answers need a language model's head, and the checkpoint of {spec.name!r} holds none: give the "
-                "checkpoint that the model was published as"
-            )
+        try:
+            whole = _with_head(model, 0)
+        except (ZeroDivisionError, IndexError):
+            # Some classes divide by their depth, or look at their first block.
+            whole = _with_head(model, 1)
     name = _headless_name(whole, model)
     given = _Given(whole.get_submodule(name))
     whole.set_submodule(name, given)
@@ -81,24 +83,15 @@ def load_head(model: LoadedModel) -> Head:
 
 
 class _Given(nn.Module):
-    """Stands where a model's blocks were and returns the states it was given, once, to the thread that gave them."""
+    """Stands where a model's blocks were and returns the states in `given`, once, to the thread that gave them."""
 
     def __init__(self, headless: nn.Module) -> None:
         super().__init__()
-        self._given = threading.local()
+        self.given = threading.local()
         # Some heads read a factor off the model (Falcon-H1's lm_head_multiplier).
         for name, value in vars(headless).items():
             if not name.startswith("_") and isinstance(value, (bool, int, float, str, PreTrainedConfig)):
                 setattr(self, name, value)
-
-    def give(self, states: Tensor) -> None:
-        """The states that the next pass returns."""
-        self._given.states = states
-
-    @property
-    def taken(self) -> bool:
-        """Whether a pass asked for them."""
-        return self._given.states is None
 
     @property
     def decoder(self) -> _Given:
@@ -107,7 +100,7 @@ class _Given(nn.Module):
 
     def forward(self, *_: object, **__: object) -> _Output:
         """The states given, whatever the input."""
-        given, self._given.states = self._given.states, None
+        given, self.given.states = self.given.states, None
         return _Output(given)
 
 
@@ -125,68 +118,41 @@ class _Output:
             raise AttributeError(name)
 
 
-def _check_causal(model: LoadedModel) -> None:
-    ids = probe_ids(model.vocab, None, model.device)
-    if first_token_sees_last(model.model, model.parts, ids):
-        raise UnsupportedModelError(
-            f"answers need a causal language model, and in {model.spec.name!r} the first token sees the last one: give "
-            "a decoder"
-        )
-
-
-def _without_blocks(model: LoadedModel) -> Any | None:  # noqa: ANN401
-    """The class with the head, of a config without blocks, so that no weights are loaded twice; None without a head."""
-    try:
-        return _with_head(model, 0)
-    except (ZeroDivisionError, IndexError):
-        # Some classes divide by their depth, or look at their first block.
-        return _with_head(model, 1)
-
-
-def _with_head(model: LoadedModel, blocks: int) -> Any | None:  # noqa: ANN401
+def _with_head(model: LoadedModel, blocks: int) -> Any:  # noqa: ANN401
+    """The class with the head, of a config with so many blocks: with none or one, no weights are loaded twice."""
     from transformers import AutoModelForCausalLM
 
     spec, checkpoint = model.spec, find_checkpoint(model.spec)
-    options: dict[str, object] = {
-        **checkpoint.options,
-        "dtype": torch.float32,
-        "trust_remote_code": spec.trust_remote_code,
-        "use_safetensors": None if spec.allow_pickle else True,
-        "output_loading_info": True,
-    }
-    config = _shallow_config(model.model.config, blocks)
+    options = checkpoint.loading(spec, torch.float32) | {"device_map": None}
+    config: Any = copy.deepcopy(model.model.config)
+    for name, value in config.to_dict().items():
+        # Lists with an entry a block are checked against the number of blocks.
+        if isinstance(value, (list, tuple)) and len(value) == config.num_hidden_layers:
+            setattr(config, name, list(value[:blocks]))
+    config.num_hidden_layers = blocks
     try:
         whole, info = AutoModelForCausalLM.from_pretrained(checkpoint.source, config=config, **options)
-        if not _head_keys(whole, model) & set(info["missing_keys"]):
-            return whole
-        file = _gguf_file(spec)
-        if file is None:
-            return None
-        # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
-        whole, info = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
-        )
+        known = KNOWN_MODELS.get(spec.name)
+        file = Path(spec.name).expanduser() if known is None else known.locate()
+        if _lacks_head(whole, model, info) and file.suffix == ".gguf":
+            # The converted folder holds no head. Where it is not the embeddings, it is read from the file itself.
+            whole, info = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnsupportedModelError(f"{spec.name!r} does not load as a causal language model: {text}") from error
-    return None if _head_keys(whole, model) & set(info["missing_keys"]) else whole
-
-
-def _shallow_config(config: PreTrainedConfig, blocks: int) -> PreTrainedConfig:
-    shallow = copy.deepcopy(config)
-    depth = shallow.num_hidden_layers
-    for name, value in config.to_dict().items():
-        # Lists with an entry a block are checked against the number of blocks.
-        if isinstance(value, (list, tuple)) and len(value) == depth:
-            setattr(shallow, name, list(value[:blocks]))
-    shallow.num_hidden_layers = blocks
-    return shallow
+    if _lacks_head(whole, model, info):
+        raise UnsupportedModelError(
+            f"answers need a language model's head, and the checkpoint of {spec.name!r} holds none: give the checkpoint "
+            "that the model was published as"
+        )
+    return whole
 
 
 def _headless_name(whole: nn.Module, model: LoadedModel) -> str:
     """Where the headless model is in the model with the head; its prefix does not always say (Llama 4)."""
-    names = (name for name, module in whole.named_modules() if type(module) is type(model.model))
-    name: str | None = next(names, None)
+    name: str | None = next((name for name, part in whole.named_modules() if type(part) is type(model.model)), None)
     if not name:
         raise UnsupportedModelError(
             f"answers need a model with a head over a {type(model.model).__name__}, got {type(whole).__name__}: measure "
@@ -195,12 +161,6 @@ def _headless_name(whole: nn.Module, model: LoadedModel) -> str:
     return name
 
 
-def _head_keys(whole: nn.Module, model: LoadedModel) -> set[str]:
+def _lacks_head(whole: nn.Module, model: LoadedModel, info: Mapping[str, Any]) -> bool:
     inside = f"{_headless_name(whole, model)}."
-    return {name for name, _ in whole.named_parameters() if not name.startswith(inside)}
-
-
-def _gguf_file(spec: ModelSpec) -> Path | None:
-    known = KNOWN_MODELS.get(spec.name)
-    path = known.locate(spec.name) if known is not None else Path(spec.name).expanduser()
-    return path if path.suffix == ".gguf" else None
+    return not all(name.startswith(inside) for name, _ in whole.named_parameters() if name in info["missing_keys"])

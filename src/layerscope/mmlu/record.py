@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from layerscope.inputs.prompts import Skipped
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.results.contents import Verb
-from layerscope.results.record import Record, ResolvedModel, Skipped
+from layerscope.results.record import Record, ResolvedModel
 
 
 class ResolvedQuestions(ResolvedModel):

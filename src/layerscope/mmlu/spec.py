@@ -62,9 +62,8 @@ class MmluSpec(Spec):
     batch_tokens: int = Field(4096, ge=1, description="Padded tokens in one forward pass.")
     seed: int = Field(0, ge=0, description="Seed of the drawn examples, the resampling and the permutations.")
 
-    def run_spec(self) -> RunSpec:
-        """What is measured on the prompts, as `layerscope measure` would be asked for it."""
-        own = {"model", "questions", "subjects", "shots", "limit", "data_dir", "context", "permutations"}
-        texts = TextSpec(source=self.questions, n=None)
-        same = {name: getattr(self, name) for name in MmluSpec.model_fields if name not in own}
-        return RunSpec(model=self.model, texts=texts, **same)
+    def run_spec(self, context: int | None = None) -> RunSpec:
+        """What is measured on the prompts, of at most `context` tokens, as `layerscope measure` would be asked for it."""
+        shared = MmluSpec.model_fields.keys() & RunSpec.model_fields.keys() - {"permutations"}
+        texts = TextSpec(source=self.questions, n=None, context=context)
+        return RunSpec(texts=texts, **{name: getattr(self, name) for name in shared})

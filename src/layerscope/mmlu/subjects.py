@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.association import correlate_rows, is_flat
-from layerscope.statistics.intervals import LEVEL, percentile_interval
+from layerscope.statistics.intervals import LEVEL, benjamini_hochberg, percentile_interval
 
 MIN_SUBJECTS = 5
 
@@ -102,33 +103,39 @@ def relate_subjects(
     """
     accuracies = subject_accuracies(counts)
     wide = entropies.select("subject", "layer", "value").join(accuracies, on="subject", how="inner")
-    subjects = sorted(set(wide["subject"].to_list()))
-    if len(subjects) < MIN_SUBJECTS:
+    known = accuracies.filter(pl.col("subject").is_in(wide["subject"].unique().implode())).sort("subject")
+    if len(known) < MIN_SUBJECTS:
         raise UserError(
-            f"expected at least {MIN_SUBJECTS} subjects with accuracy and entropy, got {len(subjects)}: a correlation "
-            "over fewer says nothing"
+            f"expected at least {MIN_SUBJECTS} subjects with accuracy and entropy, got {len(known)}: a correlation over "
+            "fewer says nothing"
         )
     if wide.select("subject", "layer").is_duplicated().any():
         raise UserError("expected one entropy a subject and layer, got several: average over prompts first")
-    known = accuracies.filter(pl.col("subject").is_in(subjects)).sort("subject")
-    accuracy = known["accuracy"].to_numpy()
-    layers = sorted(set(wide["layer"].to_list()))
-    row_of, column_of = {s: i for i, s in enumerate(subjects)}, {k: i for i, k in enumerate(layers)}
-    values = np.full((len(layers), len(subjects)), np.nan)
-    for subject, layer, value in wide.select("subject", "layer", "value").iter_rows():
-        values[column_of[layer], row_of[subject]] = np.nan if value is None else value
+    layers = wide["layer"].unique().sort()
+    by_layer = wide.sort("layer").pivot("layer", index="subject", values="value").sort("subject").drop("subject")
+    values = by_layer.cast(pl.Float64).fill_null(np.nan).to_numpy().T
     reliability = reliability_of(known)
-    control = None if lengths is None else _aligned(lengths, subjects)
-    rows = []
-    for statistic in ("spearman", "pearson") if control is None else ("spearman", "pearson", "partial"):
-        found = _relate(statistic, values, (accuracy, control), (resamples, permutations, seed))
-        rows += [(layer, row, note) for layer, (row, note) in zip(layers, found, strict=True)]
     weak = "accuracies differ by no more than chance" if reliability < 0.1 else ""
-    table = [
-        {**row, "layer": layer, "reliability": reliability, "note": "; ".join(filter(None, (note, weak)))}
-        for layer, row, note in rows
-    ]
-    return pl.DataFrame(table, schema=SUBJECT_RELATIONS).sort("layer", maintain_order=True)
+    sides = [known["accuracy"].to_numpy()]
+    if lengths is not None:
+        sought = lengths.select("subject", length=pl.col("value").cast(pl.Float64))
+        found = known.join(sought, on="subject", how="left", maintain_order="left")
+        if found["length"].has_nulls():
+            lacking = found.filter(pl.col("length").is_null())["subject"][0]
+            raise UserError(
+                f"expected a length for every subject, got none for {lacking!r}: leave lengths out or add it"
+            )
+        sides.append(found["length"].to_numpy())
+    parts = []
+    for statistic in ("spearman", "pearson", "partial")[: 1 + len(sides)]:
+        rng = np.random.default_rng(np.random.SeedSequence([seed, len(known), 5]))
+        used = sides if statistic == "partial" else sides[:1]
+        columns, notes = _relate(statistic, values, used, (resamples, permutations, rng))
+        notes = ["; ".join(filter(None, (note, weak))) for note in notes]
+        said = {"statistic": [statistic] * len(notes), "note": notes}
+        parts.append(pl.DataFrame({"layer": layers, **columns, **said}))
+    table = pl.concat(parts).with_columns(reliability=pl.lit(reliability)).sort("layer", maintain_order=True)
+    return table.select(pl.col(name).cast(kind) for name, kind in SUBJECT_RELATIONS.items())
 
 
 def reliability_of(accuracies: pl.DataFrame) -> float:
@@ -147,86 +154,65 @@ def reliability_of(accuracies: pl.DataFrame) -> float:
     return max(0.0, 1 - chance / variance) if variance > 0 else 0.0
 
 
-def _aligned(lengths: pl.DataFrame, subjects: list[str]) -> np.ndarray:
-    by_subject = dict(lengths.select("subject", "value").iter_rows())
-    missing = [subject for subject in subjects if by_subject.get(subject) is None]
-    if missing:
-        raise UserError(
-            f"expected a length for every subject, got none for {missing[0]!r}: leave lengths out or add it"
-        )
-    return np.array([by_subject[subject] for subject in subjects], dtype=np.float64)
-
-
 def _relate(
     statistic: str,
     values: Float[np.ndarray, "layers subjects"],
-    sides: tuple[np.ndarray, np.ndarray | None],
-    how: tuple[int, int, int],
-) -> list[tuple[dict[str, object], str]]:
-    (accuracy, control), (resamples, permutations, seed) = sides, how
-    rng = np.random.default_rng(np.random.SeedSequence([seed, len(accuracy), 5]))
-    present = np.isfinite(values)
-    used = control if statistic == "partial" else None
-    notes = [
-        _reason(row[ok], accuracy[ok], used if used is None else used[ok])
-        for row, ok in zip(values, present, strict=True)
-    ]
-    orders = rng.permuted(np.tile(np.arange(len(accuracy)), (permutations, 1)), axis=1)
-    shuffled = _permutable(accuracy, used)[orders]
+    sides: Sequence[Float[np.ndarray, " subjects"]],
+    how: tuple[int, int, np.random.Generator],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Columns of the table, and why a layer has no value or some subjects are left out.
+
+    Args:
+        statistic: spearman, pearson or partial.
+        values: the mean entropies, NaN where a subject has none.
+        sides: the accuracies, and, for `partial`, the lengths.
+        how: resamples, permutations and what draws both.
+    """
+    resamples, permutations, rng = how
+    present, n = np.isfinite(values), values.shape[1]
+    notes = [_reason(row[ok], *(side[ok] for side in sides)) for row, ok in zip(values, present, strict=True)]
+    orders = rng.permuted(np.tile(np.arange(n), (permutations, 1)), axis=1)
+    shuffled = _permutable(*sides)[orders]
     observed, low, high = (np.full(len(values), np.nan) for _ in range(3))
     null = np.full((len(values), permutations), np.nan)
     for layer in np.flatnonzero([not note for note in notes]):
         ok = present[layer]
-        mine, theirs = values[layer, ok], accuracy[ok]
-        held = used if used is None else used[ok]
-        observed[layer] = _statistic(mine[None], theirs[None], held if held is None else held[None], statistic)[0]
+        mine, *theirs = rows = [side[ok] for side in (values[layer], *sides)]
+        observed[layer] = _statistic(statistic, *(row[None] for row in rows))[0]
         # A subject without an entropy here keeps its place, so that all layers share one permutation.
-        free = np.broadcast_to(_permutable(mine, held), (permutations, len(mine)))
+        free = np.broadcast_to(_permutable(mine, *theirs[1:]), (permutations, len(mine)))
         null[layer] = np.abs(correlate_rows(free, shuffled[:, ok], ranks=statistic == "spearman"))
         drawn = rng.integers(0, len(mine), size=(resamples, len(mine)))
-        draws = _statistic(mine[drawn], theirs[drawn], held if held is None else held[drawn], statistic)
-        ends = percentile_interval(draws)
+        ends = percentile_interval(_statistic(statistic, *(row[drawn] for row in rows)))
         low[layer], high[layer] = ends.low, ends.high
-        if len(mine) < len(accuracy):
-            notes[layer] = f"{len(accuracy) - len(mine)} subjects without an entropy left out"
+        if len(mine) < n:
+            notes[layer] = f"{n - len(mine)} subjects without an entropy left out"
     largest = np.nan_to_num(null).max(axis=0)
     size = np.abs(observed)[:, None] - 1e-12
     tested = np.isfinite(observed)
-    p = np.where(tested, (1 + (null >= size).sum(axis=1)) / (1 + permutations), np.nan)
-    p_max = np.where(tested, (1 + (largest[None] >= size).sum(axis=1)) / (1 + permutations), np.nan)
-    columns = {
-        "value": observed,
-        "ci_low": low,
-        "ci_high": high,
-        "p": p,
-        "p_max": p_max,
-        "p_adjusted": benjamini_hochberg(p),
-    }
-    return [
-        (
-            {name: float(column[i]) for name, column in columns.items()}
-            | {"statistic": statistic, "n_subjects": int(present[i].sum())},
-            note,
-        )
-        for i, note in enumerate(notes)
-    ]
+    p, p_max = (
+        np.where(tested, (1 + (drawn >= size).sum(axis=1)) / (1 + permutations), np.nan)
+        for drawn in (null, largest[None])
+    )
+    columns = {"value": observed, "ci_low": low, "ci_high": high, "p": p, "p_max": p_max}
+    return columns | {"p_adjusted": benjamini_hochberg(p), "n_subjects": present.sum(axis=1)}, notes
 
 
-def _reason(values: np.ndarray, accuracy: np.ndarray, control: np.ndarray | None) -> str:
+def _reason(values: np.ndarray, accuracy: np.ndarray, control: np.ndarray | None = None) -> str:
     """Why there is no correlation; empty where there is one."""
     if len(values) < MIN_SUBJECTS:
         return f"no value: {len(values)} subjects have an entropy, at least {MIN_SUBJECTS} are needed"
-    held = () if control is None else (("prompt length", control),)
-    for name, numbers in (("entropy", values), ("accuracy", accuracy), *held):
+    both = {"entropy": values, "accuracy": accuracy}
+    for name, numbers in (both if control is None else {**both, "prompt length": control}).items():
         if is_flat(numbers):
             return f"no value: {name} is the same for all subjects"
-    for name, numbers in (("entropy", values), ("accuracy", accuracy)) if control is not None else ():
-        if np.abs(correlate_rows(numbers[None], np.asarray(control)[None], ranks=True)[0]) > 1 - 1e-9:
+    for name, numbers in both.items():
+        if control is not None and np.abs(correlate_rows(numbers[None], control[None], ranks=True)[0]) > 1 - 1e-9:
             return f"no value: {name} has the order of prompt length, so nothing is left without it"
     return ""
 
 
-def _permutable(numbers: np.ndarray, control: np.ndarray | None) -> np.ndarray:
+def _permutable(numbers: np.ndarray, control: np.ndarray | None = None) -> np.ndarray:
     """The numbers, or what is left of their ranks when a line over the control's ranks is taken out."""
     if control is None:
         return numbers
@@ -235,7 +221,7 @@ def _permutable(numbers: np.ndarray, control: np.ndarray | None) -> np.ndarray:
     return np.asarray(ranks - held * ((ranks * held).sum() / max(float((held**2).sum()), 1e-300)))
 
 
-def _statistic(a: np.ndarray, b: np.ndarray, control: np.ndarray | None, statistic: str) -> np.ndarray:
+def _statistic(statistic: str, a: np.ndarray, b: np.ndarray, control: np.ndarray | None = None) -> np.ndarray:
     if control is None:
         return correlate_rows(a, b, ranks=statistic == "spearman")
     ab, ac, bc = (correlate_rows(x, y, ranks=True) for x, y in ((a, b), (a, control), (b, control)))

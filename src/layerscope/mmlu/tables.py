@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
-from layerscope.measuring.blocks import BlockStore
-from layerscope.measuring.plan import Plan
-from layerscope.measuring.summary import prompt_tables
-from layerscope.mmlu.dev_questions import LETTERS
 from layerscope.mmlu.forward import as_prompt
 from layerscope.mmlu.guessing import count_answers
 from layerscope.mmlu.harness import Asked, Letters
+from layerscope.mmlu.questions import LETTERS
 from layerscope.mmlu.record import MmluRecord
 from layerscope.mmlu.subjects import ACCURACY, SUBJECT_RELATIONS, relate_subjects, subject_accuracies
 from layerscope.results.tables import PROMPTS
@@ -60,12 +57,6 @@ def question_table(
         "note": [prompt.note for prompt in prompts],
     }
     return pl.DataFrame(columns, schema=QUESTIONS)
-
-
-def entropy_tables(plan: Plan, stored: BlockStore, asked: Sequence[Asked]) -> Iterator[pl.DataFrame]:
-    """The metrics of every prompt, one table a layer."""
-    names = {"question_id": [as_prompt(one, None).id for one in asked], "subject": [one.subject for one in asked]}
-    return prompt_tables(plan, stored, {name: pl.Series(column) for name, column in names.items()})
 
 
 def tables_of(record: MmluRecord, questions: pl.DataFrame, entropies: pl.DataFrame) -> dict[str, pl.DataFrame]:

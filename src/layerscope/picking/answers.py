@@ -11,33 +11,31 @@ from layerscope.figures.curves import spans
 from layerscope.picking.best import Choice
 from layerscope.picking.rules import BETTER
 from layerscope.picking.scores import TaskScores
+from layerscope.statistics.intervals import with_ends
+from layerscope.wording import counted
 
 
 def answer_by_scores(scores: TaskScores, choice: Choice, choices: pl.DataFrame) -> str:
     """What the scores say about one setting: the layer, what speaks for it and may be lost, and what it is worth.
 
-    Args:
-        scores: of the setting.
-        choice: the layer that was chosen by them.
-        choices: the table of what each way to choose scores (`Selection.choices`).
+    `choice` was made by the scores, and `choices` is the table of what each way to choose scores (`Selection.choices`).
     """
     rows = {row["choice"]: row for row in choices.iter_rows(named=True)}
-    parts = (_why(scores, choice), _worth(rows["recommended"], rows), _elsewhere(rows))
-    return " ".join(filter(None, parts))
+    said = f"{_why(scores, choice)} {_worth(rows)}"
+    left_out = rows["recommended, left-out task"]["average"]
+    if not math.isfinite(left_out):
+        return said
+    return f"{said} On a task left out, the layer chosen in this way on the others scores {left_out:.3f}."
 
 
 def answer_by_metrics(rules: pl.DataFrame) -> tuple[int, str]:
-    """The layer to use without labels, and why.
+    """The layer to use without labels, and why: what `apply_rules` says of one model and one setting of its scores.
 
-    Args:
-        rules: from `apply_rules`, of one model and one setting of its scores.
-
-    Returns:
-        The choice of the best rule that was shown to beat the middle layer, else the middle layer; and the words.
+    The layer is the choice of the best rule that was shown to beat the middle layer, else the middle layer.
     """
-    rows = list(rules.iter_rows(named=True))
+    rows = rules.to_dicts()
     middle = next(row for row in rows if row["rule"] == "middle")
-    tried = [row for row in rows if row["metric"] is not None and row["layer"] is not None]
+    tried = [row for row in rows if None not in (row["metric"], row["layer"])]
     chosen = sorted({row["layer"] for row in tried})
     choices = f"the rules choose {spans(chosen)}" if chosen else "no rule has a metric to read"
     if middle["average"] is None or not math.isfinite(middle["average"]):
@@ -52,7 +50,7 @@ def answer_by_metrics(rules: pl.DataFrame) -> tuple[int, str]:
         shown = "no rule is shown to beat it" if told else "too few scores to tell whether a rule beats it"
         return middle["layer"], f"Use layer {middle['layer']}, the middle one: {shown}; {choices}."
     best = max(winners, key=lambda row: row["average"])
-    gain = interval(best["minus_middle"], best["minus_middle_ci_low"], best["minus_middle_ci_high"])
+    gain = interval(*(best[name] for name in with_ends("minus_middle")))
     return best["layer"], (
         f"Use layer {best['layer']}, the choice of {best['rule']}: it scores {gain} more than the middle layer "
         f"({middle['layer']}); {len(winners)} of {len(tried)} rules are shown to beat it."
@@ -71,7 +69,7 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
 def _why(scores: TaskScores, choice: Choice) -> str:
     layer, many = choice.recommended, len(scores.tasks)
     if len(scores.layers) == 1:
-        return f"Use layer {layer}: it is the only one with scores ({many} {'task' if many == 1 else 'tasks'})."
+        return f"Use layer {layer}: it is the only one with scores ({counted(many, 'task')})."
     highest = f"the highest score of {scores.tasks[0]}" if many == 1 else f"the highest average of {many} tasks"
     # Of a layer without scores nothing is known: it may be better than all that are compared.
     some = "" if scores.whole else f"{len(scores.layers)} of {scores.n_blocks + 1} layers"
@@ -97,21 +95,14 @@ def _why(scores: TaskScores, choice: Choice) -> str:
     )
 
 
-def _worth(mine: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
+def _worth(rows: dict[str, dict[str, Any]]) -> str:
+    mine = rows["recommended"]
     others = [
-        f"the {name} layer ({rows[name]['layer']}) {rows[name]['average']:.3f}"
-        for name in ("last", "middle")
-        if math.isfinite(rows[name]["average"]) and rows[name]["layer"] != mine["layer"]
+        f"the {row['choice']} layer ({row['layer']}) {row['average']:.3f}"
+        for row in (rows["last"], rows["middle"])
+        if math.isfinite(row["average"]) and row["layer"] != mine["layer"]
     ]
-    words = [f"It scores {mine['average']:.3f}", *others, f"a random layer {rows['random']['average']:.3f}"]
+    words = ", ".join([f"It scores {mine['average']:.3f}", *others, f"a random layer {rows['random']['average']:.3f}"])
     if math.isfinite(mine["minus_last"]) and rows["last"]["layer"] != mine["layer"]:
-        ahead = interval(mine["minus_last"], mine["minus_last_ci_low"], mine["minus_last_ci_high"])
-        return f"{', '.join(words)}; it is ahead of the last by {ahead}."
-    return f"{', '.join(words)}."
-
-
-def _elsewhere(rows: dict[str, dict[str, Any]]) -> str:
-    left_out = rows["recommended, left-out task"]
-    if not math.isfinite(left_out["average"]):
-        return ""
-    return f"On a task left out, the layer chosen in this way on the others scores {left_out['average']:.3f}."
+        words += f"; it is ahead of the last by {interval(*(mine[name] for name in with_ends('minus_last')))}"
+    return f"{words}."

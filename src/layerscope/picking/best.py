@@ -27,25 +27,21 @@ class BestSet:
 def best_set(resampling: Resampling) -> BestSet:
     """The layers that cannot be told from the best, and the most that each layer may lose against the best.
 
-    The set is a confidence set for the layer with the highest average: layer l is tested against all others at once: T_l = max_k (mean_k − mean_l) / SE_kl, with SE_kl from the paired
-    bootstrap. Its null is the bootstrap's max_k of the centred differences over the same SE, which pays for the choice
-    of the largest; the quantile is moved from the normal to Student's t(n − 1), since SE comes from n tasks. A layer is
-    out where p < 0.05. If l is the best layer of the population, T_l exceeds its null in 5 % of samples, so the set
-    holds the best layer with 95 % probability; no further correction over l is due. Below five units the bootstrap
-    cannot know how the rivals vary together, and p is Bonferroni's, min(1, (L − 1) · P(t(n − 1) > T_l)), instead.
+    The set is a confidence set for the layer with the highest average: layer l is tested against all others at once:
+    T_l = max_k (mean_k − mean_l) / SE_kl, with SE_kl from the paired bootstrap. Its null is the bootstrap's max_k of
+    the centred differences over the same SE, which pays for the choice of the largest; the quantile is moved from the
+    normal to Student's t(n − 1), since SE comes from n tasks. A layer is out where p < 0.05. If l is the best layer of
+    the population, T_l exceeds its null in 5 % of samples, so the set holds the best layer with 95 % probability; no
+    further correction over l is due. Below five units the bootstrap cannot know how the rivals vary together, and p is
+    Bonferroni's, min(1, (L − 1) · P(t(n − 1) > T_l)), instead.
 
     The most that l may lose is max_k (mean_k − mean_l + t(n − 1) · SE_kl), Student's one-sided 95 % bound against every
-    rival. That l loses at most m is the claim that it loses at most m against each of them, so each is tested at 5 % and
-    no correction over k is due (Berger 1982). The bound against the observed best alone forgets that another may be
+    rival. That l loses at most m is the claim that it loses at most m against each of them, so each is tested at 5 %
+    and no correction over k is due (Berger 1982). The bound against the observed best alone forgets that another may be
     the best, and for the earliest of many layers it is wrong too often (docs/statistics.md).
 
-    Args:
-        resampling: draws over at least two units.
-
-    Returns:
-        p in (0, 1] for every layer, the layers with p >= 0.05, in order, and the bounds in the scores' unit. With fewer
-        than two units p and bounds are NaN and the set is empty.
-
+    Returns p in (0, 1] for every layer, the layers with p >= 0.05, in order, and the bounds in the scores' unit. With
+    fewer than two units p and bounds are NaN and the set is empty.
     Papers: Hsu 1984 (multiple comparisons with the best); Hansen, Lunde & Nason 2011 (max statistic by bootstrap);
     Berger 1982 (intersection-union tests).
     """
@@ -105,24 +101,14 @@ def choose(resampling: Resampling, margin: float) -> tuple[Choice, BestSet]:
     """The earliest layer shown to lose at most `margin` against the best, else the best observed.
 
     Only layers before the best observed are cheaper, so a later one is never taken for it. With fewer than two units
-    nothing is shown.
+    nothing is shown. The margin is at least 0, in the scores' unit; there are layers and tasks.
 
-    Args:
-        resampling: draws over the tasks of one setting that has layers and tasks.
-        margin: at least 0, in the scores' unit.
-
-    Returns:
-        The choice, and the set and bounds it was made from.
+    Returns the choice, and the set and bounds it was made from.
     """
     scores = resampling.scores
     found = best_set(resampling)
     best = int(np.argmax(scores.values.mean(axis=0)))
     shown = np.flatnonzero(found.most_lost[: best + 1] <= margin)
     column = int(shown[0]) if len(shown) else best
-    return Choice(
-        best=scores.layers[best],
-        recommended=scores.layers[column],
-        shown=bool(len(shown)),
-        most_lost=float(found.most_lost[column]),
-        margin=margin,
-    ), found
+    most_lost = float(found.most_lost[column])
+    return Choice(scores.layers[best], scores.layers[column], bool(len(shown)), most_lost, margin), found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -74,11 +74,7 @@ class Evidence:
     details: tuple[str, ...] = ()
 
     def need_layers(self) -> pl.DataFrame:
-        """The metrics.
-
-        Raises:
-            UserError: there are none.
-        """
+        """The metrics. Raises UserError where there are none."""
         if self.layers is None:
             raise UserError(
                 f"{self.path} holds no metrics: make them with `layerscope measure MODEL --out {self.path}` "
@@ -87,23 +83,16 @@ class Evidence:
         return self.layers
 
     def need_scores(self) -> tuple[TaskScores, ...]:
-        """The scores.
-
-        Raises:
-            UserError: there are none.
-        """
+        """The scores. Raises UserError where there are none."""
         return read_scores(load_scores(self.scores_path)) if self.scores is None else self.scores
 
 
 def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
-    """Read what a folder holds.
+    """Read the tables in a folder that `layerscope measure`, `layerscope tasks` or both wrote into.
 
     Args:
-        run: a folder that `layerscope measure`, `layerscope tasks` or both wrote into.
+        run: the folder.
         scores: the folder of the scores, where it is another one.
-
-    Returns:
-        The tables that are there.
 
     Raises:
         UserError: a folder is not there, or there are neither metrics nor scores.
@@ -118,12 +107,13 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
             f"`layerscope tasks MODEL --tasks ... --out {path}`"
         )
     notes: list[str] = []
-    details: tuple[str, ...] = ()
-    opened = layers = record = None
+    opened = layers = record = scored = measured = None
     if has_metrics:
         try:
             opened = load_run(path)
             layers = opened.layers
+            asked = opened.record.spec
+            measured = _origin(asked.model, opened.record.resolved, asked.texts.context)
         except UserError as error:
             # A measurement that is not done: scores beside it can be read all the same.
             if not has_scores:
@@ -132,28 +122,25 @@ def read_evidence(run: RunFolder, scores: RunFolder | None = None) -> Evidence:
             notes.append(f"no metrics: {error}")
     if has_scores:
         record = read_record(TasksRecord, scores_path)
+        resolved, context = (None, None) if record.spec is None else (record.resolved, record.spec.context)
+        scored = _origin(record.model, resolved, context)
         notes += record.warnings
-        details = record.details
         if record.status != "done":
             why = f" ({record.reason})" if record.reason else ""
             notes.append(f"the scores in {scores_path} are not complete: {record.status}{why}")
         if opened is not None and record.spec is not None:
             apart = differences(opened.record.spec.model, record.model, _FREE)
             notes += [f"metrics and scores are not of quite the same model: {'; '.join(apart)}"] if apart else []
-    now = digests(path, scores_path)
     return Evidence(
         path=path,
         scores_path=scores_path,
         layers=layers,
         scores=None if record is None else read_scores(load_scores(scores_path)),
-        measured=None if opened is None else _measured(opened.record),
-        scored=None if record is None else _scored(record),
-        made_from={
-            "scores": None if record is None else now["scores"],
-            "layers": None if opened is None else now["layers"],
-        },
+        measured=measured,
+        scored=scored,
+        made_from=digests(path, scores_path) | ({"layers": None} if opened is None else {}),
         notes=tuple(dict.fromkeys(notes)),
-        details=details,
+        details=() if record is None else record.details,
     )
 
 
@@ -164,30 +151,19 @@ def digests(path: Path, scores_path: Path) -> dict[str, str | None]:
 
 
 def run_folder(run: RunFolder) -> Path:
-    """The folder that is meant.
-
-    Raises:
-        UserError: it is not there.
-    """
+    """The folder that is meant. Raises UserError where it is not there."""
     path = Path(run) if isinstance(run, str | Path) else run.path
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: give the folder of a run")
     return path
 
 
-def _measured(record: RunRecord) -> Origin:
-    return _origin(record.spec.model, record.resolved, record.spec.texts.context)
-
-
-def _scored(record: TasksRecord) -> Origin:
-    if record.spec is None:
-        return _origin(record.model, None, None)
-    return _origin(record.model, record.resolved, record.spec.context)
-
-
 def _origin(model: ModelSpec, resolved: ResolvedModel | None, context: int | None) -> Origin:
-    known = Origin(name=model.name, bidirectional=model.bidirectional, part=model.part, context=context)
-    if resolved is None:
-        return known
-    of_files = {"revision": resolved.model_revision, "tokenizer": resolved.tokenizer_revision, "dtype": resolved.dtype}
-    return known.model_copy(update=of_files)
+    as_run: dict[str, Any] = {"name": model.name, "bidirectional": model.bidirectional, "part": model.part}
+    if resolved is not None:
+        as_run |= {
+            "revision": resolved.model_revision,
+            "tokenizer": resolved.tokenizer_revision,
+            "dtype": resolved.dtype,
+        }
+    return Origin(**as_run, context=context)

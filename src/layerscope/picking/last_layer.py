@@ -27,15 +27,10 @@ def compare_with_last(settings: Sequence[Resampling]) -> pl.DataFrame:
     `best_not_last`: tasks whose best layer is not the last (a task whose last layer ties with its best is not counted).
     `average_best_layer`: the one layer with the highest average, among the layers that all tasks have.
     `average_task_best`: every task at the best of its own layers, which is never below; `average_task_best_common`: at
-    the best of the common layers, where that is not the same. Both are chosen on the scores they report, so the gains cannot be negative, and their
-    intervals are of the difference at the layers chosen here, not of the choice; `select_layer` has the estimate on
-    left-out tasks.
-
-    Args:
-        settings: draws over the tasks of one or many runs.
-
-    Returns:
-        The table, in the order of the settings; averages in the scores' unit; NaN and null where `note` says why.
+    the best of the common layers, where that is not the same. Both are chosen on the scores they report, so the gains
+    cannot be negative, and their intervals are of the difference at the layers chosen here, not of the choice;
+    `select_layer` has the estimate on left-out tasks. Averages are in the scores' unit; NaN and null where `note` says
+    why.
 
     Paper: arXiv 2412.09563, table 1.
     """
@@ -43,40 +38,27 @@ def compare_with_last(settings: Sequence[Resampling]) -> pl.DataFrame:
 
 
 def _row(resampling: Resampling) -> dict[str, object]:
-    scores = resampling.scores
-    row: dict[str, object] = {**scores.setting, "n_tasks": len(scores.tasks), "n_layers": len(scores.layers)}
-    notes = list(scores.left_out)
-    numbers = [name for name, kind in TABLE1.items() if kind == pl.Float64()]
-    row |= dict.fromkeys(numbers, float("nan"))
+    scores, notes = resampling.scores, list(resampling.scores.left_out)
+    row: dict[str, object] = {name: np.nan for name, kind in TABLE1.items() if kind == pl.Float64()}
+    row |= {**scores.setting, "n_tasks": len(scores.tasks), "n_layers": len(scores.layers)}
     if not scores.usable:
-        notes.append("no table: no task has a score" if not scores.tasks else "no table: no layer that all tasks have")
-        return row | {"note": "; ".join(notes)}
+        reason = "no layer that all tasks have" if scores.tasks else "no task has a score"
+        return row | {"note": "; ".join([*notes, f"no table: {reason}"])}
     means = scores.values.mean(axis=0)
     best = scores.layers[int(means.argmax())]
-    own, common = _task_best(scores)
-    row |= {
-        "best_layer": best,
-        "average_best_layer": float(means.max()),
-        "average_task_best": own,
-        "average_task_best_common": common,
-    }
+    row |= {"best_layer": best, "average_best_layer": float(means.max())}
+    row["average_task_best"], row["average_task_best_common"] = _task_best(scores)
     notes += own_layers_note(scores)
-    last = np.array([one.at(scores.n_blocks) for one in scores.own])
+    last, peak = np.array([(one.at(scores.n_blocks), one.values.max()) for one in scores.own]).T
     if not np.isfinite(last).all():
-        notes.append(f"nothing about the last layer: not every task has a score at layer {scores.n_blocks}")
-        return row | {"note": "; ".join(notes)}
-    behind = last < np.array([one.values.max() for one in scores.own])
-    row |= {
-        "best_not_last": int(behind.sum()),
-        "share_not_last": float(behind.mean()),
-        "average_last": float(last.mean()),
-    }
+        missing = f"nothing about the last layer: not every task has a score at layer {scores.n_blocks}"
+        return row | {"note": "; ".join([*notes, missing])}
+    row |= {"best_not_last": int((last < peak).sum()), "share_not_last": float((last < peak).mean())}
+    row["average_last"] = float(last.mean())
     at_last = resampling.read(at_layer(scores, scores.n_blocks))
-    for name, reading in (
-        ("gain_best_layer", resampling.read(at_layer(scores, best))),
-        ("gain_task_best", resampling.own_best()),
-    ):
-        row |= resampling.estimate_reading(minus(reading, at_last)).columns(*with_ends(name))
+    ways = {"gain_best_layer": resampling.read(at_layer(scores, best)), "gain_task_best": resampling.own_best()}
+    for name, reading in ways.items():
+        row |= resampling.estimate(minus(reading, at_last)).columns(*with_ends(name))
     if resampling.units < 2:
         notes.append("no intervals: one task without experiments")
     elif len(scores.tasks) == 1:
@@ -86,9 +68,8 @@ def _row(resampling: Resampling) -> dict[str, object]:
 
 def own_layers_note(scores: TaskScores) -> list[str]:
     """What the common layers leave out of the tasks' own best; nothing where that is nothing."""
-    if not scores.layers:
-        return []
-    elsewhere = sum(one.values.max() > row.max() for one, row in zip(scores.own, scores.values, strict=True))
+    both = zip(scores.own, scores.values, strict=True)
+    elsewhere = sum(one.values.max() > row.max() for one, row in both) if scores.layers else 0
     if not elsewhere:
         return []
     own, common = _task_best(scores)

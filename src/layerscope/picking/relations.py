@@ -14,10 +14,10 @@ from jaxtyping import Float
 from layerscope.errors import UserError
 from layerscope.picking.folder import Evidence, RunFolder, read_evidence
 from layerscope.picking.scores import HOW_READ, TaskScores
-from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.association import STATISTICS, ShiftTest, Statistic, embed, is_flat, read_cosine, shift_test
-from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE, bootstrap_weights
+from layerscope.statistics.intervals import SIGNIFICANCE, add_adjusted, bootstrap_weights, quantile_ends
 
+Row = dict[str, Any]
 MIN_LAYERS = 5
 MIN_TASKS = 5
 AVERAGE = "(average)"
@@ -42,7 +42,7 @@ RELATIONS = pl.Schema(
 class _Curves:
     """Metric curves that are finite at the same layers, which are layers of the scores too."""
 
-    keys: list[dict[str, Any]]
+    keys: tuple[Row, ...]
     columns: list[int]
     values: Float[np.ndarray, "curves layers"]
     note: str
@@ -65,11 +65,11 @@ def relate(
     both are small.
 
     Args:
-        run: a run's folder, or a run that was opened, with metrics of any readout, positions and pooling; each is related
-            to the scores of every readout, positions and pooling. The average is over the layers that all tasks have, a
-            single task over all that it has itself.
+        run: a run's folder, or a run that was opened, with metrics of any readout, positions and pooling; each is
+            related to the scores of every readout, positions and pooling. The average is over the layers that all tasks
+            have, a single task over all that it has itself.
         scores: the folder of the scores, where it is another one.
-        metrics: only these metrics, since p-values are adjusted for what is in the table; default: all but ABOUT_OTHERS.
+        metrics: only these, since p-values are adjusted for what is in the table; default: all but ABOUT_OTHERS.
         resamples: bootstrap samples for the intervals: of the tasks for the average, of the experiments for a task.
         seed: seed of the resampling and of the sign flips.
 
@@ -85,9 +85,7 @@ def relate(
     return relate_evidence(read_evidence(run, scores), metrics, resamples=resamples, seed=seed)
 
 
-def relate_evidence(
-    evidence: Evidence, metrics: Sequence[str], *, resamples: int = 1000, seed: int = 0
-) -> pl.DataFrame:
+def relate_evidence(evidence: Evidence, metrics: Sequence[str], *, resamples: int, seed: int) -> pl.DataFrame:
     """`relate` for a folder that was read. Raises what `relate` raises."""
     layers, settings = evidence.need_layers(), evidence.need_scores()
     known = layers["metric"].unique().sort().to_list()
@@ -102,9 +100,10 @@ def relate_curves(
     layers: pl.DataFrame, settings: Sequence[TaskScores], *, resamples: int = 1000, seed: int = 0
 ) -> pl.DataFrame:
     """`relate` for a layers table and the scores of the same run, in all settings. Raises what `relate` raises."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for setting in settings:
-        mine = layers.filter(_is_of(layers, setting))
+        models = layers.select("model", "revision").fill_null("").iter_rows()
+        mine = layers.filter([setting.is_of(*model) for model in models])
         # A task's own rows are about all layers that it has; only the average needs those that every task has.
         wider = [t for t, own in enumerate(setting.own) if len(own.layers) > len(setting.layers)]
         alone = [setting.alone(t) for t in wider]
@@ -121,43 +120,34 @@ def relate_curves(
             f"{_names(layers.select('model', 'revision').iter_rows())}, scores of {_names(scored)} "
             "(imported scores take the model's name from `layerscope tasks NAME --import DIR`)"
         )
-    table = pl.DataFrame(rows, schema=RELATIONS)
-    return table.with_columns(
-        pl.Series(f"{name}_adjusted", _adjusted(table[name]), dtype=pl.Float64) for name in ("p_shift", "p_task")
-    )
+    for name in ("p_shift", "p_task"):
+        add_adjusted(rows, name)
+    return pl.DataFrame(rows, schema=RELATIONS)
 
 
-def _is_of(layers: pl.DataFrame, setting: TaskScores) -> pl.Series:
-    pairs = layers.select(pl.col("model").fill_null(""), pl.col("revision").fill_null("")).iter_rows()
-    return pl.Series([setting.is_of(*pair) for pair in pairs], dtype=pl.Boolean)
-
-
-def _relate_group(
-    curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]
-) -> list[dict[str, Any]]:
+def _relate_group(curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]) -> list[Row]:
     n_layers, n_tasks = len(curves.columns), len(setting.tasks)
-    reason = _refusal(n_layers, n_tasks)
-    per_task = setting.values[:, curves.columns]
-    targets = np.vstack([per_task, per_task.mean(axis=0)]) if n_tasks else np.empty((1, n_layers))
-    shape = (len(curves.keys), n_tasks + 1)
+    reason = "" if n_tasks else "no value: no task has a score"
+    if n_tasks and n_layers < MIN_LAYERS:
+        reason = f"no value: {n_layers} layers have the metric and all scores, at least {MIN_LAYERS} are needed"
     if reason:
-        unknown = np.full(shape, np.nan)
-        test, ends, p_task = ShiftTest(unknown, unknown, unknown, unknown), np.full((*shape, 2), np.nan), unknown[:, 0]
+        ends = np.full((len(curves.keys), n_tasks + 1, 2), np.nan)
+        unknown = ends[..., 0]
+        test, p_task = ShiftTest(unknown, unknown, unknown, unknown), unknown[:, 0]
     else:
-        test = shift_test(curves.values, targets, statistic)
+        per_task = setting.values[:, curves.columns]
+        test = shift_test(curves.values, np.vstack([per_task, per_task.mean(axis=0)]), statistic)
         ends = _intervals(curves, setting, statistic, draws)
         p_task = _sign_flips(test, statistic, draws[1])
     rows = []
     for (c, key), (t, task) in product(enumerate(curves.keys), enumerate((*setting.tasks, AVERAGE))):
         average = task == AVERAGE
-        notes = [curves.note, *(setting.left_out if average else ())]
-        if reason:
-            notes.append(reason)
-        elif np.isnan(test.value[c, t]):
+        notes = [curves.note, *(setting.left_out if average else ()), reason]
+        if not reason and np.isnan(test.value[c, t]):
             who = "the metric" if is_flat(curves.values[c]) else "the score"
             notes.append(f"no value: {who} is the same at every layer")
-        else:
-            notes.extend(_caveats(n_layers, n_tasks if average else None, bool(np.isnan(ends[c, t]).any())))
+        elif not reason:
+            notes += _caveats(n_layers, n_tasks if average else None, bool(np.isnan(ends[c, t]).any()))
             if average and n_tasks >= MIN_TASKS and np.isnan(p_task[c]):
                 notes.append("no p_task: the score of some task is the same at every layer")
         rows.append(
@@ -176,18 +166,10 @@ def _relate_group(
                 "null_q95": float(test.null_q95[c, t]),
                 "n_layers": n_layers,
                 "n_tasks": n_tasks if average else 1,
-                "note": "; ".join(note for note in notes if note),
+                "note": "; ".join(filter(None, notes)),
             }
         )
     return rows
-
-
-def _refusal(n_layers: int, n_tasks: int) -> str:
-    if not n_tasks:
-        return "no value: no task has a score"
-    if n_layers < MIN_LAYERS:
-        return f"no value: {n_layers} layers have the metric and all scores, at least {MIN_LAYERS} are needed"
-    return ""
 
 
 def _caveats(n_layers: int, n_tasks: int | None, no_interval: bool) -> list[str]:
@@ -206,54 +188,43 @@ def _caveats(n_layers: int, n_tasks: int | None, no_interval: bool) -> list[str]
 
 
 def _curves(layers: pl.DataFrame, setting: TaskScores) -> list[_Curves]:
-    groups: dict[tuple[int, ...], tuple[list[dict[str, Any]], list[list[float]]]] = {}
+    groups: dict[tuple[int, ...], list[tuple[Row, list[float]]]] = {}
     for rows in layers.partition_by(CURVE, maintain_order=True):
-        key = {name: rows[name][0] for name in CURVE}
-        by_layer = dict(zip(rows["layer"].to_list(), rows["value"].fill_null(float("nan")).to_list(), strict=True))
+        key = rows.select(CURVE).row(0, named=True)
+        by_layer = dict(rows.select("layer", pl.col("value").fill_null(np.nan)).iter_rows())
         if len(by_layer) != len(rows):
             raise UserError(f"expected one value of {key['metric']} a layer and found several: give one run at a time")
-        columns = tuple(i for i, layer in enumerate(setting.layers) if np.isfinite(by_layer.get(layer, np.nan)))
-        keys, values = groups.setdefault(columns, ([], []))
-        keys.append(key)
-        values.append([by_layer[setting.layers[i]] for i in columns])
+        curve = [by_layer.get(layer, np.nan) for layer in setting.layers]
+        groups.setdefault(tuple(np.flatnonzero(np.isfinite(curve)).tolist()), []).append((key, curve))
     made = []
-    for columns, (keys, values) in groups.items():
-        lacking = [layer for i, layer in enumerate(setting.layers) if i not in columns]
-        note = f"the metric has no value at layers {', '.join(map(str, lacking))}" if lacking else ""
-        made.append(_Curves(keys, list(columns), np.array(values).reshape(len(keys), len(columns)), note))
+    for columns, curves in groups.items():
+        keys, values = zip(*curves, strict=True)
+        lacking = [str(layer) for i, layer in enumerate(setting.layers) if i not in columns]
+        note = f"the metric has no value at layers {', '.join(lacking)}" if lacking else ""
+        made.append(_Curves(keys, list(columns), np.take(values, columns, axis=1), note))
     return made
 
 
-def _intervals(
-    curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]
-) -> Float[np.ndarray, "curves targets 2"]:
+def _intervals(curves: _Curves, setting: TaskScores, statistic: Statistic, draws: tuple[int, int]) -> np.ndarray:
     n_tasks = len(setting.tasks)
     ends = np.full((len(curves.keys), n_tasks + 1, 2), np.nan)
     features = embed(curves.values, statistic)
-    units = [experiments if len(experiments) > 1 else None for experiments in setting.experiments]
-    for t, unit in enumerate([*units, setting.values if n_tasks >= MIN_TASKS else None]):
-        if unit is not None:
+    for t, unit in enumerate([*setting.experiments, setting.values]):
+        if len(unit) >= (MIN_TASKS if t == n_tasks else 2):
             weights = bootstrap_weights(len(unit), *draws) / len(unit)
             resampled = read_cosine(features @ embed(weights @ unit[:, curves.columns], statistic).T, statistic)
             known = ~np.isnan(features[:, 0]) & (np.isfinite(resampled).sum(axis=1) > 1)
-            tail = (1 - LEVEL) / 2
-            if known.any():
-                ends[known, t] = np.nanquantile(resampled[known], [tail, 1 - tail], axis=1).T
+            ends[:, t] = quantile_ends(resampled, known)
     return ends
 
 
 def _sign_flips(test: ShiftTest, statistic: Statistic, seed: int) -> Float[np.ndarray, " curves"]:
-    values = test.value[:, :-1]
-    if statistic == "dcor":
-        values = values - test.null_mean[:, :-1]
+    values = (test.value - test.null_mean if statistic == "dcor" else test.value)[:, :-1]
     p = np.full(len(values), np.nan)
-    n_tasks = values.shape[1]
-    if n_tasks < MIN_TASKS:
-        return p
-    signs = all_signs(n_tasks, seed)
-    for row, mine in enumerate(values):
-        if np.isfinite(mine).all():
-            sums = np.abs(signs @ mine)
+    if values.shape[1] >= MIN_TASKS:
+        signs = all_signs(values.shape[1], seed)
+        for row in np.flatnonzero(np.isfinite(values).all(axis=1)):
+            sums = np.abs(signs @ values[row])
             p[row] = np.mean(sums >= sums[0] * (1 - 1e-12))
     return p
 
@@ -264,11 +235,6 @@ def all_signs(n: int, seed: int, most: int = 9999) -> Float[np.ndarray, "flips n
         return np.array(list(product((1.0, -1.0), repeat=n)))
     rng = np.random.default_rng(np.random.SeedSequence([seed, n, 2]))
     return np.vstack([np.ones(n), rng.choice((1.0, -1.0), size=(most, n))])
-
-
-def _adjusted(p: pl.Series) -> pl.Series:
-    adjusted = pl.Series(benjamini_hochberg(p.fill_null(float("nan")).to_numpy()))
-    return pl.select(pl.when(p.is_not_null()).then(adjusted)).to_series()
 
 
 def _names(models: Iterable[tuple[str, str | None]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,26 +62,21 @@ class Resampling:
         """Every task at its own best layer."""
         return tuple(one.at_best for one in self.scores.own)
 
-    def estimate(self, contrast: Float[np.ndarray, "tasks layers"]) -> MeanScore:
-        """The mean over tasks of Σ_layers contrast · score, for instance one layer minus another: see `estimate_reading`."""
-        return self.estimate_reading(self.read(contrast))
+    def estimate(self, read: Float[np.ndarray, "tasks layers"] | Reading | None) -> MeanScore:
+        """The mean over tasks of a reading, or of the one of a contrast (for instance one layer minus another).
 
-    def estimate_reading(self, reading: Reading | None) -> MeanScore:
-        """The mean over tasks of a reading; all NaN where there is none.
+        All NaN where there is none; ends and p-value with fewer than two units.
 
         The interval is value ± t(n − 1) · SE with SE the standard deviation of the bootstrap draws times
         √(n / (n − 1)): with few tasks a percentile interval is far too short (82 % coverage with five).
-
-        Returns:
-            The estimate; NaN ends and p-value where there are fewer than two units.
         """
-        if reading is None:
+        if read is None:
             return UNKNOWN
+        reading = self.read(read) if isinstance(read, np.ndarray) else read
         value = float(np.mean([single.mean() for single in reading]))
         if self.units < 2:
             return MeanScore(value, np.nan, np.nan, np.nan)
-        parts = [weight @ single for weight, single in zip(self.weights, reading, strict=True)]
-        draws = np.mean(parts, axis=0)
+        draws = np.mean([weight @ single for weight, single in zip(self.weights, reading, strict=True)], axis=0)
         error = float(np.std(draws) * np.sqrt(self.units / (self.units - 1)))
         half = float(stats.t.ppf((1 + LEVEL) / 2, self.units - 1)) * error
         if error <= NOTHING * max(1.0, abs(value)):
@@ -91,16 +87,10 @@ class Resampling:
 
 
 def resample(scores: TaskScores, resamples: int = 2000, seed: int = 0) -> Resampling:
-    """Draw bootstrap samples of the tasks, and within each drawn task of its experiments.
+    """Draw bootstrap samples of the tasks of a setting, and within each drawn task of its experiments.
 
-    Args:
-        scores: one setting.
-        resamples: number of bootstrap samples.
-        seed: seed of the draws.
-
-    Returns:
-        The draws. With one task only its experiments are drawn, so what follows is about that task alone. Without a task
-        there is nothing to draw.
+    With one task only its experiments are drawn, so what follows is about that task alone. Without a task there is
+    nothing to draw.
 
     Source: Davison & Hinkley 1997, section 3.8 (nested resampling; it overstates the variance slightly).
     """
@@ -109,12 +99,9 @@ def resample(scores: TaskScores, resamples: int = 2000, seed: int = 0) -> Resamp
         return Resampling(scores, (), 0, seed)
     rng = np.random.default_rng(np.random.SeedSequence([seed, n_tasks, 3]))
     counts = rng.multinomial(n_tasks, np.full(n_tasks, 1 / n_tasks), size=resamples)
-    weights = []
-    for t, single in enumerate(scores.experiments):
-        n = len(single)
-        weights.append(rng.multinomial(counts[:, t] * n, np.full(n, 1 / n)) / n)
-    units = n_tasks if n_tasks > 1 else len(scores.experiments[0])
-    return Resampling(scores, tuple(weights), units, seed)
+    sizes = [len(single) for single in scores.experiments]
+    weights = [rng.multinomial(counts[:, t] * n, np.full(n, 1 / n)) / n for t, n in enumerate(sizes)]
+    return Resampling(scores, tuple(weights), n_tasks if n_tasks > 1 else sizes[0], seed)
 
 
 def at_layer(scores: TaskScores, layer: int) -> Float[np.ndarray, "tasks layers"]:
@@ -122,7 +109,7 @@ def at_layer(scores: TaskScores, layer: int) -> Float[np.ndarray, "tasks layers"
     return at_layers(scores, [layer] * len(scores.tasks))
 
 
-def at_layers(scores: TaskScores, chosen: list[int]) -> Float[np.ndarray, "tasks layers"]:
+def at_layers(scores: TaskScores, chosen: Sequence[int]) -> Float[np.ndarray, "tasks layers"]:
     """The contrast that reads a layer of its own for each task."""
     return np.equal.outer(chosen, scores.layers).astype(np.float64)
 

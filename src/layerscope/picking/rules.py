@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
 
 from layerscope.picking.resampling import MIN_UNITS, UNKNOWN, MeanScore, Resampling, at_layer, at_random
 from layerscope.picking.scores import SETTING, TaskScores, count_blocks
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import SIGNIFICANCE, with_ends
+from layerscope.statistics.intervals import SIGNIFICANCE, benjamini_hochberg, with_ends
+from layerscope.wording import counted
 
 BETTER = "better than the middle layer"
 NOT_BETTER = "not better"
@@ -67,27 +66,26 @@ def apply_rules(layers: pl.DataFrame, settings: Sequence[Resampling] = ()) -> pl
         layers: layers table of one or many runs.
         settings: draws over the tasks that they were scored on; none where there are no labels.
 
-    Returns:
-        One row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
-        difference to the middle layer, adjusted by Benjamini-Hochberg over the rules of one setting. `verdict`: "better
-        than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
-        shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
+    Returns one row per run, setting of the scores and rule, and per readout and positions of its metric. `p` is of the
+    difference to the middle layer, adjusted by Benjamini-Hochberg over the rules of one setting. `verdict`: "better
+    than the middle layer" or "worse than the middle layer" (adjusted p below 0.05), "not better" (no difference is
+    shown), or "cannot be told (k tasks)" with fewer than five tasks; null without scores.
     """
-    tables = []
+    rows: list[dict[str, Any]] = []
     for mine in layers.partition_by("model", "revision", maintain_order=True):
         model, revision = str(mine["model"][0]), str(mine["revision"][0] or "")
         choices = _choose(mine)
         same = [one for one in settings if one.scores.is_of(model, revision)]
         if not same:
-            setting = {"model": model, "revision": revision, "note": "no scores"}
-            tables.append(pl.DataFrame([{**choice, **_noted(choice, setting)} for choice in choices], RULE_TABLE))
-        tables += [_scored(choices, one) for one in same]
-    return pl.concat(tables) if tables else pl.DataFrame(schema=RULE_TABLE)
+            setting = {"model": model, "revision": revision}
+            rows += [choice | setting | {"note": _notes(choice, "no scores")} for choice in choices]
+        for one in same:
+            rows += _scored(choices, one)
+    return pl.DataFrame(rows, schema=RULE_TABLE)
 
 
-def _noted(choice: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    notes = [choice.get("note", ""), more.get("note", "")]
-    return {**more, "note": "; ".join(note for note in notes if note)}
+def _notes(choice: dict[str, Any], *more: str) -> str:
+    return "; ".join(filter(None, (choice.get("note"), *more)))
 
 
 def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
@@ -100,21 +98,15 @@ def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
     ]
     plain = layers.filter(pl.col("alpha").fill_null(1.0) == 1.0, pl.col("normalization").fill_null("none") == "none")
     for name, rule in RULES.items():
-        fixed = {
-            "rule": name,
-            "metric": rule.metric,
-            "variant": rule.variant,
-            "direction": rule.direction,
-            "paper": rule.paper,
-        }
-        curves = plain.filter((pl.col("metric") == rule.metric) & (pl.col("variant") == rule.variant))
+        fixed = {"rule": name, **asdict(rule)}
+        curves = plain.filter(pl.col("metric") == rule.metric, pl.col("variant") == rule.variant)
         if curves.is_empty():
             rows.append({**fixed, "note": "not measured"})
         for curve in curves.partition_by("readout", "positions", "pooling", maintain_order=True):
             read = {"metric_readout": curve["readout"][0], "metric_positions": curve["positions"][0]}
             finite = curve.filter(pl.col("value").is_finite()).sort("layer")
             if finite.is_empty():
-                reason = next((note for note in curve["note"].to_list() if note), "no reason was recorded")
+                reason = next(filter(None, curve["note"]), "no reason was recorded")
                 rows.append({**fixed, **read, "note": f"no layer has a value: {reason}"})
                 continue
             values = finite["value"].to_numpy()
@@ -123,51 +115,45 @@ def _choose(layers: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> pl.DataFrame:
+def _scored(choices: list[dict[str, Any]], resampling: Resampling) -> list[dict[str, Any]]:
     setting = resampling.scores.setting
-    rows = [{**choice, **setting, **_noted(choice, _score(choice, resampling))} for choice in choices]
+    rows = [choice | setting | _score(choice, resampling) for choice in choices]
     # Only rules are tests; the baselines and a rule that chose the middle layer itself have nothing to be tested for.
     p = np.array([row["p"] if row.get("metric") is not None else np.nan for row in rows])
     for row, adjusted in zip(rows, benjamini_hochberg(p), strict=True):
         row["p_adjusted"] = float(adjusted)
-        if row.get("metric") is not None and row.get("layer") is not None:
+        if None not in (row.get("metric"), row.get("layer")):
             row["verdict"] = _verdict(row, resampling.scores)
-    return pl.DataFrame(rows, schema=RULE_TABLE)
+    return rows
 
 
 def _score(choice: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
     scores, layer = resampling.scores, choice.get("layer")
     average = difference = UNKNOWN
-    contrast: Float[np.ndarray, "tasks layers"] | None = None
     notes = []
     if not scores.usable:
         notes.append("no score: no task, or no layer that all tasks have")
-    elif choice["rule"] == "random":
-        contrast = at_random(scores)
-    elif layer is not None and scores.column(layer) is None:
+    elif layer is not None and layer not in scores.layers:
         notes.append(f"no score: not every task has one at layer {layer}")
-    elif layer is not None:
-        contrast = at_layer(scores, layer)
-    if contrast is not None:
+    elif layer is not None or choice["rule"] == "random":
+        contrast = at_random(scores) if layer is None else at_layer(scores, layer)
         average = resampling.estimate(contrast)
         if layer == scores.middle:
             difference = MeanScore(0.0, 0.0, 0.0, float("nan"))
-        elif scores.column(scores.middle) is not None:
+        elif scores.middle in scores.layers:
             difference = resampling.estimate(contrast - at_layer(scores, scores.middle))
         else:
             notes.append(f"no comparison: not every task has a score at the middle layer {scores.middle}")
         if resampling.units < 2:
             notes.append("no interval: one task without experiments")
     made = average.columns("average", "ci_low", "ci_high") | difference.columns(*with_ends("minus_middle"))
-    return {**made, "p": difference.p, "note": "; ".join(notes)}
+    return {**made, "p": difference.p, "note": _notes(choice, *notes)}
 
 
 def _verdict(row: dict[str, Any], scores: TaskScores) -> str:
-    k = len(scores.tasks)
-    if row["layer"] == scores.middle and np.isfinite(row["minus_middle"]):
-        return NOT_BETTER
-    if k < MIN_UNITS or not np.isfinite(row["minus_middle"]):
-        return f"cannot be told ({k} {'task' if k == 1 else 'tasks'})"
-    if row["p_adjusted"] >= SIGNIFICANCE:
+    known, the_same = bool(np.isfinite(row["minus_middle"])), row["layer"] == scores.middle
+    if not known or (len(scores.tasks) < MIN_UNITS and not the_same):
+        return f"cannot be told ({counted(len(scores.tasks), 'task')})"
+    if the_same or row["p_adjusted"] >= SIGNIFICANCE:
         return NOT_BETTER
     return BETTER if row["minus_middle"] > 0 else WORSE

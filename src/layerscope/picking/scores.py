@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -12,15 +12,12 @@ from jaxtyping import Float
 
 from layerscope.errors import UserError
 from layerscope.figures.curves import spans
+from layerscope.wording import some
 
 HOW_READ = ("readout", "positions", "pooling")
 SETTING = ("model", "revision", *HOW_READ)
 PART = ("task", "split", "subset")
-NO_PART = ("", "")
 COLUMNS = (*SETTING, *PART, "layer", "depth", "experiment", "score", "note")
-NO_SCORE = "no score there"
-NAMED = 3
-"""How many tasks or reasons a line names before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,6 @@ class OwnScores:
     values: Float[np.ndarray, " layers"]
     experiments: Float[np.ndarray, "experiments layers"]
     at_best: Float[np.ndarray, " common_experiments"]
-
-    @property
-    def best(self) -> int:
-        """The layer with the highest score."""
-        return self.layers[int(self.values.argmax())]
 
     def at(self, layer: int) -> float:
         """The score at a layer; NaN where the task has none."""
@@ -105,29 +97,29 @@ class TaskScores:
 
     def alone(self, task: int) -> TaskScores:
         """One of the tasks, by its position, at all layers that it has itself."""
-        mine = self.own[task]
-        one = replace(self.of_tasks([task]), layers=mine.layers, values=mine.values[None])
-        return replace(one, experiments=(mine.experiments,))
-
-    def column(self, layer: int) -> int | None:
-        """The position of a layer among `layers`, None where some task lacks it."""
-        return self.layers.index(layer) if layer in self.layers else None
+        own = self.own[task]
+        return replace(
+            self.of_tasks([task]), layers=own.layers, values=own.values[None], experiments=(own.experiments,)
+        )
 
 
-@dataclass
 class _Part:
-    """Scores of one task, split and subset by layer."""
+    """Scores of one task, split and subset by layer, those of its single experiments, and what is noted of them."""
 
-    scores: dict[int, float]
-    experiments: dict[int, dict[int, float]]
-    notes: dict[int, str]
-    finite: set[int] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, rows: pl.DataFrame) -> None:
+        main = rows.filter(pl.col("experiment").is_null())
+        for layer in main.filter(pl.col("layer").is_duplicated())["layer"]:
+            task = rows["task"][0]
+            raise UserError(
+                f"expected one main score of {task} at layer {layer} and found several: give one run at a time"
+            )
+        self.scores: dict[int, float] = dict(main.select("layer", "score").iter_rows())
+        self.notes: dict[int, str] = dict(main.select("layer", "note").iter_rows())
         self.finite = {layer for layer, score in self.scores.items() if math.isfinite(score)}
-
-    def reason(self) -> str:
-        return next((note for note in self.notes.values() if note), "no reason was recorded")
+        self.reason = next(filter(None, self.notes.values()), "no reason was recorded")
+        self.experiments: dict[int, dict[int, float]] = {}
+        for layer, number, score in rows.drop_nulls("experiment").select("layer", "experiment", "score").iter_rows():
+            self.experiments.setdefault(layer, {})[number] = score
 
 
 def read_scores(scores: pl.DataFrame) -> tuple[TaskScores, ...]:
@@ -135,22 +127,18 @@ def read_scores(scores: pl.DataFrame) -> tuple[TaskScores, ...]:
 
     A task's score at a layer is its main score (experiment null), averaged over its splits and subsets. A task without
     any finite score is left out; of the others only the layers that all of them have are used. What is left out is
-    named in `left_out` with the reason that the table gives.
+    named in `left_out` with the reason that the table gives. Settings come in the table's order.
 
-    Args:
-        scores: table with the columns model, revision, layer, depth, readout, positions, pooling, task, split, subset,
-            experiment, score, note.
-
-    Returns:
-        One TaskScores for each model, revision, readout, positions and pooling, in the table's order.
-
-    Raises:
-        UserError: columns are missing, or a task has two main scores for one layer.
+    Raises UserError: a column of `COLUMNS` is missing, or a task has two main scores for one layer.
     """
     missing = [name for name in COLUMNS if name not in scores.columns]
     if missing:
         raise UserError(f"expected a scores table with {', '.join(COLUMNS)}; it lacks {', '.join(missing)}")
-    return tuple(_read_setting(rows) for rows in scores.partition_by(SETTING, maintain_order=True))
+    filled = scores.with_columns(
+        pl.col(*SETTING, *PART, "note").cast(pl.String).fill_null(""),
+        pl.col("score").cast(pl.Float64).fill_null(math.nan),
+    )
+    return tuple(_read_setting(rows) for rows in filled.partition_by(SETTING, maintain_order=True))
 
 
 def count_blocks(rows: pl.DataFrame) -> int:
@@ -162,34 +150,33 @@ def count_blocks(rows: pl.DataFrame) -> int:
 
 def _read_setting(rows: pl.DataFrame) -> TaskScores:
     parts: dict[str, dict[tuple[str, str], _Part]] = {}
-    for part_rows in rows.partition_by(PART, maintain_order=True):
-        first = part_rows.row(0, named=True)
-        key = (str(first["split"] or ""), str(first["subset"] or ""))
-        parts.setdefault(str(first["task"]), {})[key] = _read_part(part_rows, str(first["task"]))
+    for (task, split, subset), mine in rows.partition_by(PART, as_dict=True, maintain_order=True).items():
+        parts.setdefault(task, {})[split, subset] = _Part(mine)
     without: dict[str, list[str]] = {}
     kept: dict[str, list[_Part]] = {}
     for task, by_key in parts.items():
         usable = [part for part in by_key.values() if part.finite]
-        if usable and NO_PART in by_key and not by_key[NO_PART].finite:
+        if usable and ("", "") in by_key and not by_key["", ""].finite:
             # Layers that failed as a whole have no split or subset: they give the reason for the parts' gaps.
-            failed = by_key.pop(NO_PART)
+            failed = by_key.pop(("", ""))
             for part in usable:
                 part.notes = failed.notes | part.notes
-        for (split, subset), part in by_key.items():
+        for key, part in by_key.items():
             if not part.finite:
-                name = " ".join(word for word in (task, split, subset) if word) if usable else task
-                names = without.setdefault(part.reason(), [])
+                name = " ".join(filter(None, (task, *key))) if usable else task
+                names = without.setdefault(part.reason, [])
                 names += [name] if name not in names else []
         if usable:
             kept[task] = usable
     everywhere = sorted({layer for by_key in parts.values() for part in by_key.values() for layer in part.scores})
     finite = {task: set.intersection(*(part.finite for part in own)) for task, own in kept.items()}
     layers = sorted(set.intersection(*finite.values())) if finite else []
-    gaps = [gap for task, own in kept.items() for gap in _gaps(task, own, finite[task], everywhere)]
     values = np.array([_main(own, layers) for own in kept.values()], dtype=np.float64).reshape(len(kept), len(layers))
-    experiments = tuple(_experiments(own, layers, values[t]) for t, own in enumerate(kept.values()))
+    experiments = tuple(map(_experiments, kept.values(), [layers] * len(kept), values))
+    gaps = [(task, *gap) for task, own in kept.items() for gap in _gaps(own, finite[task], everywhere)]
+    lines = [f"{spans(lacking)} left out for all tasks: {task} has {reason}" for task, reason, lacking in gaps]
     return TaskScores(
-        **{name: str(rows[name][0] or "") for name in SETTING},
+        **{name: rows[name][0] for name in SETTING},
         n_blocks=count_blocks(rows),
         layers=tuple(layers),
         tasks=tuple(kept),
@@ -199,79 +186,43 @@ def _read_setting(rows: pl.DataFrame) -> TaskScores:
             _own(own, sorted(finite[task]), len(single))
             for (task, own), single in zip(kept.items(), experiments, strict=True)
         ),
-        left_out=(*(f"{_names(names)} left out: {reason}" for reason, names in without.items()), *_left_out(gaps)),
+        left_out=(
+            *(f"{_names(names)} left out: {reason}" for reason, names in without.items()),
+            *([_of_all(gaps)] if len(gaps) > 1 else lines),
+        ),
         details=(
             *(f"{name} left out: {reason}" for reason, names in without.items() if len(names) > 1 for name in names),
-            *(_gap_line(*gap) for gap in gaps if len(gaps) > 1),
+            *(lines if len(gaps) > 1 else ()),
         ),
     )
-
-
-def _read_part(rows: pl.DataFrame, task: str) -> _Part:
-    scores: dict[int, float] = {}
-    experiments: dict[int, dict[int, float]] = {}
-    notes: dict[int, str] = {}
-    for row in rows.select("layer", "experiment", "score", "note").iter_rows(named=True):
-        layer = int(row["layer"])
-        score = math.nan if row["score"] is None else float(row["score"])
-        if row["experiment"] is not None:
-            experiments.setdefault(layer, {})[int(row["experiment"])] = score
-            continue
-        if layer in scores:
-            raise UserError(
-                f"expected one main score of {task} at layer {layer} and found several: give one run at a time"
-            )
-        scores[layer] = score
-        notes[layer] = row["note"] or ""
-    return _Part(scores, experiments, notes)
 
 
 def _main(parts: list[_Part], layers: Sequence[int]) -> list[float]:
     return [float(np.mean([part.scores[layer] for part in parts])) for layer in layers]
 
 
-Gap = tuple[str, str, list[int]]
-"""A task, a reason, and the layers that the task lacks for that reason."""
-
-
-def _gaps(task: str, parts: list[_Part], finite: set[int], everywhere: list[int]) -> list[Gap]:
+def _gaps(parts: list[_Part], finite: set[int], everywhere: list[int]) -> list[tuple[str, list[int]]]:
+    """Why a task lacks layers, and which. What was recorded is quoted; that nothing is there is our own word."""
     reasons: dict[str, list[int]] = {}
     for layer in everywhere:
         if layer not in finite:
-            note = next((part.notes[layer] for part in parts if part.notes.get(layer)), NO_SCORE)
-            reasons.setdefault(note, []).append(layer)
-    return [(task, note, lacking) for note, lacking in reasons.items()]
+            noted = next((part.notes[layer] for part in parts if part.notes.get(layer)), None)
+            reasons.setdefault(repr(noted) if noted else "no score there", []).append(layer)
+    return list(reasons.items())
 
 
-def _gap_line(task: str, note: str, lacking: list[int]) -> str:
-    return f"{spans(lacking)} left out for all tasks: {task} has {_reason(note)}"
-
-
-def _reason(note: str) -> str:
-    """What was recorded is quoted; that nothing is there is our own word."""
-    return note if note == NO_SCORE else repr(note)
-
-
-def _left_out(gaps: list[Gap]) -> list[str]:
-    """One line for all gaps: which layers, how many tasks, and why."""
-    if len(gaps) < 2:
-        return [_gap_line(*gap) for gap in gaps]
-    lacking = sorted({layer for _, _, layers in gaps for layer in layers})
-    reasons: dict[str, list[str]] = {}
-    for task, note, _ in gaps:
-        reasons.setdefault(note, []).append(task)
-    words = [
-        f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {_reason(note)}" for note, tasks in reasons.items()
-    ]
-    return [f"{spans(lacking)} left out for all tasks, since not every task has them: {_first(words)}"]
+def _of_all(gaps: list[tuple[str, str, list[int]]]) -> str:
+    """One line for the gaps of all tasks: which layers, how many tasks, and why."""
+    tasks_of: dict[str, list[str]] = {}
+    for task, reason, _ in gaps:
+        tasks_of.setdefault(reason, []).append(task)
+    words = [f"{_names(tasks)} {'has' if len(tasks) == 1 else 'have'} {reason}" for reason, tasks in tasks_of.items()]
+    lacking = sorted({layer for *_, layers in gaps for layer in layers})
+    return f"{spans(lacking)} left out for all tasks, since not every task has them: {some(words)}"
 
 
 def _names(names: list[str]) -> str:
-    return f"{len(names)} tasks ({_first(names)})" if len(names) > 1 else names[0]
-
-
-def _first(words: list[str]) -> str:
-    return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
+    return f"{len(names)} tasks ({some(names)})" if len(names) > 1 else names[0]
 
 
 def _own(parts: list[_Part], layers: list[int], n: int) -> OwnScores:
@@ -286,15 +237,10 @@ def _own(parts: list[_Part], layers: list[int], n: int) -> OwnScores:
 
 
 def _experiments(parts: list[_Part], layers: list[int], main: np.ndarray) -> Float[np.ndarray, "experiments layers"]:
-    single = main[None]
     numbers = {tuple(sorted(part.experiments.get(layer, {}))) for part in parts for layer in layers}
-    if len(numbers) != 1:
-        return single
-    order = next(iter(numbers))
-    if len(order) < 2:
-        return single
+    order = next(iter(numbers)) if len(numbers) == 1 else ()
     table = np.array([[np.mean([p.experiments[k][e] for p in parts]) for k in layers] for e in order])
-    if not np.isfinite(table).all():
-        return single
+    if len(order) < 2 or not np.isfinite(table).all():
+        return main[None]
     # A main score need not be the mean of the experiments (a median, rounding): only their spread is used.
     return np.asarray(table - table.mean(axis=0) + main)

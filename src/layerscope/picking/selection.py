@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from layerscope.figures.curves import spans
 from layerscope.picking.answers import answer_by_scores
 from layerscope.picking.best import BestSet, Choice, choose
 from layerscope.picking.last_layer import own_layers_note
 from layerscope.picking.resampling import Reading, Resampling, at_layer, at_layers, at_random, minus, resample
-from layerscope.picking.rows import AsRows
-from layerscope.picking.scores import HOW_READ, TaskScores
+from layerscope.picking.scores import HOW_READ
 from layerscope.picking.spec import MARGIN
 from layerscope.statistics.intervals import with_ends
 
@@ -35,14 +34,29 @@ CHOICE_TABLE = pl.Schema(
 LEFT_OUT_RESAMPLES = 1000
 
 
+AS_ROWS = PlainSerializer(lambda table: table.fill_nan(None).to_dicts(), when_used="json")
+
+
+def rows_of(schema: pl.Schema) -> PlainValidator:
+    """Beside `AS_ROWS` it annotates a DataFrame of this schema: rows in JSON, where a number that is NaN is null."""
+
+    def table(rows: list[dict[str, object]] | pl.DataFrame) -> pl.DataFrame:
+        try:
+            return rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=schema)
+        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"expected the rows of a table: {error}") from error
+
+    return PlainValidator(table)
+
+
 class Selection(BaseModel):
     """The choice of a layer for one setting: a model, readout, positions and pooling.
 
-    `best` has the highest average and `recommended` is the layer to use, both None where there is no score; see `Choice`
-    for `shown` and `most_lost` (None where not known). `indistinguishable` are the layers that cannot be told from the
-    best, which is no evidence that they are as good. `values` are the scores of every task at the layers of `layers`, which
-    has a row a layer; `choices` has one for each way to choose. `answer` is all that in words, and `notes` say what cannot
-    be told and why.
+    `best` has the highest average and `recommended` is the layer to use, both None where there is no score; see
+    `Choice` for `shown` and `most_lost` (None where not known). `indistinguishable` are the layers that cannot be told
+    from the best, which is no evidence that they are as good. `values` are the scores of every task at the layers of
+    `layers`, which has a row a layer; `choices` has one for each way to choose. `answer` is all that in words, and
+    `notes` say what cannot be told and why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,8 +74,8 @@ class Selection(BaseModel):
     shown: bool | None = None
     most_lost: float | None = None
     indistinguishable: tuple[int, ...] = ()
-    layers: Annotated[pl.DataFrame, AsRows(LAYER_TABLE)] = pl.DataFrame(schema=LAYER_TABLE)
-    choices: Annotated[pl.DataFrame, AsRows(CHOICE_TABLE)] = pl.DataFrame(schema=CHOICE_TABLE)
+    layers: Annotated[pl.DataFrame, rows_of(LAYER_TABLE), AS_ROWS] = pl.DataFrame(schema=LAYER_TABLE)
+    choices: Annotated[pl.DataFrame, rows_of(CHOICE_TABLE), AS_ROWS] = pl.DataFrame(schema=CHOICE_TABLE)
     answer: str
     notes: tuple[str, ...]
 
@@ -71,14 +85,8 @@ class Selection(BaseModel):
         return "/".join(getattr(self, name) or "?" for name in HOW_READ)
 
 
-@dataclass(frozen=True)
-class _Way:
-    """One way to choose: what it reads of each task, None where that cannot be said."""
-
-    name: str
-    layer: int | None
-    reading: Reading | None
-    note: str
+_Way = tuple[str, int | None, Reading | None, str]
+"""One way to choose: its name, its layer, what it reads of each task (None where that cannot be said), and a note."""
 
 
 def select_layer(resampling: Resampling, margin: float = MARGIN) -> Selection:
@@ -94,18 +102,13 @@ def select_layer(resampling: Resampling, margin: float = MARGIN) -> Selection:
       averaged over which one; what the choice is worth on a new task of this kind;
     - `oracle`: too good by construction as well.
 
-    Args:
-        resampling: of one setting.
-        margin: what the recommended layer may lose against the best, in the scores' unit.
-
-    Returns:
-        The selection; scores keep their unit.
+    The recommended layer may lose `margin` against the best, in the scores' unit, which all scores keep.
     """
     scores = resampling.scores
     fixed: dict[str, Any] = {**scores.setting, "n_blocks": scores.n_blocks, "tasks": scores.tasks}
     fixed["values"] = scores.values.tolist()
     if not scores.usable:
-        reason = "no task has a score" if not scores.tasks else "there is no layer that all tasks have"
+        reason = "there is no layer that all tasks have" if scores.tasks else "no task has a score"
         notes = (*scores.left_out, f"nothing can be chosen: {reason}")
         return Selection(**fixed, answer=f"No layer can be chosen: {reason}.", notes=notes)
     choice, found = choose(resampling, margin)
@@ -141,26 +144,29 @@ def _layers(resampling: Resampling, found: BestSet, best: int) -> Iterator[dict[
 
 
 def _choices(resampling: Resampling, choice: Choice) -> Iterator[dict[str, Any]]:
-    scores = resampling.scores
-    ways: list[_Way] = []
-    for name, layer in {"last": scores.n_blocks, "middle": scores.middle}.items():
-        has = scores.column(layer) is not None
-        note = "" if has else f"not every task has a score at layer {layer}"
-        ways.append(_Way(name, layer, resampling.read(at_layer(scores, layer)) if has else None, note))
-    ways.append(_Way("random", None, resampling.read(at_random(scores)), "the mean over layers"))
-    for name, layer in {"best": choice.best, "recommended": choice.recommended}.items():
-        reading = resampling.read(at_layer(scores, layer))
-        ways.append(_Way(name, layer, reading, "chosen and scored on the same tasks"))
-    ways += _left_out(resampling, choice.margin)
-    ways.append(_Way("oracle", None, resampling.own_best(), "every task at its own best layer"))
-    for way in ways:
+    scores, estimate = resampling.scores, resampling.estimate
+
+    def way(name: str, layer: int, note: str) -> _Way:
+        if layer not in scores.layers:
+            return name, layer, None, f"not every task has a score at layer {layer}"
+        return name, layer, resampling.read(at_layer(scores, layer)), note
+
+    ways: list[_Way] = [
+        way("last", scores.n_blocks, ""),
+        way("middle", scores.middle, ""),
+        ("random", None, resampling.read(at_random(scores)), "the mean over layers"),
+        way("best", choice.best, "chosen and scored on the same tasks"),
+        way("recommended", choice.recommended, "chosen and scored on the same tasks"),
+        *_left_out(resampling, choice.margin),
+        ("oracle", None, resampling.own_best(), "every task at its own best layer"),
+    ]
+    last, oracle = ways[0][2], ways[-1][2]
+    for name, layer, reading, note in ways:
         yield {
-            "choice": way.name,
-            "layer": way.layer,
-            "note": way.note,
-            **resampling.estimate_reading(way.reading).columns("average", "ci_low", "ci_high"),
-            **resampling.estimate_reading(minus(way.reading, ways[0].reading)).columns(*with_ends("minus_last")),
-            **resampling.estimate_reading(minus(way.reading, ways[-1].reading)).columns(*with_ends("minus_oracle")),
+            **{"choice": name, "layer": layer, "note": note},
+            **estimate(reading).columns("average", "ci_low", "ci_high"),
+            **estimate(minus(reading, last)).columns(*with_ends("minus_last")),
+            **estimate(minus(reading, oracle)).columns(*with_ends("minus_oracle")),
         }
 
 
@@ -168,22 +174,18 @@ def _left_out(resampling: Resampling, margin: float) -> list[_Way]:
     names = ("best, left-out task", "recommended, left-out task")
     scores, n = resampling.scores, len(resampling.scores.tasks)
     if n < 2:
-        return [_Way(name, None, None, "one task: there is no other to choose on") for name in names]
-    best, recommended = [], []
+        return [(name, None, None, "one task: there is no other to choose on") for name in names]
+    chosen = []
     for t in range(n):
         others = scores.of_tasks([i for i in range(n) if i != t])
         again = resample(others, min(LEFT_OUT_RESAMPLES, len(resampling.weights[0])), resampling.seed)
         choice, _ = choose(again, margin)
-        best.append(choice.best)
-        recommended.append(choice.recommended)
-    return [
-        _Way(name, None, resampling.read(at_layers(scores, layers)), f"layers chosen (how often): {_counts(layers)}")
-        for name, layers in zip(names, (best, recommended), strict=True)
-    ]
-
-
-def _counts(layers: Sequence[int]) -> str:
-    return ", ".join(f"{k} ({layers.count(k)})" for k in sorted(set(layers)))
+        chosen.append((choice.best, choice.recommended))
+    ways: list[_Way] = []
+    for name, layers in zip(names, zip(*chosen, strict=True), strict=True):
+        counts = ", ".join(f"{layer} ({often})" for layer, often in sorted(Counter(layers).items()))
+        ways.append((name, None, resampling.read(at_layers(scores, layers)), f"layers chosen (how often): {counts}"))
+    return ways
 
 
 def _notes(resampling: Resampling, found: BestSet) -> list[str]:
@@ -192,22 +194,17 @@ def _notes(resampling: Resampling, found: BestSet) -> list[str]:
     if len(scores.layers) == 1:
         notes.append(f"only layer {scores.layers[0]} has scores: there is nothing to choose between")
     if len(scores.tasks) == 1:
-        about = (
-            f"all that is said is about {scores.tasks[0]} alone, on its own texts: one task says nothing about others"
-        )
-        notes.append(about if n > 1 else f"{about}, and without experiments nothing about its own chance either")
+        alone = "" if n > 1 else ", and without experiments nothing about its own chance either"
+        about = f"all that is said is about {scores.tasks[0]} alone, on its own texts"
+        notes.append(f"{about}: one task says nothing about others{alone}")
     if n < 2:
-        notes.append("which layers cannot be told from the best, and what may be lost: unknown")
-    elif len(scores.layers) > 1:
-        notes.append(_set_note(scores, found, n))
-    return notes
-
-
-def _set_note(scores: TaskScores, found: BestSet, n: int) -> str:
+        return [*notes, "which layers cannot be told from the best, and what may be lost: unknown"]
     units = f"{n} tasks" if len(scores.tasks) > 1 else f"{n} experiments"
     members, many = found.members, len(scores.layers)
-    if len(members) == 1:
+    if len(members) == 1 < many:
         others = "layer" if scores.whole else f"of the {many} layers compared"
-        return f"{units} tell {spans(members)} from every other {others}"
-    which = "any layer" if len(members) == many else f"{len(members)} of {many} layers ({spans(members)})"
-    return f"{units} cannot tell {which} from the best, which is no evidence that they are as good"
+        notes.append(f"{units} tell {spans(members)} from every other {others}")
+    elif many > 1:
+        which = "any layer" if len(members) == many else f"{len(members)} of {many} layers ({spans(members)})"
+        notes.append(f"{units} cannot tell {which} from the best, which is no evidence that they are as good")
+    return notes

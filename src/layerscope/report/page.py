@@ -28,13 +28,13 @@ from layerscope.figures.curves import (
     usual_variant,
 )
 from layerscope.figures.numbers import Axis
-from layerscope.files.replacing import free_or_ours
+from layerscope.files.reading import free_or_ours
 from layerscope.files.writing import write_text
 from layerscope.report.charts import Chart, spark_path
 from layerscope.report.facts import example_conditions, example_prompts, run_facts
 from layerscope.report.scores import pick_runs
+from layerscope.results.measurement import same_weights_notes
 from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights_notes
 from layerscope.wording import lines_on_screen, said_once
 
 if TYPE_CHECKING:

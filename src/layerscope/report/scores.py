@@ -10,8 +10,7 @@ import numpy as np
 from layerscope.figures.curves import Curve, Panel
 from layerscope.figures.numbers import Axis
 from layerscope.figures.style import PALETTE
-from layerscope.picking.pick import Pick
-from layerscope.picking.pick_file import PICK_FILE, recall_pick
+from layerscope.picking.pick import PICK_FILE, Pick, recall_pick
 from layerscope.picking.selection import Selection
 from layerscope.report.charts import Chart
 from layerscope.results.run import Run

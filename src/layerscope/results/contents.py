@@ -51,10 +51,10 @@ def way_out(folder: Path, verb: Verb) -> str:
     others = [name for name in there if name not in mine]
     if not others:
         return "choose another --out or delete the folder"
-    theirs = {other: [name for name in others if name in names] for other, names in MADE.items() if other != verb}
-    made = [f"{', '.join(names)} of `layerscope {other}`" for other, names in theirs.items() if names]
-    rest = [name for name in others if not any(name in names for names in theirs.values())]
-    staying = "; ".join([*made, *([", ".join(rest)] if rest else [])])
+    theirs = {f" of `layerscope {other}`": names for other, names in MADE.items() if other != verb}
+    theirs[""] = tuple(name for name in others if not any(name in names for names in theirs.values()))
+    groups = {of: ", ".join(name for name in others if name in names) for of, names in theirs.items()}
+    staying = "; ".join(f"{names}{of}" for of, names in groups.items() if names)
     return f"choose another --out, or delete {', '.join(mine)} there to start again (what can stay: {staying})"
 
 

@@ -6,14 +6,15 @@ import importlib.metadata
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from layerscope.errors import DamagedError, LayerscopeError, UserError
 from layerscope.files.reading import check_sum, read_sealed, sums_of, write_sealed
@@ -28,18 +29,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class Frozen(BaseModel):
+class Frozen(BaseModel, frozen=True):
     """A part of a record."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Skipped(Frozen):
-    """A prompt that was left out, and why."""
-
-    prompt_id: str
-    n_tokens: int
-    reason: str
 
 
 class ResolvedModel(Frozen):
@@ -55,17 +46,18 @@ class ResolvedModel(Frozen):
     dtype: str = ""
 
     @staticmethod
-    def facts(model: LoadedModel, tokenizer_revision: str) -> dict[str, Any]:
-        """The fields of a loaded model."""
-        return {
-            "model_revision": model.revision,
-            "tokenizer_revision": tokenizer_revision,
-            "n_layers": model.n_layers,
-            "dim": model.dim,
-            "context": model.context,
-            "device": str(model.device),
-            "dtype": str(model.dtype).removeprefix("torch."),
-        }
+    def facts(model: LoadedModel, identity: Mapping[str, str]) -> dict[str, Any]:
+        """The fields of a loaded model, whose name stands for `identity` now (see `model_identity`).
+
+        A UserError where its files changed between the hash that names them and the end of loading.
+        """
+        if model.revision != (now := identity["model_revision"]):
+            raise UserError(
+                f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
+                "again"
+            )
+        sizes = {name: getattr(model, name) for name in ("n_layers", "dim", "context")}
+        return {**identity, **sizes, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 class Record(Frozen):
@@ -98,11 +90,12 @@ class Record(Frozen):
             UserError: it is not there, may not be read, or is a link.
             DamagedError: its content has changed, or it is gone.
         """
-        path = inside(folder, *name.split("/"))
-        if self.schema_version >= SCHEMA_VERSION and name in self.files and not path.exists():
-            raise DamagedError(f"{path} is gone: {advice or again(folder, self.VERB)}")
-        if self.schema_version >= SCHEMA_VERSION and path.exists():
-            check_sum(path, self.files, name, advice or again(folder, self.VERB))
+        path, advice = inside(folder, *name.split("/")), advice or again(folder, self.VERB)
+        sealed = self.schema_version >= SCHEMA_VERSION
+        if sealed and path.exists():
+            check_sum(path, self.files, name, advice)
+        elif sealed and name in self.files:
+            raise DamagedError(f"{path} is gone: {advice}")
         return path
 
 
@@ -119,30 +112,35 @@ def circumstances(model: LoadedModel | None = None, earlier: Record | None = Non
     }
 
 
-def read_record(kind: type[R], folder: Path) -> R:
-    """Read the record of a kind of run from its folder.
+def read_record(kind: type[R], folder: Path, *, done: bool = False) -> R:
+    """Read the record of a kind of run from its folder; with `done`, of a finished one.
 
     Raises:
-        UserError: the folder holds no such run, or the record may not be read.
+        UserError: the folder holds no such run, or the record may not be read, or it is not done.
         RunFailedError: it is damaged or of a newer schema.
     """
     path = folder / kind.FILE
     if not path.exists() and not path.is_symlink():
-        other = held(folder) if folder.is_dir() else ""
-        raise UserError(
-            f"{folder} does not hold {WHAT[kind.VERB]}: it has no {kind.FILE}"
-            + (f" (it holds {other})" if other else "")
-        )
-    return read_sealed(path, kind, version=SCHEMA_VERSION, since=2, advice=again(folder, kind.VERB))
+        other = f" (it holds {found})" if folder.is_dir() and (found := held(folder)) else ""
+        raise UserError(f"{folder} does not hold {WHAT[kind.VERB]}: it has no {kind.FILE}{other}")
+    record = read_sealed(path, kind, version=SCHEMA_VERSION, since=2, advice=again(folder, kind.VERB))
+    if done and record.status != "done":
+        why = f" ({record.reason})" if record.reason else ""
+        again_as = f"run the same `layerscope {kind.VERB}` command to finish it"
+        raise UserError(f"{folder} is {record.status}{why}: {again_as}")
+    return record
 
 
 class Keeper(Generic[R]):
-    """The record of a run while it is worked on, written whole whenever it changes."""
+    """The record of a run while it is worked on, written whole whenever it changes.
 
-    def __init__(self, record: R, folder: Path) -> None:
-        self.record = record
+    It may go on with the record of an earlier start, `before`: the seconds of that count on.
+    """
+
+    def __init__(self, record: R, folder: Path, before: R | None = None) -> None:
+        self.record = record.model_copy(update={"warnings": (*record.warnings, *mixed_packages(before, record))})
         self.folder = folder
-        self._seconds = dict(record.timings)
+        self._seconds = dict((before or record).timings)
 
     def update(self, **fields: Any) -> None:  # noqa: ANN401
         """Change fields and write."""
@@ -171,8 +169,7 @@ class Keeper(Generic[R]):
     def working(self, noted: Callable[[BaseException], bool] = lambda _: True) -> Iterator[None]:
         """Leave the reason in the record when the work ends early. A kill leaves `running`; both can be continued.
 
-        Args:
-            noted: whether an error says something about the work; it is raised in any case.
+        An error that says nothing about the work, which `noted` tells, is raised and not kept.
         """
         try:
             yield
@@ -184,6 +181,13 @@ class Keeper(Generic[R]):
             except LayerscopeError as second:
                 error.add_note(f"{self.record.FILE} could not be updated either: {second}")
             raise
+
+
+def mixed_packages(before: Record | None, now: Record) -> tuple[str, ...]:
+    """A sentence where a run goes on with other package versions than it was begun with; nothing where not."""
+    if before is None or before.packages == now.packages:
+        return ()
+    return ("continued with other package versions than the run was started with",)
 
 
 def now() -> str:
@@ -204,16 +208,11 @@ def package_versions(*more: str) -> dict[str, str]:
 
 def source_commit() -> str | None:
     """The git commit layerscope runs from, with `-dirty` where files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__)
+    asked = ("rev-parse HEAD", f"ls-files --error-unmatch {here.name}", "status --porcelain --untracked-files=no")
+    ask = partial(subprocess.run, cwd=here.parent, capture_output=True, text=True, check=True)
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+        commit, tracked, changed = (ask(["git", *words.split()]).stdout.strip() for words in asked)
     except (OSError, subprocess.CalledProcessError):
         return None
     return (commit + ("-dirty" if changed else "")) if tracked else None
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True)
-    return done.stdout.strip()

@@ -11,9 +11,8 @@ from pydantic import BaseModel
 
 from layerscope.errors import UserError
 from layerscope.inputs.checkpoints import without_reading
-from layerscope.inputs.models import LoadedModel
 from layerscope.results.contents import Verb, in_the_way, way_out
-from layerscope.results.record import R, Record, ResolvedModel, read_record
+from layerscope.results.record import R, ResolvedModel, read_record
 
 # The revision of something that was handed over in memory begins so; it says nothing about files.
 OBJECT = "object:"
@@ -25,10 +24,7 @@ Look = Callable[[], Mapping[str, str]]
 def earlier(kind: type[R], folder: Path, **asked: BaseModel) -> R | None:
     """The record of an earlier start of the same run in `folder`, or None where there is none.
 
-    Args:
-        kind: of the run.
-        folder: its folder.
-        **asked: what is asked for now, by the field of the record that keeps it.
+    `asked` is what is asked for now, by the field of the record that keeps it.
 
     Raises:
         UserError: the folder holds a run with other settings (named field by field), or other files.
@@ -44,9 +40,8 @@ def earlier(kind: type[R], folder: Path, **asked: BaseModel) -> R | None:
     record = read_record(kind, folder)
     changed = [one for name, now in asked.items() for one in differences(getattr(record, name), now, kind.FREE)]
     if changed:
-        raise UserError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}): {way_out(folder, kind.VERB)}"
-        )
+        out = way_out(folder, kind.VERB)
+        raise UserError(f"{folder} holds a run with other settings ({'; '.join(changed)}): {out}")
     return record
 
 
@@ -62,19 +57,6 @@ def refuse_other_inputs(
     changed = differences(before, now, (*free, *unknown))
     if changed:
         raise UserError(f"{folder} was started with other inputs ({'; '.join(changed)}): {way_out(folder, verb)}")
-
-
-def refuse_moved_model(model: LoadedModel, now: str) -> None:
-    """Refuse a model whose files changed between the hash that names them and the end of loading.
-
-    Raises:
-        UserError: they did.
-    """
-    if model.revision != now:
-        raise UserError(
-            f"model {model.spec.name!r} changed while it was loaded ({model.revision} -> {now}): run the same command "
-            "again"
-        )
 
 
 def compare_sources(
@@ -95,20 +77,20 @@ def compare_sources(
     """
     folder, verb = target
     changed, notes = [], []
+    unseen = "cannot be compared with what was measured, numbers are as they were recorded"
     for what, look in looks.items():
         try:
             now = look()
         except (UserError, OSError) as error:
-            notes.append(_unseen(what, str(error)))
+            notes.append(f"{what} {unseen}: {error}")
             continue
         for field, revision in now.items():
             before = str(recorded.get(field, ""))
             if " cached " in f" {before}":
-                notes.append(_unseen(what, f"it was read from the hub's cache, which told no commit ({before})"))
+                notes.append(f"{what} {unseen}: it was read from the hub's cache, which told no commit ({before})")
             elif _stand_in(before) and not _stand_in(revision):
-                notes.append(
-                    _unseen(what, f"it was read from a folder that stood in for the hub ({before}), not here now")
-                )
+                why = f"it was read from a folder that stood in for the hub ({before}), not here now"
+                notes.append(f"{what} {unseen}: {why}")
             elif before != revision and without_reading(before) == without_reading(revision):
                 notes.append(
                     f"{what} is a GGUF file that was read by an older version, which left settings of some such files "
@@ -125,21 +107,10 @@ def _stand_in(revision: str) -> bool:
     return revision.startswith("local-") or "data_dir " in revision
 
 
-def _unseen(what: str, why: str) -> str:
-    return f"{what} cannot be compared with what was measured, numbers are as they were recorded: {why}"
-
-
 def other_packages(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """A sentence where a finished run was made with other package versions than are installed; nothing where not."""
     changed = [f"{name} {old} (now {now[name]})" for name, old in recorded.items() if now.get(name, old) != old]
     return (f"measured with other versions: {', '.join(changed)}",) if changed else ()
-
-
-def mixed_packages(before: Record | None, now: Record) -> tuple[str, ...]:
-    """A sentence where a run goes on with other package versions than it was begun with; nothing where not."""
-    if before is None or before.packages == now.packages:
-        return ()
-    return ("continued with other package versions than the run was started with",)
 
 
 def hash_of(items: Iterable[object]) -> str:
@@ -166,8 +137,5 @@ def differences(before: BaseModel, now: BaseModel, free: tuple[str, ...]) -> lis
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from layerscope.errors import DamagedError, UserError
+from layerscope.errors import UserError
 from layerscope.figures import plot_layers
+from layerscope.files.reading import first_line, read_array
 from layerscope.results.contents import again
 from layerscope.results.measurement import RunRecord
 from layerscope.results.record import SCHEMA_VERSION, read_record
@@ -29,16 +31,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@dataclass(eq=False, repr=False)
 class Run:
     """A finished run. Tables are read when first asked for.
 
     `notes` say what was found when it was opened, such as a model that is not there any more.
     """
 
-    def __init__(self, path: Path, record: RunRecord, notes: tuple[str, ...] = ()) -> None:
-        self.path = path
-        self.record = record
-        self.notes = notes
+    path: Path
+    record: RunRecord
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def layers(self) -> pl.DataFrame:
@@ -63,15 +65,13 @@ class Run:
 
         Args:
             layer: 0 (embeddings) to the number of blocks.
-            readout: raw, normed or hf; may be left out where the run has one.
-            positions: all, no-first or no-sink; may be left out where the run has one.
+            readout, positions: see `RunSpec`; each may be left out where the run has one.
 
         Raises:
             UserError: the run did not keep them, has no such layer or state, or has several and none was named.
             RunFailedError: the file is damaged.
         """
-        spec = self.record.spec
-        folder = self.path / "pooled"
+        spec, folder = self.record.spec, self.path / "pooled"
         if not spec.keep_pooled or not folder.is_dir():
             raise UserError(
                 f"{self.path} keeps no pooled vectors: measure with keep_pooled (--keep-pooled) to have them"
@@ -83,20 +83,11 @@ class Run:
             raise UserError(
                 f"{self.path} keeps {'no such' if not wanted else 'several'} pooled vectors: say which of them ({has})"
             )
-        name = f"layer_{layer:03d}" + ("" if len(states) == 1 else f"_{wanted[0].slug}")
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            kept = sorted({int(file.name.split("_")[1].removesuffix(".npy")) for file in folder.glob("layer_*.npy")})
-            raise UserError(f"{path} does not exist: layers {', '.join(map(str, kept)) or 'none'} are kept")
-        self.record.check(self.path, f"pooled/{name}.npy")
-        try:
-            pooled: Float32[np.ndarray, "prompts dim"] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise DamagedError(f"{path} cannot be read ({error}): {again(self.path, 'measure')}") from error
-        return pooled
-
-    def _table(self, name: str, schema: pl.Schema) -> pl.DataFrame:
-        return read_table(self.record.check(self.path, name), schema, again(self.path, "measure"))
+        name = f"layer_{layer:03d}" + ("" if len(states) == 1 else f"_{wanted[0].slug}") + ".npy"
+        if not (folder / name).exists():
+            kept = sorted({int(file.stem.split("_")[1]) for file in folder.glob("layer_*.npy")})
+            raise UserError(f"{folder / name} does not exist: layers {', '.join(map(str, kept)) or 'none'} are kept")
+        return read_array(self.record.check(self.path, f"pooled/{name}"), again(self.path, "measure"))
 
     def plot(self, metric: str) -> Figure:
         """The curve of one metric over the layers, with its intervals as a band."""
@@ -109,17 +100,16 @@ class Run:
         """Run SQL over this run's tables, `layers`, `prompts` and `texts`."""
         return query_runs(sql, [self])
 
+    def _table(self, name: str, schema: pl.Schema) -> pl.DataFrame:
+        return read_table(self.record.check(self.path, name), schema, again(self.path, "measure"))
+
     def __repr__(self) -> str:
         resolved = self.record.resolved
         return f"Run({str(self.path)!r}, {self.record.spec.model.name}, {resolved.n_prompts} prompts, {self.record.status})"
 
 
 def load_run(path: str | Path, notes: tuple[str, ...] = ()) -> Run:
-    """Open the folder of a finished run.
-
-    Args:
-        path: the folder.
-        notes: what the run that is returned says about itself.
+    """Open the folder of a finished run, which then says `notes` about itself.
 
     Raises:
         UserError: the folder is not a run, or the run is not done.
@@ -128,11 +118,7 @@ def load_run(path: str | Path, notes: tuple[str, ...] = ()) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder of a run")
-    record = read_record(RunRecord, folder)
-    if record.status != "done":
-        why = f" ({record.reason})" if record.reason else ""
-        raise UserError(f"{folder} is {record.status}{why}: run the same `layerscope measure` command to finish it")
-    return Run(folder, record, notes)
+    return Run(folder, read_record(RunRecord, folder, done=True), notes)
 
 
 def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
@@ -141,60 +127,47 @@ def query_runs(sql: str, runs: Sequence[Run]) -> pl.DataFrame:
     Tables: `layers`, `prompts` and `texts` with a column `run` in front, and `runs` with one row a run.
 
     Args:
-        sql: a query in the SQL dialect of Polars.
+        sql: a query in the SQL dialect of Polars; its result is read into memory.
         runs: at least one run.
-
-    Returns:
-        The result, read into memory.
 
     Raises:
         UserError: the query is not valid; the message is that of the SQL parser.
     """
-    facts = pl.DataFrame(
-        [
-            {
-                "run": str(run.path),
-                "model": run.record.spec.model.name,
-                "texts": run.record.spec.texts.source,
-                "n_prompts": run.record.resolved.n_prompts,
-                "dtype": run.record.resolved.dtype,
-                "started": run.record.started,
-                "seconds": sum(run.record.timings.values()),
-            }
+    # Read through the Run, not scanned: a damaged file is then named instead of failing inside the query.
+    frames = {
+        "layers": [run.layers for run in runs],
+        "prompts": [run.prompts for run in runs],
+        "texts": [pl.DataFrame(schema=TEXTS) if run.texts is None else run.texts for run in runs],
+        "runs": [
+            pl.DataFrame(
+                {
+                    "model": run.record.spec.model.name,
+                    "texts": run.record.spec.texts.source,
+                    "n_prompts": run.record.resolved.n_prompts,
+                    "dtype": run.record.resolved.dtype,
+                    "started": run.record.started,
+                    "seconds": float(sum(run.record.timings.values())),
+                }
+            )
             for run in runs
-        ]
-    )
-    tables = {
-        "layers": _stack(runs, [run.layers for run in runs]),
-        "prompts": _stack(runs, [run.prompts for run in runs]),
-        "texts": _stack(runs, [pl.DataFrame(schema=TEXTS) if run.texts is None else run.texts for run in runs]),
-        "runs": facts.lazy(),
+        ],
     }
-    if found := _OPENS.search(sql.casefold()):
-        raise _tables_only(found[0])
+    places = [pl.lit(str(run.path)).alias("run") for run in runs]
+    tables = {
+        name: pl.concat(frame.lazy().select(place, pl.all()) for place, frame in zip(places, of_runs, strict=True))
+        for name, of_runs in frames.items()
+    }
+    opens = _OPENS.search(sql.casefold())
     try:
         with pl.SQLContext(tables) as context:
-            plan = context.execute(sql, eager=False)
-            if found := _SCAN.search(plan.explain(optimized=False)):
-                raise _tables_only(found[0].strip())
+            if opens is None:
+                plan = context.execute(sql, eager=False)
+                opens = _SCAN.search(plan.explain(optimized=False))
+            if opens is not None:
+                raise UserError(
+                    f"a query reads its runs' tables only, layers, prompts, texts and runs, and {opens[0].strip()!r} is "
+                    "what opens other files: leave it out (in a pattern, `%` can stand for its underscore)"
+                )
             return plan.collect()
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the query failed: {reason}; tables are layers, prompts, texts and runs") from error
-
-
-def _tables_only(found: str) -> UserError:
-    return UserError(
-        f"a query reads its runs' tables only, layers, prompts, texts and runs, and {found!r} is what opens other files: "
-        "leave it out (in a pattern, `%` can stand for its underscore)"
-    )
-
-
-def _stack(runs: Sequence[Run], frames: Sequence[pl.DataFrame]) -> pl.LazyFrame:
-    # Read through the Run, not scanned: a damaged file is then named instead of failing inside the query.
-    labelled = [
-        frame.lazy().select(pl.lit(str(run.path)).alias("run"), pl.all())
-        for run, frame in zip(runs, frames, strict=True)
-    ]
-    stacked: pl.LazyFrame = pl.concat(labelled)
-    return stacked
+        raise UserError(f"the query failed: {first_line(error)}; tables are layers, prompts, texts and runs") from error

@@ -18,54 +18,26 @@ KEY = ("layer", "metric", "variant", "alpha", "readout", "positions", "pooling",
 
 LAYERS = pl.Schema(
     {
-        "model": pl.String(),
-        "revision": pl.String(),
-        "texts": pl.String(),
-        "layer": pl.Int32(),
-        "depth": pl.Float64(),
-        "metric": pl.String(),
-        "variant": pl.String(),
-        "alpha": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "pooling": pl.String(),
-        "normalization": pl.String(),
-        "value": pl.Float64(),
-        "ci_low": pl.Float64(),
-        "ci_high": pl.Float64(),
-        "unit": pl.String(),
-        "n_prompts": pl.Int32(),
-        "n_tokens": pl.Float64(),
-        "dim": pl.Int32(),
-        "note": pl.String(),
+        "model": pl.String(), "revision": pl.String(), "texts": pl.String(), "layer": pl.Int32(), "depth": pl.Float64(),
+        "metric": pl.String(), "variant": pl.String(), "alpha": pl.Float64(), "readout": pl.String(),
+        "positions": pl.String(), "pooling": pl.String(), "normalization": pl.String(), "value": pl.Float64(),
+        "ci_low": pl.Float64(), "ci_high": pl.Float64(), "unit": pl.String(), "n_prompts": pl.Int32(),
+        "n_tokens": pl.Float64(), "dim": pl.Int32(), "note": pl.String(),
     }
-)
-
+)  # fmt: skip
 PROMPTS = pl.Schema(
     {
-        "prompt_id": pl.String(),
-        "layer": pl.Int32(),
-        "metric": pl.String(),
-        "variant": pl.String(),
-        "alpha": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "normalization": pl.String(),
-        "n_tokens": pl.Int32(),
-        "value": pl.Float64(),
-        "note": pl.String(),
+        "prompt_id": pl.String(), "layer": pl.Int32(), "metric": pl.String(), "variant": pl.String(),
+        "alpha": pl.Float64(), "readout": pl.String(), "positions": pl.String(), "normalization": pl.String(),
+        "n_tokens": pl.Int32(), "value": pl.Float64(), "note": pl.String(),
     }
-)
-
+)  # fmt: skip
 TEXTS = pl.Schema(
     {
-        "prompt_id": pl.String(),
-        "sha256": pl.String(),
-        "n_characters": pl.Int64(),
-        "text": pl.String(),
+        "prompt_id": pl.String(), "sha256": pl.String(), "n_characters": pl.Int64(), "text": pl.String(),
         "note": pl.String(),
     }
-)
+)  # fmt: skip
 
 _ROWS = 1 << 16  # in a row group: what is in memory three times while it is written
 
@@ -74,11 +46,7 @@ KEPT_CHARACTERS = 2000
 
 
 def texts_table(prompts: Iterable[tuple[str, str, str]]) -> pl.DataFrame:
-    """The texts that prompts were made of: the hash of all of each, and its beginning.
-
-    Args:
-        prompts: id, text and note (what was done to it) of each prompt.
-    """
+    """The texts of prompts (id, text, and a note of what was done to it): the hash of all of each, and its beginning."""
     rows = [
         (name, hashlib.sha256(text.encode()).hexdigest(), len(text), text[:KEPT_CHARACTERS], note)
         for name, text, note in prompts
@@ -107,7 +75,7 @@ def read_table(path: Path, schema: pl.Schema, advice: str) -> pl.DataFrame:
         raise UserError(f"{path} does not exist: is {path.parent} a finished run?")
     table = pl.DataFrame(read_parquet(path, advice=advice))
     if table.schema != schema:
-        missing = [name for name in schema if name not in table.columns]
-        reason = f"columns missing: {', '.join(missing)}" if missing else f"found columns {', '.join(table.columns)}"
+        missing = ", ".join(name for name in schema if name not in table.columns)
+        reason = f"columns missing: {missing}" if missing else f"found columns {', '.join(table.columns)}"
         raise DamagedError(f"{path} has another layout than this version writes ({reason}): {advice}")
     return table

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from layerscope.inputs.lengths import ANY_LENGTHS, Lengths
 
@@ -53,19 +55,18 @@ def make_batches(
     if order and not tokens[order[-1]]:
         raise ValueError(f"expected prompts with tokens, got none at position {order[-1]}: leave empty prompts out")
     sizes = [len(tokens[row]) for row in order]
-    ends = _ends([lengths.longest(size) for size in sizes])
+    ends: list[int] = []  # for each place, where the places of its range of lengths end
+    for _, same in groupby(map(lengths.longest, sizes)):
+        n = len(list(same))
+        ends += [len(ends) + n] * n
     cuts = _cuts(sizes, ends, batch_tokens)
     if multiple > 1:
-        cuts = _even_cuts(sizes, ends, batch_tokens, most=-(-len(cuts) // multiple) * multiple)
+        # The smallest budget that needs at most so many batches.
+        most = -(-len(cuts) // multiple) * multiple
+        budgets = range(1, batch_tokens)
+        few = bisect_left(budgets, True, key=lambda budget: len(_cuts(sizes, ends, budget)) <= most)
+        cuts = _cuts(sizes, ends, 1 + few)
     return [_pad(tokens, tuple(order[start:end]), pad_id) for start, end in pairwise([0, *cuts])]
-
-
-def _ends(ranges: Sequence[int | None]) -> list[int]:
-    """For each place, where the places of its range of lengths end."""
-    ends = [len(ranges)] * len(ranges)
-    for place in reversed(range(len(ranges) - 1)):
-        ends[place] = ends[place + 1] if ranges[place] == ranges[place + 1] else place + 1
-    return ends
 
 
 def _cuts(lengths: Sequence[int], ends: Sequence[int], batch_tokens: int) -> list[int]:
@@ -78,21 +79,9 @@ def _cuts(lengths: Sequence[int], ends: Sequence[int], batch_tokens: int) -> lis
     return cuts
 
 
-def _even_cuts(lengths: Sequence[int], ends: Sequence[int], batch_tokens: int, most: int) -> list[int]:
-    """The cuts of the smallest budget that needs at most so many batches."""
-    low, high = 1, batch_tokens
-    while low < high:
-        middle = (low + high) // 2
-        if len(_cuts(lengths, ends, middle)) <= most:
-            high = middle
-        else:
-            low = middle + 1
-    return _cuts(lengths, ends, high)
-
-
 def _pad(tokens: Sequence[Sequence[int]], rows: tuple[int, ...], pad_id: int) -> Batch:
-    lengths = torch.tensor([len(tokens[row]) for row in rows])
-    longest = int(lengths.max())
-    ids = torch.tensor([[*tokens[row], *[pad_id] * (longest - len(tokens[row]))] for row in rows])
-    mask = (torch.arange(longest) < lengths[:, None]).long()
+    prompts = [torch.tensor(tokens[row]) for row in rows]
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = pad_sequence(prompts, batch_first=True, padding_value=pad_id)
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     return Batch(ids, mask, lengths, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import cast
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerscope.errors import UserError
-from layerscope.inputs.attention import attention_weights
+from layerscope.inputs.attention import watch_attentions
 from layerscope.inputs.models import LoadedModel
 from layerscope.inputs.parts import block_input, block_output, run_model
 from layerscope.inputs.processor import matmul_precision
@@ -52,29 +53,28 @@ def capture(
         UserError: a layer the model does not have, attentions of a model loaded without them, or a token without an
             embedding.
     """
-    wanted = _wanted(model, layers)
+    wanted = sorted(set(range(model.n_layers + 1) if layers is None else layers))
     if not wanted:
         return
+    if not 0 <= wanted[0] <= wanted[-1] <= model.n_layers:
+        raise UserError(f"expected layers from 0 to {model.n_layers} (the model's depth), got {wanted}")
     if read_attentions is not None and not model.attentions:
         raise UserError("attention weights need a model loaded with attentions=True, got one without: load it again")
     blocks = model.parts.blocks
     outer_precision = torch.get_float32_matmul_precision()
 
-    def deliver(layer: int, states: Tensor) -> None:
+    def deliver(layer: int, states: object) -> None:
         # Readers get the caller's precision: the fast products are for the model's forward pass alone.
         with matmul_precision(outer_precision):
-            read(layer, states)
+            read(layer, cast(Tensor, states))
         if layer == wanted[-1]:
             raise _LastLayerRead
 
     def before_first(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        deliver(0, cast(Tensor, block_input(args, kwargs)))
+        deliver(0, block_input(args, kwargs))
 
-    def after(layer: int) -> Callable[..., None]:
-        def hook(_: nn.Module, __: object, output: object) -> None:
-            deliver(layer, cast(Tensor, block_output(output)))
-
-        return hook
+    def after(layer: int, _: nn.Module, __: object, output: object) -> None:
+        deliver(layer, block_output(output))
 
     highest = int(batch.input_ids.max())
     if highest >= model.vocab:
@@ -90,37 +90,10 @@ def capture(
                 stack.enter_context(blocks[0].register_forward_pre_hook(before_first, with_kwargs=True))
                 continue
             if read_attentions is not None:
-                _watch_attentions(stack, blocks[layer - 1], layer, read_attentions)
-            stack.enter_context(blocks[layer - 1].register_forward_hook(after(layer)))
+                watch_attentions(stack, blocks[layer - 1], layer, read_attentions)
+            stack.enter_context(blocks[layer - 1].register_forward_hook(partial(after, layer)))
         stack.enter_context(torch.no_grad())
         if model.fast_matmul:
             stack.enter_context(matmul_precision("medium"))
         with suppress(_LastLayerRead):
             run_model(model.model, model.parts, batch.input_ids.to(device), batch.attention_mask.to(device))
-
-
-def _wanted(model: LoadedModel, layers: Collection[int] | None) -> list[int]:
-    if layers is None:
-        return list(range(model.n_layers + 1))
-    wanted = sorted(set(layers))
-    if wanted and not 0 <= wanted[0] <= wanted[-1] <= model.n_layers:
-        raise UserError(f"expected layers from 0 to {model.n_layers} (the model's depth), got {wanted}")
-    return wanted
-
-
-def _watch_attentions(stack: ExitStack, block: nn.Module, layer: int, read: AttentionReader) -> None:
-    """Hooks that hand over the first attention weights a submodule of the block returns, once a forward pass."""
-    done = False
-
-    def hook(_: nn.Module, __: object, output: object) -> None:
-        nonlocal done
-        if done:
-            return
-        weights = attention_weights(output)
-        if weights is not None:
-            done = True
-            read(layer, weights)
-
-    for module in block.modules():
-        if module is not block:
-            stack.enter_context(module.register_forward_hook(hook))

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from layerscope.inputs.models import LoadedModel
-from layerscope.inputs.standing import SMALL_BYTES, Standing
+from layerscope.inputs.standing import Standing, is_small
 from layerscope.states.threads import single_threaded
 
 Work = Callable[[LoadedModel], None]
@@ -86,7 +86,7 @@ def twins(model: LoadedModel, n: int) -> list[LoadedModel]:
     """
     made: list[LoadedModel] = model.twins
     while len(made) < n:
-        large = (buffer for buffer in model.model.buffers() if buffer.numel() * buffer.element_size() > SMALL_BYTES)
+        large = (buffer for buffer in model.model.buffers() if not is_small(buffer))
         shared = {id(tensor): tensor for tensor in (*model.model.parameters(), *large)}
         module, parts = copy.deepcopy((model.model, replace(model.parts, standing=None)), memo=shared)
         parts = replace(parts, standing=Standing(module))

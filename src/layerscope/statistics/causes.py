@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import diptest
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 from scipy import stats
 
-from layerscope.statistics.adjustment import add_adjusted
 from layerscope.statistics.association import is_flat
-from layerscope.statistics.differences import covariate_values
-from layerscope.statistics.intervals import Interval, bootstrap_weights, percentile_interval, with_ends
-from layerscope.statistics.modes import MIN_PROMPTS, SMALLEST_P
+from layerscope.statistics.differences import Prompts, covariate_values
+from layerscope.statistics.intervals import add_adjusted, bootstrap_weights, bounded, with_ends
+from layerscope.statistics.modes import MIN_PROMPTS, hartigan
 
 ALL = "all together"
 KNOTS = (0.25, 0.5, 0.75)
 
-_NUMBERS = (*with_ends("explained"), "p_explained", "dip_before", "p_before", "dip", "p", "p_adjusted")
 WITHOUT = pl.Schema(
-    {"covariate": pl.String(), "n": pl.Int32()} | dict.fromkeys(_NUMBERS, pl.Float64()) | {"note": pl.String()}
+    {"covariate": pl.String(), "n": pl.Int32()}
+    | dict.fromkeys((*with_ends("explained"), "p_explained", "dip_before", "p_before"), pl.Float64())
+    | {"dip": pl.Float64(), "p": pl.Float64(), "p_adjusted": pl.Float64(), "note": pl.String()}
 )
 
 
-def take_out(
-    values: Float[np.ndarray, " prompts"], covariates: pl.DataFrame, *, resamples: int = 500, seed: int = 0
-) -> pl.DataFrame:
+def take_out(values: Prompts, covariates: pl.DataFrame, *, resamples: int = 500, seed: int = 0) -> pl.DataFrame:
     """Test for two modes again after what a covariate predicts of the values was taken out; each, and all together.
 
     Two groups can differ in a covariate without having come about by it: everything that goes with the values
@@ -39,86 +36,57 @@ def take_out(
         values: the metric's value of each prompt; NaN is left out.
         covariates: one column a candidate cause, one row a prompt; numbers or booleans. A prompt that lacks a covariate
             is left out of its row.
-        resamples: bootstrap samples over prompts for the intervals.
-        seed: seed of the draws.
+        resamples, seed: bootstrap samples over prompts for the intervals, and their seed.
 
-    Returns:
-        One row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it
-        predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one; `p_explained` by the F test of all its terms.
-        `dip_before`, `p_before`: Hartigan's test of the same prompts' values as they are; `dip`, `p`: of what is left,
-        `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the reason where the covariate is constant or fewer
-        than 200 prompts have it. What is left is small where `explained` is near 1: a dip there is of the rest only.
-
-    Raises:
-        UserError: as many rows as values were expected, or a column is neither numeric nor boolean.
+    Returns one row a covariate and one for `ALL` that have values. `explained`: share of the values' variance that it
+    predicts, adjusted for the number of terms, at most 1; about 0, or slightly below, for an unrelated one;
+    `p_explained` by the F test of all its terms. `dip_before`, `p_before`: Hartigan's test of the same prompts' values
+    as they are; `dip`, `p`: of what is left, `p_adjusted` by Benjamini-Hochberg over the rows. NaN with the reason
+    where the covariate is constant or fewer than 200 prompts have it. What is left is small where `explained` is near
+    1: a dip there is of the rest only.
+    Raises UserError for another number of rows than of values, or a column that is neither numeric nor boolean.
     """
     table = covariate_values(covariates, values, "value")
-    rows = [
-        _without(name, values, table[:, [column]], (resamples, seed)) for column, name in enumerate(covariates.columns)
-    ]
+    how = (resamples, seed)
+    rows = [_without(name, values, table[:, [column]], how) for column, name in enumerate(covariates.columns)]
     usable = [column for column, row in enumerate(rows) if np.isfinite(row["explained"])]
     if len(usable) > 1:
-        rows.append(_without(ALL, values, table[:, usable], (resamples, seed)))
+        rows.append(_without(ALL, values, table[:, usable], how))
     add_adjusted(rows)
     return pl.DataFrame(rows, schema=WITHOUT)
 
 
-def residuals(
-    values: Float[np.ndarray, " n"], covariates: Float[np.ndarray, "n covariates"]
-) -> Float[np.ndarray, " n"]:
-    """What is left of the values after the spline prediction from the covariates; its mean is 0.
-
-    Args:
-        values: finite.
-        covariates: finite, none constant.
-    """
+def residuals(values: Float[np.ndarray, " n"], covariates: Float[np.ndarray, "n covariates"]) -> np.ndarray:
+    """What is left of the values, its mean 0, after the prediction from the covariates, which are finite, none constant."""
     design = _design(covariates)
     return np.asarray(values - design @ np.linalg.lstsq(design, values, rcond=None)[0])
 
 
 def _without(name: str, values: np.ndarray, columns: np.ndarray, how: tuple[int, int]) -> dict[str, Any]:
     usable = np.isfinite(values) & np.isfinite(columns).all(axis=1)
-    row: dict[str, Any] = dict.fromkeys(_NUMBERS, float("nan"))
-    row |= {"covariate": name, "n": int(usable.sum()), "note": ""}
     mine, given = values[usable], columns[usable]
+    row: dict[str, Any] = dict.fromkeys(WITHOUT, np.nan) | {"covariate": name, "n": len(mine)}
     if len(mine) < MIN_PROMPTS:
         return row | {"note": f"no value: {len(mine)} prompts have it, at least {MIN_PROMPTS} are needed"}
     if (np.ptp(given, axis=0) == 0).any():
         return row | {"note": "no value: the same for every prompt"}
     if is_flat(mine):
         return row | {"note": "no value: all prompts have the same value"}
-    before = diptest.diptest(mine)
-    left = residuals(mine, given)
-    after = (0.0, 1.0) if np.ptp(left) <= 1e-9 * np.ptp(mine) else diptest.diptest(left)
-    design = _design(given)
-    explained = _explained_interval(mine - mine.mean(), design, how)
-    return row | {
-        "explained": _explained(mine, left, design.shape[1]),
-        "explained_ci_low": explained.low,
-        "explained_ci_high": explained.high,
-        "p_explained": _p_explained(mine, left, int(np.linalg.matrix_rank(design))),
-        "dip_before": float(before[0]),
-        "p_before": max(float(before[1]), SMALLEST_P),
-        "dip": float(after[0]),
-        "p": max(float(after[1]), SMALLEST_P),
-        "note": f"{len(values) - len(mine)} prompts without it left out" if len(mine) < len(values) else "",
-    }
+    left, design, n = residuals(mine, given), _design(given), len(mine)
+    centred = mine - mine.mean()
+    rest, total, terms = float(left @ left), float((centred**2).sum()), design.shape[1]
+    share = 1 - rest / total * (n - 1) / max(n - terms, 1)
+    row |= bounded("explained", share, _explained_draws(centred, design, how))
+    terms = int(np.linalg.matrix_rank(design))
+    if 2 <= terms < n:
+        f = (total - rest) / (terms - 1) / (rest / (n - terms)) if rest > 0 else np.inf
+        row["p_explained"] = float(stats.f.sf(f, terms - 1, n - terms))
+    row["dip_before"], row["p_before"] = hartigan(mine)
+    row["dip"], row["p"] = (0.0, 1.0) if np.ptp(left) <= 1e-9 * np.ptp(mine) else hartigan(left)
+    return row | {"note": f"{len(values) - n} prompts without it left out" if n < len(values) else ""}
 
 
-def _explained(values: np.ndarray, left: np.ndarray, terms: int) -> float:
-    share = float(left @ left) / float(((values - values.mean()) ** 2).sum())
-    return 1 - share * (len(values) - 1) / max(len(values) - terms, 1)
-
-
-def _p_explained(values: np.ndarray, left: np.ndarray, terms: int) -> float:
-    n, rest = len(values), float(left @ left)
-    gained = float(((values - values.mean()) ** 2).sum()) - rest
-    if terms < 2 or n <= terms:
-        return float("nan")
-    return float(stats.f.sf(gained / (terms - 1) / (rest / (n - terms)), terms - 1, n - terms)) if rest > 0 else 0.0
-
-
-def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> Interval:
+def _explained_draws(values: np.ndarray, design: np.ndarray, how: tuple[int, int]) -> np.ndarray:
     n = len(values)
     basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, sizes > sizes[0] * 1e-10]
@@ -134,7 +102,7 @@ def _explained_interval(values: np.ndarray, design: np.ndarray, how: tuple[int, 
     # Repeated prompts fit better than new ones: a sample's distinct prompts are what the terms are paid from.
     distinct = (weights > 0).sum(axis=1)
     known = total > 0
-    return percentile_interval(1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known])
+    return np.asarray(1 - (rest / total * (distinct - 1) / np.maximum(distinct - terms, 1))[known])
 
 
 def _design(covariates: np.ndarray) -> np.ndarray:

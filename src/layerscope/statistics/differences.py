@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import stats
 
 from layerscope.errors import UserError
-from layerscope.statistics.adjustment import add_adjusted
-from layerscope.statistics.intervals import bootstrap_weights, drawn_items, percentile_interval
+from layerscope.statistics.intervals import add_adjusted, bootstrap_weights, drawn_items, percentile_interval
 from layerscope.statistics.logistic import RIDGE, fit_logistic
 
 MIN_GROUP = 5
+Prompts = Float[np.ndarray, " prompts"]
 Effect = Callable[[Float[np.ndarray, "samples n"], Float[np.ndarray, "samples n"]], Float[np.ndarray, " samples"]]
 
 DIFFERENCES = pl.Schema(
@@ -31,12 +31,7 @@ JOINT = pl.Schema(
 
 
 def compare_groups(
-    label: Float[np.ndarray, " prompts"],
-    covariates: pl.DataFrame,
-    *,
-    resamples: int = 1000,
-    permutations: int = 9999,
-    seed: int = 0,
+    label: Prompts, covariates: pl.DataFrame, *, resamples: int = 1000, permutations: int = 9999, seed: int = 0
 ) -> pl.DataFrame:
     """How the prompts of mode 1 differ from those of mode 0 in each covariate, one at a time.
 
@@ -46,20 +41,15 @@ def compare_groups(
 
     Args:
         label: 0 or 1 a prompt; prompts with NaN are left out.
-        covariates: one column a candidate cause, one row a prompt; numbers or booleans. Missing values are left out of
-            their column.
+        covariates: one column a candidate cause, one row a prompt; numbers or booleans. Missing values are left out.
         resamples: bootstrap samples, drawn within each group, for the percentile intervals.
         permutations: label permutations for the two-sided p-values, which are at least 1 / (permutations + 1).
         seed: seed of both.
 
-    Returns:
-        Two rows a covariate, one an effect; positive where mode 1 has the larger values. P-values are adjusted by
-        Benjamini-Hochberg over all rows. NaN with the reason where a covariate is constant, or a group has fewer than
-        five prompts with it.
-
-    Raises:
-        UserError: the label is not 0/1 or not as long as the table, or a column is neither numeric nor boolean.
-
+    Returns two rows a covariate, one an effect; positive where mode 1 has the larger values. P-values are adjusted by
+    Benjamini-Hochberg over all rows. NaN with the reason where a covariate is constant, or a group has fewer than five
+    prompts with it.
+    Raises UserError for a label that is not 0/1 or not as long as the table, or a column neither numeric nor boolean.
     Sources: Cohen 1988; Cliff 1993; Haldane 1956 (the 1/2); Phipson & Smyth 2010 (the + 1 of permutation p-values).
     """
     table = _checked(label, covariates)
@@ -71,18 +61,11 @@ def compare_groups(
     return pl.DataFrame(rows, schema=DIFFERENCES)
 
 
-def covariate_values(
-    covariates: pl.DataFrame, given: Float[np.ndarray, " prompts"], word: str
-) -> Float[np.ndarray, "prompts covariates"]:
-    """Candidate causes as numbers, NaN where one is missing.
+def covariate_values(covariates: pl.DataFrame, given: Prompts, word: str) -> Float[np.ndarray, "prompts covariates"]:
+    """Candidate causes, numbers or booleans with a row a prompt, as numbers; NaN where one is missing.
 
-    Args:
-        covariates: one row a prompt; numbers or booleans.
-        given: what each prompt has besides.
-        word: what that is called in a message.
-
-    Raises:
-        UserError: the two are not of one length, or a column is neither numeric nor boolean.
+    Raises UserError where they are not as many as what is `given` of the prompts besides (a `word` each), or a column
+    is neither numeric nor boolean.
     """
     if len(given) != len(covariates):
         raise UserError(
@@ -94,9 +77,7 @@ def covariate_values(
     return covariates.select(pl.all().cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
-def fit_jointly(
-    label: Float[np.ndarray, " prompts"], covariates: pl.DataFrame, *, ridge: float = RIDGE
-) -> pl.DataFrame:
+def fit_jointly(label: Prompts, covariates: pl.DataFrame, *, ridge: float = RIDGE) -> pl.DataFrame:
     """Which covariates still tell the modes apart when all the others are held fixed: one logistic regression.
 
     Still an association: a cause that was not measured is not held fixed.
@@ -106,44 +87,33 @@ def fit_jointly(
         covariates: as for `compare_groups`; a prompt that lacks any covariate that is used is left out.
         ridge: weight of the penalty (see `fit_logistic`).
 
-    Returns:
-        One row a covariate: log odds ratio per standard deviation with its Wald interval, the odds ratio, p and
-        Benjamini-Hochberg over the covariates. NaN with the reason for constants, and for all where the smaller mode has
-        fewer than five prompts; `note` warns where it has fewer than ten a covariate.
-
-    Raises:
-        UserError: as for `compare_groups`.
+    Returns one row a covariate: log odds ratio per standard deviation with its Wald interval, the odds ratio, p and
+    Benjamini-Hochberg over the covariates. NaN with the reason for constants, and for all where the smaller mode has
+    fewer than five prompts; `note` warns where it has fewer than ten a covariate. Raises as `compare_groups` does.
     """
     table = _checked(label, covariates)
     complete = np.isfinite(table) | ~np.isfinite(table).any(axis=0)
     usable = complete.all(axis=1) & np.isfinite(label)
     used = [c for c in range(table.shape[1]) if usable.any() and np.ptp(np.nan_to_num(table[usable, c])) > 0]
-    rows: list[dict[str, Any]] = [
-        dict.fromkeys(JOINT, np.nan)
-        | {"covariate": name, "n": int(usable.sum()), "note": "no value: the same for every prompt, or missing for all"}
-        for name in covariates.columns
-    ]
     mine = label[usable]
     fewest = int(min((mine == 0).sum(), (mine == 1).sum()))
-    if fewest < MIN_GROUP:
-        for row in rows:
-            row["note"] = f"no value: {fewest} prompts in the smaller mode, at least {MIN_GROUP} are needed"
-    elif used:
+    enough = fewest >= MIN_GROUP
+    reason = "the same for every prompt, or missing for all"
+    if not enough:
+        reason = f"{fewest} prompts in the smaller mode, at least {MIN_GROUP} are needed"
+    missing = dict.fromkeys(JOINT, np.nan) | {"n": int(usable.sum()), "note": f"no value: {reason}"}
+    rows: list[dict[str, Any]] = [missing | {"covariate": name} for name in covariates.columns]
+    if enough and used:
         fit = fit_logistic(table[np.ix_(usable, used)], mine, ridge=ridge)
         notes = []
         if fit.separated:
             notes.append("the covariates tell the modes apart without error: the size is set by the ridge")
         if fewest < 10 * len(used):
             notes.append(f"{fewest} prompts in the smaller mode for {len(used)} covariates: unreliable below 10 each")
-        for i, c in enumerate(used):
-            rows[c] |= {
-                "coefficient": float(fit.coefficients[i]),
-                "ci_low": float(fit.low[i]),
-                "ci_high": float(fit.high[i]),
-                "odds_ratio": float(np.exp(fit.coefficients[i])),
-                "p": float(fit.p[i]),
-                "note": "; ".join(notes),
-            }
+        found = (fit.coefficients, fit.low, fit.high, np.exp(fit.coefficients), fit.p)
+        for c, numbers in zip(used, np.transpose(found).tolist(), strict=True):
+            rows[c] |= dict(zip(("coefficient", "ci_low", "ci_high", "odds_ratio", "p"), numbers, strict=True))
+            rows[c]["note"] = "; ".join(notes)
     add_adjusted(rows)
     return pl.DataFrame(rows, schema=JOINT)
 
@@ -158,40 +128,27 @@ def _checked(label: np.ndarray, covariates: pl.DataFrame) -> np.ndarray:
 
 def _one(name: str, values: np.ndarray, group: np.ndarray, how: tuple[int, int, int]) -> list[dict[str, Any]]:
     levels = np.unique(values)
-    binary = len(levels) == 2
-    effects: dict[str, Effect] = {"cohens_d": _cohens_d, "cliffs_delta": _cliffs_delta}
-    if binary:
-        effects = {"phi": _phi, "log_odds_ratio": _log_odds_ratio}
-    # The larger of two values counts as 1, whatever the numbers are.
-    coded = np.asarray(values == levels[1], dtype=np.float64) if binary else values
-    n_0, n_1 = int((~group).sum()), int(group.sum())
-    base: dict[str, Any] = {
-        "covariate": name,
-        "kind": "binary" if binary else "numeric",
-        "n_0": n_0,
-        "n_1": n_1,
-        "mean_0": float(values[~group].mean()) if n_0 else float("nan"),
-        "mean_1": float(values[group].mean()) if n_1 else float("nan"),
-    }
-    reason = ""
+    kind = "binary" if len(levels) == 2 else "numeric"
+    row: dict[str, Any] = dict.fromkeys(DIFFERENCES, np.nan) | {"covariate": name, "kind": kind, "note": ""}
+    for k, part in enumerate((values[~group], values[group])):
+        row |= {f"n_{k}": len(part), f"mean_{k}": float(part.mean()) if len(part) else np.nan}
+    n_0, n_1 = row["n_0"], row["n_1"]
     if min(n_0, n_1) < MIN_GROUP:
-        reason = f"no value: {n_0} prompts of mode 0 and {n_1} of mode 1 have it, at least {MIN_GROUP} each are needed"
+        few = f"{n_0} prompts of mode 0 and {n_1} of mode 1 have it, at least {MIN_GROUP} each are needed"
+        row["note"] = f"no value: {few}"
     elif len(levels) < 2:
-        reason = "no value: the same for every prompt"
-    if reason:
-        nothing = dict.fromkeys(("value", "ci_low", "ci_high", "p"), float("nan"))
-        return [{**base, **nothing, "effect": effect, "note": reason} for effect in effects]
-    return [
-        {**base, "effect": effect, **_infer(coded, group, read, how), "note": ""} for effect, read in effects.items()
-    ]
+        row["note"] = "no value: the same for every prompt"
+    if row["note"]:
+        return [row | {"effect": effect} for effect in EFFECTS[kind]]
+    # The larger of two values counts as 1, whatever the numbers are.
+    coded = np.asarray(values == levels[1], dtype=np.float64) if kind == "binary" else values
+    return [row | {"effect": effect} | _infer(coded, group, read, how) for effect, read in EFFECTS[kind].items()]
 
 
-def _infer(
-    values: np.ndarray, group: Bool[np.ndarray, " n"], effect: Effect, how: tuple[int, int, int]
-) -> dict[str, float]:
+def _infer(values: np.ndarray, group: np.ndarray, effect: Effect, how: tuple[int, int, int]) -> dict[str, float]:
     resamples, permutations, seed = how
     ones = group.astype(np.float64)
-    if effect is _cliffs_delta:
+    if effect is cliffs_delta:
         values = stats.rankdata(values)
     observed = float(effect(ones[None], values[None])[0])
     rng = np.random.default_rng(np.random.SeedSequence([seed, len(values), 4]))
@@ -205,7 +162,7 @@ def _infer(
     for k, members in enumerate((~group, group)):
         weights[:, members] = bootstrap_weights(int(members.sum()), resamples, seed + k)
     drawn = drawn_items(weights)
-    sampled = stats.rankdata(values[drawn], axis=1) if effect is _cliffs_delta else values[drawn]
+    sampled = stats.rankdata(values[drawn], axis=1) if effect is cliffs_delta else values[drawn]
     ends = percentile_interval(effect(ones[drawn], sampled))
     return {"value": observed, "ci_low": ends.low, "ci_high": ends.high, "p": (1 + reached) / (1 + permutations)}
 
@@ -224,10 +181,11 @@ def _cohens_d(group: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(mean_1 - mean_0, pooled, out=np.full_like(pooled, np.nan), where=pooled > 0))
 
 
-def _cliffs_delta(group: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    n_0, n_1, _, mean_1 = _groups(group, ranks)
-    wins = n_1 * (mean_1 - (n_1 + 1) / 2)
-    return np.asarray(2 * wins / (n_0 * n_1) - 1)
+def cliffs_delta(group: Float[np.ndarray, "samples n"], ranks: Float[np.ndarray, "samples n"]) -> np.ndarray:
+    """P(x₁ > x₀) − P(x₁ < x₀) from the ranks of the values within each sample, a sample a row; in [-1, 1]."""
+    n_1 = group.sum(axis=1)
+    wins = (group * ranks).sum(axis=1) - n_1 * (n_1 + 1) / 2
+    return np.asarray(2 * wins / ((group.shape[1] - n_1) * n_1) - 1)
 
 
 def _phi(group: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -243,3 +201,9 @@ def _log_odds_ratio(group: np.ndarray, values: np.ndarray) -> np.ndarray:
     odds_0 = (n_0 * mean_0 + 0.5) / (n_0 * (1 - mean_0) + 0.5)
     odds_1 = (n_1 * mean_1 + 0.5) / (n_1 * (1 - mean_1) + 0.5)
     return np.asarray(np.log(odds_1 / odds_0))
+
+
+EFFECTS: dict[str, dict[str, Effect]] = {
+    "numeric": {"cohens_d": _cohens_d, "cliffs_delta": cliffs_delta},
+    "binary": {"phi": _phi, "log_odds_ratio": _log_odds_ratio},
+}

@@ -1,12 +1,12 @@
-"""How sure a number is: resampling of prompts, for means over prompts and for statistics of a whole set of prompts."""
+"""How sure a number is: intervals by resampling prompts, and p-values adjusted for how many tests were done together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 LEVEL = 0.95
@@ -18,8 +18,7 @@ PIECE = 1 << 20
 """Draws that are in memory at once."""
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A confidence interval at `LEVEL`; NaN ends where there is nothing to resample."""
 
     low: float
@@ -31,6 +30,11 @@ def with_ends(name: str) -> tuple[str, str, str]:
     return name, f"{name}_ci_low", f"{name}_ci_high"
 
 
+def bounded(name: str, value: float | np.ndarray, draws: Float[np.ndarray, " resamples"]) -> dict[str, float]:
+    """A number and the percentile interval of its draws in the columns `with_ends(name)`."""
+    return dict(zip(with_ends(name), (float(value), *percentile_interval(draws)), strict=True))
+
+
 def percentile_interval(draws: Float[np.ndarray, " resamples"]) -> Interval:
     """Where the middle `LEVEL` of the finite draws lies; NaN ends where none is finite."""
     known = draws[np.isfinite(draws)]
@@ -39,15 +43,9 @@ def percentile_interval(draws: Float[np.ndarray, " resamples"]) -> Interval:
 
 
 def bootstrap_weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples n"]:
-    """How often each of `n` items is drawn in each of `resamples` ordinary bootstrap samples.
+    """How often each of `n` items (at least one) is drawn in each of `resamples` ordinary bootstrap samples.
 
-    Args:
-        n: number of items (prompts), at least 1.
-        resamples: number of bootstrap samples.
-        seed: seed of the draws; equal seeds give equal weights on every machine.
-
-    Returns:
-        Counts; every row sums to `n`.
+    Every row sums to `n`; equal seeds give equal counts on every machine.
     """
     return np.concatenate(list(weights_in_pieces(n, resamples, seed)))
 
@@ -62,15 +60,8 @@ def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: i
     """Percentile bootstrap intervals for the means over items of many rows at once.
 
     Items that are NaN (a prompt on which a metric is not defined) stay out of the mean, in the samples too. All rows
-    share the same draws, so differences between rows (layers) are paired. Memory does not grow with resamples x items.
-
-    Args:
-        values: one row a quantity, one column an item.
-        resamples: number of bootstrap samples.
-        seed: seed of the draws, as in `bootstrap_weights`.
-
-    Returns:
-        Lower and upper end per row; NaN where fewer than two items are finite.
+    share the draws of `bootstrap_weights`, so differences between rows (layers) are paired. Memory does not grow with
+    resamples x items. The ends are NaN where fewer than two items are finite.
 
     Source: Efron & Tibshirani 1993, chapter 13.
     """
@@ -83,11 +74,17 @@ def bootstrap_means(values: Float[np.ndarray, "rows n"], resamples: int, seed: i
         counts = there @ weights.T
         pieces.append(np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0))
     means = np.concatenate(pieces, axis=1)
-    ends = np.full((values.shape[0], 2), np.nan)
-    enough = present.sum(axis=1) >= 2
-    if enough.any():
+    return quantile_ends(means, present.sum(axis=1) >= 2)
+
+
+def quantile_ends(
+    draws: Float[np.ndarray, "rows resamples"], known: Bool[np.ndarray, " rows"]
+) -> Float[np.ndarray, "rows 2"]:
+    """`percentile_interval` of many rows at once: the ends of those that are `known`, NaN for the others."""
+    ends = np.full((len(draws), 2), np.nan)
+    if known.any():
         tail = (1 - LEVEL) / 2
-        ends[enough] = np.nanquantile(means[enough], [tail, 1 - tail], axis=1).T
+        ends[known] = np.nanquantile(draws[known], [tail, 1 - tail], axis=1).T
     return ends
 
 
@@ -106,38 +103,23 @@ def leave_group_out(n: int, seed: int, groups: int = JACKKNIFE_GROUPS) -> list[I
     """Index sets for a delete-a-group jackknife: each leaves out one of `groups` random, equally large groups.
 
     Rows are never repeated, which matters for entropies and ranks: an ordinary bootstrap repeats rows and lowers them.
-
-    Args:
-        n: number of items.
-        seed: seed of the grouping.
-        groups: number of groups; every item is its own group where `n` is smaller.
-
-    Returns:
-        Sorted index arrays, one a group; empty where `n` < 3.
+    Every one of the `n` items is its own group where there are fewer than `groups`. The sets are sorted, and none where
+    `n` < 3.
 
     Source: Shao & Tu 1995, The Jackknife and Bootstrap, section 2.3.
     """
     if n < 3:
         return []
     rng = np.random.default_rng(np.random.SeedSequence([seed, n, 1]))
-    label = np.arange(n) % min(groups, n)
-    label = label[rng.permutation(n)]
+    label = (np.arange(n) % min(groups, n))[rng.permutation(n)]
     return [np.flatnonzero(label != group) for group in range(min(groups, n))]
 
 
 def jackknife_interval(full: float, left_out: Float[np.ndarray, " groups"]) -> Interval:
-    """Interval around `full` from its values with one group left out at a time.
+    """Interval around a statistic of all items from its values with one group left out at a time.
 
-    SE² = (g − 1)/g · Σ (θ_g − mean θ)²; the interval is full ± t(g − 1) · SE.
-
-    Args:
-        full: the statistic of all items.
-        left_out: the statistic without each group.
-
-    Returns:
-        The interval; NaN ends where there are fewer than three groups or any value is not finite.
-
-    Source: Shao & Tu 1995, section 2.3.
+    SE² = (g − 1)/g · Σ (θ_g − mean θ)²; the interval is full ± t(g − 1) · SE, with NaN ends where there are fewer than
+    three groups or any value is not finite. Source: Shao & Tu 1995, section 2.3.
     """
     g = len(left_out)
     if g < 3 or not np.isfinite(full) or not np.isfinite(left_out).all():
@@ -145,3 +127,22 @@ def jackknife_interval(full: float, left_out: Float[np.ndarray, " groups"]) -> I
     error = float(np.sqrt((g - 1) / g * np.sum((left_out - left_out.mean()) ** 2)))
     half = float(stats.t.ppf((1 + LEVEL) / 2, g - 1)) * error
     return Interval(full - half, full + half)
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
+    """P-values adjusted so that rejecting those below q keeps the expected share of false rejections below q.
+
+    p̃_(i) = min over j ≥ i of p_(j) · m / j, at most 1, with m the number of tests that gave a p-value: in [0, 1],
+    never below `p`. NaN, where a test could not be done, stays NaN and does not count as one. Raises ValueError where a
+    value is outside [0, 1]. Paper: Benjamini & Hochberg 1995, section 3.1.
+    """
+    tested = np.isfinite(p)
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[tested] = stats.false_discovery_control(p[tested])
+    return adjusted
+
+
+def add_adjusted(rows: Sequence[dict[str, Any]], name: str = "p") -> None:
+    """Give every row the p-value of that name adjusted over all rows, as `p_adjusted`; None where it has None."""
+    for row, adjusted in zip(rows, benjamini_hochberg(np.array([row[name] for row in rows], float)), strict=True):
+        row[f"{name}_adjusted"] = None if row[name] is None else float(adjusted)

@@ -38,36 +38,37 @@ def fit_logistic(
     intercept is not penalised. The ridge (a normal prior of variance 1 / ridge on every coefficient) keeps coefficients
     finite where the covariates separate the labels, and shrinks them by about ridge · SE² of themselves otherwise.
 
-    Args:
-        covariates: finite, none constant; standardised here (population standard deviation).
-        label: 0 or 1, both present.
-        ridge: weight of the penalty, > 0.
+    Covariates are finite and none is constant; they are standardised here (population standard deviation). Both labels,
+    0 and 1, are present.
 
-    Returns:
-        Log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised information.
-        `separated`: the covariates tell the labels apart without error, so the coefficients are the ridge's doing.
-
+    Returns log odds ratios per standard deviation; intervals and p-values from the inverse of the penalised
+    information. `separated`: the covariates tell the labels apart without error, so the coefficients are the ridge's
+    doing.
     Source: Hastie, Tibshirani & Friedman 2009, section 4.4.1; le Cessie & van Houwelingen 1992 (ridge).
     """
     scaled = (covariates - covariates.mean(axis=0)) / covariates.std(axis=0)
     design = np.column_stack([np.ones(len(label)), scaled])
     penalty = np.diag([0.0, *[ridge] * scaled.shape[1]])
     beta = np.zeros(design.shape[1])
-    objective = _objective(beta, design, label, penalty)
+
+    def look(beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The objective, every item's chance of a 1, and the penalised information."""
+        odds = design @ beta
+        objective = float((label * odds - np.logaddexp(0, odds)).sum() - 0.5 * beta @ penalty @ beta)
+        chance = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+        return objective, chance, design.T @ (design * (chance * (1 - chance))[:, None]) + penalty
+
+    objective, chance, information = look(beta)
     for _ in range(ROUNDS):
-        chance = _chance(design @ beta)
-        information = design.T @ (design * (chance * (1 - chance))[:, None]) + penalty
         # A rounding-level term for the intercept, whose information vanishes when everything is separated.
         step = np.linalg.solve(information + 1e-10 * np.eye(len(beta)), design.T @ (label - chance) - penalty @ beta)
-        size = 1.0
-        while size > 1e-6 and _objective(beta + size * step, design, label, penalty) < objective:
+        size, before = 1.0, objective
+        while size > 1e-6 and look(beta + size * step)[0] < before:
             size /= 2
         beta = beta + size * step
-        moved, objective = objective, _objective(beta, design, label, penalty)
-        if objective - moved <= TOLERANCE * len(label):
+        objective, chance, information = look(beta)
+        if objective - before <= TOLERANCE * len(label):
             break
-    chance = _chance(design @ beta)
-    information = design.T @ (design * (chance * (1 - chance))[:, None]) + penalty
     errors = np.sqrt(np.diag(np.linalg.inv(information)))[1:]
     half = float(stats.norm.ppf((1 + LEVEL) / 2)) * errors
     slopes = beta[1:]
@@ -79,12 +80,3 @@ def fit_logistic(
         p=np.asarray(2 * stats.norm.sf(np.abs(slopes) / errors)),
         separated=bool(((chance > 0.5) == (label == 1)).all()),
     )
-
-
-def _chance(odds: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -500, 500))))
-
-
-def _objective(beta: np.ndarray, design: np.ndarray, label: np.ndarray, penalty: np.ndarray) -> float:
-    odds = design @ beta
-    return float((label * odds - np.logaddexp(0, odds)).sum() - 0.5 * beta @ penalty @ beta)

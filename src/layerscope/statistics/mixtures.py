@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,35 +43,26 @@ class Mixture:
 def fit_mixture(values: Float[np.ndarray, " n"]) -> Mixture:
     """Two Gaussians fitted by EM, from five fixed starts; the best of them. No randomness.
 
-    The starts split the sorted values at their 10, 25, 50, 75 and 90 % points. Maximised is the log-likelihood plus
-    Σ_k log π_k − n^(−1/2) Σ_k (s² / σ_k² + log σ_k²), s² the variance of all values: the plain likelihood has no bound, and
+    The starts split the sorted values at their 10, 25, 50, 75 and 90 % points. Maximised is the log-likelihood plus Σ_k
+    log π_k − n^(−1/2) Σ_k (s² / σ_k² + log σ_k²), s² the variance of all values: the plain likelihood has no bound, and
     prefers a sliver of two nearby points to the modes that are there.
 
-    Args:
-        values: finite numbers, at least four, not all equal.
-
-    Returns:
-        The fitted mixture.
+    The values are finite numbers, at least four and not all equal.
 
     Papers: Chen & Li 2009, Annals of Statistics 37, eq. 5 and 6 (the penalties); Dempster, Laird & Rubin 1977 (EM).
     """
-    fits = _em(values, np.ones((len(STARTS), len(values))), _starts(values), ROUNDS)
-    best = int(np.argmax(fits[3]))
-    return _ordered(*(table[best] for table in fits[:3]))
+    *fits, likelihood = _em(values, np.ones((len(STARTS), len(values))), _starts(values), ROUNDS)
+    weights, means, sds = (table[np.argmax(likelihood)] for table in fits)
+    low, high = np.argsort(means)
+    return Mixture(*((float(part[low]), float(part[high])) for part in (weights, means, sds)))
 
 
 def distance_draws(
     values: Float[np.ndarray, " n"], fitted: Mixture, weights: Float[np.ndarray, "resamples n"]
 ) -> Float[np.ndarray, " resamples"]:
-    """The mixture's `distance` in bootstrap samples of the values, each fitted from the full fit on.
+    """The mixture's `distance`, at least 0, in bootstrap samples of the values, each fitted from the full fit on.
 
-    Args:
-        values: what `fitted` was fitted to.
-        fitted: the fit of all values.
-        weights: how often each value is in each sample.
-
-    Returns:
-        One distance a sample, at least 0.
+    `fitted` is the fit of all values, and `weights` say how often each value is in each sample.
     """
     n = len(weights)
     shares, means, sds = (np.tile(part, (n, 1)) for part in (fitted.weights, fitted.means, fitted.sds))
@@ -78,23 +70,17 @@ def distance_draws(
     return np.asarray(np.abs(means[:, 1] - means[:, 0]) / np.sqrt((shares * sds**2).sum(axis=1)))
 
 
-def _starts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ordered = np.sort(values)
-    shares, means, sds = [], [], []
-    for share in STARTS:
-        cut = min(max(round(share * len(ordered)), 2), len(ordered) - 2)
-        halves = ordered[:cut], ordered[cut:]
-        shares.append([len(half) / len(ordered) for half in halves])
-        means.append([half.mean() for half in halves])
-        sds.append([max(half.std(), 0.01 * values.std()) for half in halves])
-    return np.array(shares), np.array(means), np.array(sds)
+def _starts(values: np.ndarray) -> Float[np.ndarray, "3 starts 2"]:
+    """Shares, means and standard deviations of both parts of the sorted values, each cut at one of `STARTS`."""
+    n, ordered, least = len(values), np.sort(values), 0.01 * values.std()
+    cuts = [min(max(round(share * n), 2), n - 2) for share in STARTS]
+    parts = [(ordered[:cut], ordered[cut:]) for cut in cuts]
+    starts = [[(len(part) / n, part.mean(), max(part.std(), least)) for part in both] for both in parts]
+    return np.moveaxis(np.array(starts), -1, 0)
 
 
 def _em(
-    values: np.ndarray,
-    weights: np.ndarray,
-    start: tuple[np.ndarray, np.ndarray, np.ndarray],
-    rounds: int,
+    values: np.ndarray, weights: np.ndarray, start: Iterable[np.ndarray], rounds: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """EM for many weighted samples at once; the last array is the penalised log-likelihood."""
     shares, means, sds = start
@@ -119,12 +105,3 @@ def _em(
         sds = np.sqrt((squares + 2 * penalty * spread) / (mass + 2 * penalty))
         shares = (mass + 1) / (totals[:, None] + 2)
     return shares, means, sds, likelihood
-
-
-def _ordered(shares: np.ndarray, means: np.ndarray, sds: np.ndarray) -> Mixture:
-    low, high = (int(k) for k in np.argsort(means))
-    return Mixture(
-        weights=(float(shares[low]), float(shares[high])),
-        means=(float(means[low]), float(means[high])),
-        sds=(float(sds[low]), float(sds[high])),
-    )

@@ -22,12 +22,8 @@ EXPERIMENTS = (
 )
 
 
-def _study(file: str) -> Study:
-    study: Study = import_module(f"layerscope.studies.experiments.{file}").STUDY
-    return study
-
-
-STUDIES: dict[str, Study] = {study.name: study for study in map(_study, EXPERIMENTS)}
+_FILES = [import_module(f"layerscope.studies.experiments.{file}") for file in EXPERIMENTS]
+STUDIES: dict[str, Study] = {file.STUDY.name: file.STUDY for file in _FILES}
 
 
 def find_study(name: str) -> Study:

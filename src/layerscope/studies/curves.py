@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,18 +57,14 @@ class PromptCurves:
         """Each prompt's mean over a third of the model; NaN where a layer has no value."""
         return np.asarray(self.values[:, band(self.depth, name)].mean(axis=1))
 
-    def contrast(self, weights: Float[np.ndarray, " layers"]) -> Float[np.ndarray, " prompts"]:
-        """Each prompt's Σ w·value over layers."""
-        return np.asarray(self.values @ weights)
-
     def valley(self, *outer: str) -> Float[np.ndarray, " prompts"]:
         """Each prompt's mean over the middle third minus that over other thirds, both of them where none is named."""
-        return self.contrast(valley_weights(self.depth, outer or ("early", "late")))
+        return np.asarray(self.values @ valley_weights(self.depth, outer or ("early", "late")))
 
     @property
     def spread(self) -> Float[np.ndarray, " prompts"]:
         """Each prompt's standard deviation over layers 1 to L: how much the value changes on the way through."""
-        return np.asarray(self.values[:, [layer > 0 for layer in self.layers]].std(axis=1))
+        return np.asarray(self.values[:, self.depth > 0].std(axis=1))
 
     def of(self, ids: Sequence[str]) -> PromptCurves:
         """Some of the prompts, in the order that is given."""
@@ -82,7 +78,6 @@ class LayerCurve:
     """One metric of a run over the layers, with its intervals."""
 
     depth: Float[np.ndarray, " layers"]
-    layers: tuple[int, ...]
     value: Float[np.ndarray, " layers"]
     low: Float[np.ndarray, " layers"]
     high: Float[np.ndarray, " layers"]
@@ -96,7 +91,7 @@ class LayerCurve:
     @property
     def spread(self) -> Estimate:
         """Standard deviation over layers 1 to L, with the widest interval that the layers' intervals allow."""
-        inside = np.array([layer > 0 for layer in self.layers])
+        inside = self.depth > 0
         centred = self.value - self.value[inside].mean()
         size = float(np.sqrt((centred[inside] ** 2).mean()))
         # The standard deviation's gradient, so that its first-order error is that of a contrast.
@@ -147,7 +142,7 @@ def layer_curve(run: Run, metric: str, **conditions: object) -> LayerCurve:
         rows[name].fill_null(float("nan")).to_numpy() for name in ("depth", "value", "ci_low", "ci_high")
     )
     unit, n = str(rows["unit"][0] or ""), int(rows["n_prompts"][0] or 0)
-    return LayerCurve(depth, tuple(rows["layer"].to_list()), value, low, high, unit, n)
+    return LayerCurve(depth, value, low, high, unit, n)
 
 
 def _chosen(
@@ -187,10 +182,21 @@ def chart_line(
     return pl.DataFrame(dict(zip(FACETS, columns, strict=True)), schema=FACETS)
 
 
-def has_massive_tokens(run: Run) -> bool:
-    """Whether leaving out massive tokens changes any entropy; where it does not, the same test twice says nothing."""
-    plain, without = (prompt_curves(run, "prompt_entropy", positions=one).values for one in ("all", "no-sink"))
-    return not np.array_equal(plain, without, equal_nan=True)
+def tokens_to_test(about: str, *runs: Run) -> dict[str, str]:
+    """What a test is about at each of the positions that say something of their own: `MASSIVE`, or only all tokens.
+
+    Where leaving out massive tokens changes no entropy, the same test twice says nothing.
+    """
+    for run in runs:
+        plain, without = (prompt_curves(run, "prompt_entropy", positions=one).values for one in MASSIVE)
+        if not np.array_equal(plain, without, equal_nan=True):
+            return {"all": about, "no-sink": f"{about}, no-sink"}
+    return {"all": about}
+
+
+def counted_prompts(runs: Iterable[Run]) -> str:
+    """`32 prompts`, or `24 or 32 prompts` where the runs have different numbers."""
+    return f"{' or '.join(map(str, sorted({run.record.resolved.n_prompts for run in runs})))} prompts"
 
 
 def paired(one: PromptCurves, other: PromptCurves) -> tuple[PromptCurves, PromptCurves]:
@@ -204,8 +210,3 @@ def paired(one: PromptCurves, other: PromptCurves) -> tuple[PromptCurves, Prompt
     if not common:
         raise UserError("the two runs have no prompt in common: they cannot be compared in pairs")
     return one.of(common), other.of(common)
-
-
-def same_lengths(one: PromptCurves, other: PromptCurves) -> bool:
-    """Whether paired prompts have equally many tokens, so that entropies in nats may be compared."""
-    return bool((one.n_tokens == other.n_tokens).all())

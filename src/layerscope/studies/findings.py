@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from layerscope.statistics.adjustment import benjamini_hochberg
-from layerscope.statistics.intervals import SIGNIFICANCE
+from layerscope.files.reading import read_toml
+from layerscope.statistics.intervals import SIGNIFICANCE, benjamini_hochberg
 from layerscope.studies.estimates import Estimate
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
@@ -35,6 +35,11 @@ class Claim:
     source: str
     quantity: str
     expected: Expected
+
+
+_WRITTEN = read_toml("studies", "claims")
+CLAIMS = TypeAdapter(dict[str, Claim]).validate_python({one: {"id": one, **_WRITTEN[one]} for one in _WRITTEN})
+"""The claims of the papers, by id: claims.toml, which can be read beside them."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +105,11 @@ def by_claim(findings: Sequence[Finding]) -> list[list[Finding]]:
 def overall(findings: Sequence[Finding]) -> str:
     """The verdicts on one claim in words: `holds`, or `holds in 2 of 3, cannot be told in 1`."""
     verdicts = [finding.verdict for finding in findings]
-    kinds: tuple[Verdict, ...] = ("holds", "does not hold", "cannot be told")
-    there = [kind for kind in kinds if kind in verdicts]
+    there = [kind for kind in get_args(Verdict) if kind in verdicts]
     if len(there) == 1:
-        return there[0]
-    first, *rest = there
-    return ", ".join(
-        [
-            f"{first} in {verdicts.count(first)} of {len(verdicts)}",
-            *(f"{kind} in {verdicts.count(kind)}" for kind in rest),
-        ]
-    )
+        return str(there[0])
+    counts = [f"{kind} in {verdicts.count(kind)}" for kind in there]
+    return ", ".join([f"{counts[0]} of {len(verdicts)}", *counts[1:]])
 
 
 def number(value: float) -> str:
@@ -138,21 +137,6 @@ def _finding(test: Test, p_adjusted: float) -> Finding:
         )
     else:
         statement = f"{test.about}: no value for {claim.quantity}: {estimate.note or 'no reason was recorded'}"
-    return Finding(
-        claim_id=claim.id,
-        claim=claim.text,
-        source=claim.source,
-        about=test.about,
-        statement=statement,
-        quantity=claim.quantity,
-        value=estimate.value,
-        ci_low=estimate.low,
-        ci_high=estimate.high,
-        unit=estimate.unit,
-        p=estimate.p,
-        p_adjusted=p_adjusted,
-        n=estimate.n,
-        over=estimate.over,
-        verdict=decide(estimate, claim.expected, p_adjusted),
-        note=estimate.note,
-    )
+    fields = asdict(claim) | asdict(estimate) | {"claim_id": claim.id, "claim": claim.text, "about": test.about}
+    fields |= {"statement": statement, "ci_low": estimate.low, "ci_high": estimate.high, "p_adjusted": p_adjusted}
+    return Finding.model_validate(fields | {"verdict": decide(estimate, claim.expected, p_adjusted)})

@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from layerscope.config import ModelSpec, RunSpec, TextSpec
+from layerscope.config import Floats, ModelSpec, RunSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.zoo_models import ZOO_MODELS, is_trained, zoo_folder
+from layerscope.inputs.known_models import ZOO_MODELS, zoo_folder
 from layerscope.studies.jobs import UnavailableError
 from layerscope.studies.spec import StudySpec
 from layerscope.training.recipes import PAIR
 from layerscope.training.zoo import HELD_OUT, checkpoints
 
-PYTHIA, MAMBA, LLAMA = "EleutherAI/pythia-410m", "state-spaces/mamba-370m-hf", "meta-llama/Meta-Llama-3-8B"
-PYTHIA_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 32000, 64000, 143000)
 # One readout for all curves: what `output_hidden_states` gives, which the papers' metrics were computed on.
 READOUT = "hf"
 
@@ -26,9 +24,7 @@ def model_spec(spec: StudySpec, name: str) -> ModelSpec:
         UnavailableError: it is of the zoo and not trained yet; with the command that trains it.
     """
     require_trained(name)
-    return ModelSpec(
-        name=name, dtype=spec.dtype, device=spec.device, device_map=spec.device_map, allow_pickle=spec.allow_pickle
-    )
+    return ModelSpec(name=name, **spec.model_dump(include={"dtype", "device", "device_map", "allow_pickle"}))
 
 
 def text_spec(spec: StudySpec, perturbation: str | None = None) -> TextSpec:
@@ -65,9 +61,7 @@ def curves_run(spec: StudySpec, model: str) -> RunSpec:
     return run_of(spec, model, positions=("all", "no-sink"))
 
 
-def entropy_run(
-    spec: StudySpec, model: str, texts: TextSpec | None = None, *, alphas: tuple[float, ...] = (1.0,)
-) -> RunSpec:
+def entropy_run(spec: StudySpec, model: str, texts: TextSpec | None = None, alphas: Floats = (1.0,)) -> RunSpec:
     """Prompt entropy, raw and normalised, and how far the largest token stands out."""
     asked = {"positions": ("all", "no-sink"), "normalizations": ("none", "max", "logN"), "alphas": alphas}
     return run_of(spec, model, texts, metrics=("prompt_entropy", "norm_ratio"), **asked)
@@ -80,7 +74,7 @@ def require_trained(model: str) -> None:
         UnavailableError: with the command that trains it.
     """
     name = model.partition("@")[0]
-    if name in ZOO_MODELS and not is_trained(name):
+    if name in ZOO_MODELS and not ZOO_MODELS[name].installed:
         raise UnavailableError(f"model {name!r} is not trained on this machine yet", ZOO_MODELS[name].command)
 
 
@@ -106,17 +100,20 @@ def is_ssm(model: str) -> bool:
     return "mamba" in model.lower() or "rwkv" in model.lower()
 
 
-def short(model: str) -> str:
-    """A model's name in a figure: without organisation or folders."""
-    return model.rstrip("/").rpartition("/")[2]
+def short(spec: StudySpec, model: str) -> str:
+    """A model's name in a figure: its last part, and of those before it what tells it from the study's other models."""
+    parts = model.rstrip("/").split("/")
+    names = ["/".join(parts[start:]) for start in reversed(range(len(parts)))]
+    others = [f"/{other.rstrip('/')}" for other in spec.models if other != model]
+    return next((name for name in names if not any(other.endswith(f"/{name}") for other in others)), names[-1])
 
 
-def named(model: str) -> str:
+def named(spec: StudySpec, model: str) -> str:
     """`short`, with what a state-space model is."""
-    return short(model) + (" (state-space model)" if is_ssm(model) else "")
+    return short(spec, model) + (" (state-space model)" if is_ssm(model) else "")
 
 
-def file_name(model: str) -> str:
-    """A model's name in a file's name: what every file system takes, and no more of it than they take."""
-    words = "".join(sign if sign.isalnum() or sign in "-_.@" else "-" for sign in short(model))
+def file_name(spec: StudySpec, model: str) -> str:
+    """`short` in a file's name: what every file system takes, and no more of it than they take."""
+    words = "".join(sign if sign.isalnum() or sign in "-_.@" else "-" for sign in short(spec, model))
     return words.encode()[-150:].decode(errors="ignore")

@@ -30,8 +30,6 @@ class UnavailableError(UserError):
 
     def __init__(self, reason: str, command: str) -> None:
         super().__init__(f"{reason}: run `{command}`")
-        self.reason = reason
-        self.command = command
 
 
 @runtime_checkable
@@ -68,8 +66,7 @@ class Measure:
     @property
     def slug(self) -> str:
         """The model, the texts and their perturbation."""
-        texts = self.spec.texts
-        return "-".join(filter(None, (self.spec.model.name, texts.perturbation or texts.source)))
+        return f"{self.spec.model.name}-{self.spec.texts.perturbation or self.spec.texts.source}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -94,16 +91,13 @@ class Score:
     @property
     def slug(self) -> str:
         """The model and the tasks."""
-        return "-".join((self.model.name, self.spec.benchmark or f"{len(self.spec.tasks)}-tasks"))
+        return f"{self.model.name}-{self.spec.benchmark or f'{len(self.spec.tasks)}-tasks'}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """Both specs without what changes no number."""
-        unimportant = {"data_dir", "cache", "workers", "batch_tokens"}
-        return {
-            "model": self.model.model_dump(mode="json"),
-            "tasks": self.spec.model_dump(mode="json", exclude=unimportant),
-        }
+        tasks = self.spec.model_dump(mode="json", exclude={"data_dir", "cache", "workers", "batch_tokens"})
+        return {"model": self.model.model_dump(mode="json"), "tasks": tasks}
 
     def start(self, folder: Path, report: Report) -> TasksRun:
         """Score."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from layerscope.studies.findings import FAMILY_NOTE, Finding, by_claim, number, overall, p_words
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 def findings_json(study: str, spec: StudySpec, findings: Sequence[Finding], notes: Sequence[str]) -> str:
     """The findings for programs."""
-    content: dict[str, Any] = {
+    content = {
         "schema_version": SCHEMA_VERSION,
         "study": study,
         "preset": spec.preset,
@@ -46,19 +46,16 @@ def findings_page(
     for figure in figures:
         lines += [f"![{in_markdown(figure)}]({quote(figure)}.png)", ""]
     for mine in by_claim(findings):
-        lines += [f"## {mine[0].claim}", "", f"{mine[0].source}. Here: **{overall(mine)}**.", ""]
-        lines += [f"| | {_quantity(mine[0])} | 95 % interval | adjusted p | n | |", "|---|---|---|---|---|---|"]
+        first = mine[0]
+        quantity = first.quantity[:1].upper() + first.quantity[1:] + (f" ({first.unit})" if first.unit else "")
+        lines += [f"## {first.claim}", "", f"{first.source}. Here: **{overall(mine)}**.", ""]
+        lines += [f"| | {quantity} | 95 % interval | adjusted p | n | |", "|---|---|---|---|---|---|"]
         lines += [*map(_row, mine), ""]
     if findings:
         lines += [FAMILY_NOTE, ""]
     if notes:
-        lines += ["## Notes", ""] + [f"- {in_markdown(note)}" for note in notes] + [""]
+        lines += ["## Notes", "", *(f"- {in_markdown(note)}" for note in notes), ""]
     return "\n".join(lines)
-
-
-def _quantity(finding: Finding) -> str:
-    quantity = finding.quantity[:1].upper() + finding.quantity[1:]
-    return f"{quantity} ({finding.unit})" if finding.unit else quantity
 
 
 def _row(finding: Finding) -> str:
@@ -73,13 +70,8 @@ def _row(finding: Finding) -> str:
 def _settings(spec: StudySpec) -> str:
     """The settings that differ from no setting at all, as they are typed."""
     words = []
-    for name, field in StudySpec.model_fields.items():
-        value = getattr(spec, name)
-        if name != "preset" and value not in (field.default, None, ()):
-            shown = (
-                ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
-                if isinstance(value, tuple)
-                else value
-            )
-            words.append(f"{name.replace('_', ' ')} {in_markdown(shown)}")
+    for name, value in spec.model_dump(exclude={"preset"}, exclude_defaults=True, exclude_none=True).items():
+        many = value if isinstance(value, tuple) else (value,)
+        shown = ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in many)
+        words.append(f"{name.replace('_', ' ')} {in_markdown(shown)}")
     return ": " + "; ".join(words) if words else ""

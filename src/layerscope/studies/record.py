@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from layerscope.results.contents import Verb
@@ -18,11 +17,6 @@ class JobRecord(Frozen):
     identity: dict[str, Any]
     status: Literal["open", "done", "missing"] = "open"
     reason: str = ""
-
-    def ended(self, missing: Mapping[str, str]) -> JobRecord:
-        """The same job at its end; `missing` has the reasons of the jobs without a result."""
-        status = "missing" if self.key in missing else "done"
-        return self.model_copy(update={"status": status, "reason": missing.get(self.key, "")})
 
 
 class StudyRecord(Record):

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field
 
-from layerscope.config import Dtype, Ints, Names, Spec
-from layerscope.errors import UserError
+from layerscope.config import Dtype, Ints, Names, Shares, Spec
 
 Preset = Literal["small", "paper"]
-PRESETS: tuple[Preset, ...] = ("small", "paper")
-
-
-def _floats(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 class StudySpec(Spec):
@@ -32,9 +25,7 @@ class StudySpec(Spec):
     context: int | None = Field(None, ge=2, description="Longest prompt in tokens; longer ones are cut.")
     layer: int | None = Field(None, ge=0, description="Layer to look at, instead of the one that stands out.")
     tokens: Ints = Field((), description="Lengths of random prompts in tokens, separated by commas.")
-    shares: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_floats)] = Field(
-        (), description="Shares p of tokens that are repeated or randomised, separated by commas."
-    )
+    shares: Shares = Field((), description="Shares p of tokens that are repeated or randomised, separated by commas.")
     steps: Ints = Field((), description="Training steps of the checkpoints, separated by commas.")
     tasks: Names = Field((), description="MTEB tasks, separated by commas.")
     benchmark: str | None = Field(None, description="A set of tasks: paper32 or offline.")
@@ -54,25 +45,3 @@ class StudySpec(Spec):
 
 # Every study takes these.
 ALWAYS = frozenset({"dtype", "device", "device_map", "allow_pickle", "data_dir", "seed"})
-
-
-def fill(preset: StudySpec, given: dict[str, Any], options: frozenset[str], study: str) -> StudySpec:
-    """A preset with what the user gave in its place.
-
-    Raises:
-        UserError: the study has no such setting, or a value is not valid.
-    """
-    strange = sorted(set(given) - options - ALWAYS - {"preset"})
-    if strange:
-        known = ", ".join(flag(name) for name in sorted(options | ALWAYS))
-        raise UserError(f"study {study} has no option {flag(strange[0])}: it takes {known}")
-    try:
-        return StudySpec.model_validate({**preset.model_dump(), **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{flag(str(first['loc'][0]))}: {first['msg'].lower()}, got {first['input']!r}") from error
-
-
-def flag(name: str) -> str:
-    """A field as it is typed on the command line."""
-    return "--" + name.replace("_", "-")

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from pydantic import ValidationError
 
 from layerscope.errors import DiskFullError, LayerscopeError, UserError
 from layerscope.figures import FacetLook, plot_facets, save_figure
 from layerscope.files.locks import locked
+from layerscope.files.reading import read_toml
 from layerscope.files.writing import make_folder, write_text
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.record import Keeper, circumstances
 from layerscope.results.resume import earlier
 from layerscope.results.tables import write_table
-from layerscope.studies.findings import Finding, Test, judge
-from layerscope.studies.jobs import Job, Results, folder_of
+from layerscope.studies.findings import CLAIMS, Claim, Finding, Test, judge
+from layerscope.studies.jobs import Job, Measure, Results, Score, folder_of
 from layerscope.studies.pages import findings_json, findings_page
 from layerscope.studies.record import JobRecord, StudyRecord
-from layerscope.studies.spec import Preset, StudySpec, fill
+from layerscope.studies.spec import ALWAYS, PRESETS, Preset, StudySpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# An experiment is written with these.
+__all__ = ["CLAIMS", "Claim", "Drawing", "Job", "Measure", "Outcome", "Results", "Score", "Study", "StudySpec", "Test"]
+__all__ += ["StudyRun", "run_study"]
 
 RUNS = "runs"
 # Share of a job's time by its stage; a job has other stages too, which only show that it goes on.
@@ -69,9 +76,31 @@ class Study:
     jobs: Callable[[StudySpec], Sequence[Job]]
     analyse: Callable[[StudySpec, Results], Outcome]
 
+    @classmethod
+    def written(
+        cls, name: str, jobs: Callable[[StudySpec], Sequence[Job]], analyse: Callable[[StudySpec, Results], Outcome]
+    ) -> Study:
+        """A study of the papers, whose words and settings stand in studies.toml."""
+        told = read_toml("studies", "studies")[name]
+        presets = {size: StudySpec.of({"preset": size, **told[size]}) for size in PRESETS}
+        return cls(name, told["what"], told["figure"], presets, frozenset(told["options"]), jobs, analyse)
+
     def spec(self, preset: Preset, given: Mapping[str, Any] | None = None) -> StudySpec:
-        """The settings of a preset with what the user gave in their place."""
-        return fill(self.presets[preset], dict(given or {}), self.options, self.name)
+        """The settings of a preset with what the user gave in their place.
+
+        Raises:
+            UserError: the study has no such setting, or a value is not valid.
+        """
+        given, known = given or {}, self.options | ALWAYS
+        for name in sorted(given.keys() - known - {"preset"}):
+            raise UserError(
+                f"study {self.name} has no option {_flag(name)}: it takes {', '.join(map(_flag, sorted(known)))}"
+            )
+        try:
+            return StudySpec.model_validate({**self.presets[preset].model_dump(), **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"{_flag(first['loc'][0])}: {first['msg'].lower()}, got {first['input']!r}") from error
 
 
 @dataclass(frozen=True)
@@ -102,21 +131,23 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
         UserError: OUT/NAME holds the study with other settings, or no job has a result.
         RunFailedError: the disk stood in the way.
     """
-    jobs = _distinct(study.jobs(spec))
+    jobs = study.jobs(spec)
+    for key, times in Counter(job.key for job in jobs).items():
+        if times > 1:
+            raise UserError(f"{key} is asked for twice: give each model, step and length once")
     folder, root = out / study.name, out / RUNS
     make_folder(root)
     with locked(folder):
-        asked = [
+        asked = tuple(
             JobRecord(key=job.key, folder=f"{RUNS}/{folder_of(job, root).name}", identity=job.identity) for job in jobs
-        ]
-        before = earlier(StudyRecord, folder, spec=spec)
-        keeper = Keeper(
-            StudyRecord(study=study.name, spec=spec, jobs=tuple(asked), **circumstances(earlier=before)), folder
         )
+        begun = circumstances(earlier=earlier(StudyRecord, folder, spec=spec))
+        keeper = Keeper(StudyRecord(study=study.name, spec=spec, jobs=asked, **begun), folder)
         with keeper.working():
             keeper.update()
             results = _run_jobs(study.name, jobs, root, report)
-            keeper.update(jobs=tuple(job.ended(results.missing) for job in asked))
+            ends = {key: {"status": "missing", "reason": reason} for key, reason in results.missing.items()}
+            keeper.update(jobs=tuple(job.model_copy(update=ends.get(job.key, {"status": "done"})) for job in asked))
             if not results.found:
                 raise UserError(f"study {study.name} has no result to look at: {next(iter(results.missing.values()))}")
             finished, files = _write(study, spec, results, folder)
@@ -124,28 +155,18 @@ def run_study(study: Study, spec: StudySpec, out: Path, report: Report = silent)
     return finished
 
 
-def _distinct(jobs: Sequence[Job]) -> Sequence[Job]:
-    keys = [job.key for job in jobs]
-    twice = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
-    if twice:
-        raise UserError(f"{twice[0]} is asked for twice: give each model, step and length once")
-    return jobs
-
-
 def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Results:
     found: dict[str, object] = {}
     missing: dict[str, str] = {}
-    total = float(len(jobs))
-    shown = 0.0
+    total, shown = float(len(jobs)), 0.0
     report(name, shown, total)
     for index, job in enumerate(jobs):
 
         def inside(stage: str, done: float, of: float, index: int = index) -> None:
-            start, end = STAGES.get(stage, (0.0, 0.95))
-            share = done / of if of else 1.0
             nonlocal shown
+            start, end = STAGES.get(stage, (0.0, 0.95))
             # A job may have stages of its own, of which nobody knows how long they are: never go back.
-            shown = max(shown, index + start + (end - start) * share)
+            shown = max(shown, index + start + (end - start) * (done / of if of else 1.0))
             report(name, shown, total)
 
         try:
@@ -156,6 +177,11 @@ def _run_jobs(name: str, jobs: Sequence[Job], root: Path, report: Report) -> Res
             missing[job.key] = str(error)
         report(name, index + 1.0, total)
     return Results(found, missing)
+
+
+def _flag(name: object) -> str:
+    """A field as it is typed on the command line."""
+    return f"--{name}".replace("_", "-")
 
 
 def _write(study: Study, spec: StudySpec, results: Results, folder: Path) -> tuple[StudyRun, list[str]]:

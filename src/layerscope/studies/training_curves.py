@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from layerscope.errors import UserError
+from layerscope.results.measurement import same_weights
 from layerscope.results.run import Run
-from layerscope.results.same_weights import same_weights
-from layerscope.studies.curves import LayerCurve, PromptCurves, band, layer_curve, paired, prompt_curves
+from layerscope.studies.curves import PromptCurves, band, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import Estimate, against_both, difference, no_estimate
 from layerscope.studies.jobs import Results
 
@@ -27,12 +27,8 @@ def training_runs(models: Sequence[str], results: Results) -> tuple[dict[str, di
     """
     series, copies = {}, []
     for model in models:
-        found = {
-            int(step): run
-            for (name, _, step), run in ((key.rpartition(" "), run) for key, run in results.every(Run).items())
-            if name == model and step.isdigit()
-        }
-        kept, said = distinct(dict(sorted(found.items())))
+        steps = {key.removeprefix(f"{model} "): run for key, run in results.every(Run).items()}
+        kept, said = distinct(dict(sorted((int(step), run) for step, run in steps.items() if step.isdigit())))
         copies += said
         if len(kept) >= 2:
             series[model] = kept
@@ -47,10 +43,9 @@ def distinct(runs: Mapping[int, Run]) -> tuple[dict[int, Run], list[str]]:
     Of neighbours the first is kept: nothing may have changed between them. Where other weights lie between two equal
     ones, a label is wrong, nobody knows whose, and neither is kept.
     """
-    kept, notes = dict(runs), []
-    order = list(runs)
+    kept, notes, order = dict(runs), [], list(runs)
     by_name = {run.record.spec.model.name: step for step, run in runs.items()}
-    for names in same_weights({run.record.spec.model.name: run for run in runs.values()}):
+    for names in same_weights((run.record.spec.model.name, run.record) for run in runs.values()):
         places = [order.index(by_name[name]) for name in names]
         together = places == list(range(places[0], places[-1] + 1))
         left = names[1:] if together else names
@@ -89,11 +84,7 @@ def middle_moves_most(series: Sequence[PromptCurves], seed: int) -> Estimate:
 def pooled_change(runs: Mapping[int, Run], metric: str, name: str) -> Estimate:
     """Change of a pooled metric in one third of the model, from the first checkpoint to the last."""
     first, last = (layer_curve(runs[step], metric) for step in (min(runs), max(runs)))
-    return difference(_band(last, name), _band(first, name))
-
-
-def _band(curve: LayerCurve, name: str) -> Estimate:
-    inside = band(curve.depth, name)
+    inside = band(first.depth, name)
     if not inside.any():
-        return no_estimate(f"no layer in the {name} third", unit=curve.unit)
-    return curve.contrast(inside / inside.sum())
+        return no_estimate(f"no layer in the {name} third", unit=first.unit)
+    return difference(*(curve.contrast(inside / inside.sum()) for curve in (last, first)))

@@ -34,8 +34,6 @@ HASH_BYTES = 16
 _DTYPE = np.dtype("<f4")
 _STALE_SECONDS = 24 * 3600.0
 VECTORS, HASHES, NOTE = "vectors", "texts", "shard.json"
-Place = tuple[str, int]
-"""A shard and a row in it."""
 
 
 class MissingTextsError(LookupError):
@@ -81,6 +79,7 @@ class EmbeddingCache:
         self._shards: dict[str, _Shard] = {}
         self._dropped: set[str] = set()
         self._where: dict[bytes, list[tuple[str, int]]] = {}
+        """By the hash of a text, the shards that hold it and its row in them."""
 
     def refresh(self) -> None:
         """See what this and other processes have added, and removed as damaged, since the last look."""
@@ -108,35 +107,28 @@ class EmbeddingCache:
         Raises:
             MissingTextsError: some are not there.
         """
-        absent: Sequence[str] = texts
+        absent: list[str] = []
         # What is damaged may be there a second time, and what is not there may have come meanwhile.
         for _ in range(2):
-            places = self._places(texts, layer)
-            absent = [text for text, place in zip(texts, places, strict=True) if place is None]
+            by_shard: dict[str, list[tuple[int, int]]] = {}
+            for position, text in enumerate(texts):
+                places = self._where.get(text_hash(text), ())
+                name, row = next((place for place in places if layer in self._shards[place[0]].note.layers), ("", 0))
+                by_shard.setdefault(name, []).append((position, row))
+            absent = [texts[position] for position, _ in by_shard.pop("", ())]
             if not absent:
-                found = self._gather(places, layer)
-                if found is not None:
+                dim = next((shard.vectors.shape[2] for shard in self._shards.values()), 0)
+                found = np.empty((len(texts), dim), dtype=np.float32)
+                for name, pairs in by_shard.items():
+                    positions, rows = np.array(pairs).T
+                    try:
+                        found[positions] = self._shards[name].layer(layer)[rows]
+                    except DamagedError:
+                        self._drop(name)
+                if by_shard.keys() <= self._shards.keys():
                     return found
             self.refresh()
         raise MissingTextsError(absent or texts)
-
-    def _gather(self, places: Sequence[Place | None], layer: int) -> Float32[np.ndarray, "texts dim"] | None:
-        """The vectors at some places; None where a shard is damaged, which is removed."""
-        by_shard: dict[str, list[tuple[int, int]]] = {}
-        for position, place in enumerate(places):
-            if place is not None:
-                by_shard.setdefault(place[0], []).append((position, place[1]))
-        dim = next((shard.vectors.shape[2] for shard in self._shards.values()), 0)
-        found = np.empty((len(places), dim), dtype=np.float32)
-        whole = True
-        for name, pairs in by_shard.items():
-            positions, rows = (np.array(side) for side in zip(*pairs, strict=True))
-            try:
-                found[positions] = self._shards[name].layer(layer)[rows]
-            except DamagedError:
-                self._drop(name)
-                whole = False
-        return found if whole else None
 
     def write(
         self, texts: Sequence[str], layers: Sequence[int], vectors: Float32[np.ndarray, "layers texts dim"]
@@ -152,9 +144,8 @@ class EmbeddingCache:
         hashes = b"".join(text_hash(text) for text in texts)
         whole = np.ascontiguousarray(vectors, dtype=_DTYPE)
         sums = {str(layer): _sum(own.data) for layer, own in zip(layers, whole, strict=True)}
-        note = _Note(
-            cache=self._identity, layers=list(layers), dim=whole.shape[2], files={**sums, HASHES: _sum(hashes)}
-        )
+        files = {**sums, HASHES: _sum(hashes)}
+        note = _Note(cache=self._identity, layers=list(layers), dim=whole.shape[2], files=files)
         with whole_file(path) as temporary:
             temporary.mkdir()
             (temporary / VECTORS).write_bytes(whole.data)
@@ -166,18 +157,10 @@ class EmbeddingCache:
     def _identity(self) -> str:
         return f"{self.folder.parent.name}/{self.folder.name}"
 
-    def _places(self, texts: Sequence[str], layer: int) -> list[Place | None]:
-        found: list[Place | None] = []
-        for text in texts:
-            places = self._where.get(text_hash(text), ())
-            found.append(next((place for place in places if layer in self._shards[place[0]].note.layers), None))
-        return found
-
     def _open(self, path: Path) -> None:
         try:
-            if not all(
-                file.is_file() and not file.is_symlink() for file in (path / VECTORS, path / HASHES, path / NOTE)
-            ):
+            files = [path / name for name in (VECTORS, HASHES, NOTE)]
+            if not all(file.is_file() and not file.is_symlink() for file in files):
                 raise DamagedError(f"{path} is not whole, or is being removed")
             note = read_sealed(path / NOTE, _Note, version=1, since=1, advice="")
             hashes = read_bytes(path / HASHES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import sys
 import types
@@ -10,65 +11,75 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import UserError, nearest, unknown
-from layerscope.files.reading import read_bytes
-from layerscope.tasks.catalogue import BENCHMARKS, OFFLINE
-from layerscope.tasks.random_state import kept_random_state
+from layerscope.files.reading import read_bytes, read_toml
+from layerscope.tasks.process import kept_random_state
 
+BENCHMARKS: dict[str, list[str]] = read_toml("tasks", "benchmarks")
 MODULE_PREFIX = "layerscope_own_tasks_"
 
 
-def choose_tasks(names: Sequence[str], benchmark: str | None, subsets: Sequence[str]) -> list[Any]:
+def choose_tasks(
+    names: Sequence[str], benchmark: str | None, subsets: Sequence[str], own: Mapping[str, Any] | None = None
+) -> list[Any]:
     """The tasks asked for, each once, with the subsets and splits that are scored.
 
     Args:
         names: task names, or file.py:Class.
         benchmark: a name of BENCHMARKS, whose tasks come first.
         subsets: see `choose_subsets`.
+        own: task objects of the user's own, by name; they are copied.
 
     Returns:
         MTEB tasks, their data not loaded.
 
     Raises:
-        UserError: a task that does not exist (with the nearest names) or is not a task on texts.
+        UserError: a task that does not exist (with the nearest names), is not a task on texts, or has none of the subsets.
     """
+    given = own or {}
     wanted = dict.fromkeys([*(BENCHMARKS[benchmark] if benchmark else ()), *names])
-    return [prepare_task(build_task(name), subsets) for name in wanted]
+    return [_prepared(copy.deepcopy(given[name]) if name in given else build_task(name), subsets) for name in wanted]
 
 
 def build_task(name: str) -> Any:  # noqa: ANN401
     """A task by name, its data not loaded."""
+    offline = BENCHMARKS["offline"]
     with kept_random_state():
         if ":" in name or name.endswith(".py"):
             return _own_task(name)
-        if name in OFFLINE:
+        if name in offline:
             from layerscope.tasks import wiki_tasks
 
             return getattr(wiki_tasks, name)()
         known = task_classes()
-        if name not in known:
-            raise _unknown_task(name, known)
-        return known[name]()
+        if name in known:
+            return known[name]()
+    close = ", ".join(map(repr, nearest(name, [*known, *offline])))
+    hint = f"did you mean {close}?" if close else "the names are those of mteb.get_tasks()"
+    raise UserError(f"unknown task {name!r}: {hint} (or give file.py:Class for a task of your own)")
 
 
-def prepare_task(task: Any, subsets: Sequence[str]) -> Any:  # noqa: ANN401
-    """Check that a task is on texts, and choose its subsets and splits.
-
-    A task with a test split is scored on that alone, as MTEB's English benchmark does.
-
-    Raises:
-        UserError: the task needs more than texts, or has none of the subsets.
-    """
-    if list(task.metadata.modalities) != ["text"]:
-        raise UserError(
-            f"task {task.metadata.name!r} needs {', '.join(task.metadata.modalities)}: only tasks on text can be scored"
-        )
-    if getattr(task, "is_aggregate", False):
-        return task
-    chosen = choose_subsets(task.metadata.hf_subsets_to_langscripts, subsets, task.metadata.name)
-    task.filter_languages(None, hf_subsets=chosen)
-    if "test" in task.metadata.eval_splits:
-        task.filter_eval_splits(["test"])
+def _prepared(task: Any, subsets: Sequence[str]) -> Any:  # noqa: ANN401
+    """The task with its subsets and splits; one with a test split is scored on that alone, as MTEB's English benchmark does."""
+    facts = task.metadata
+    if "/" in facts.name:
+        raise UserError(f"task {facts.name!r} has a name that cannot be a file's: leave the slash out")
+    if list(facts.modalities) != ["text"]:
+        raise UserError(f"task {facts.name!r} needs {', '.join(facts.modalities)}: only tasks on text can be scored")
+    if not is_aggregate(task):
+        task.filter_languages(None, hf_subsets=choose_subsets(facts.hf_subsets_to_langscripts, subsets, facts.name))
+        if "test" in facts.eval_splits:
+            task.filter_eval_splits(["test"])
     return task
+
+
+def is_aggregate(task: Any) -> bool:  # noqa: ANN401
+    """Whether a task is made of others."""
+    return bool(getattr(task, "is_aggregate", False))
+
+
+def scored_subsets(task: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The subsets that a whole result of the task has; an aggregate's result has one of its own."""
+    return () if is_aggregate(task) else tuple(task.hf_subsets or ())
 
 
 def choose_subsets(available: Mapping[str, Collection[str]], wanted: Sequence[str], task: str) -> list[str]:
@@ -110,13 +121,11 @@ def load_own_module(module: str, file: str) -> None:
     """
     if module in sys.modules:
         return
-    path = Path(file)
-    content = read_bytes(path)
-    if module != _module_name(path, content):
+    content = read_bytes(Path(file))
+    if module != _module_name(file, content):
         raise UserError(f"{file} changed meanwhile: run the same command again")
-    loaded = types.ModuleType(module)
+    sys.modules[module] = loaded = types.ModuleType(module)
     loaded.__file__ = file
-    sys.modules[module] = loaded
     try:
         # Not by the import system: what it compiles is cached by the file's size and clock, not by its content.
         exec(compile(content, file, "exec"), loaded.__dict__)
@@ -131,21 +140,19 @@ def own_code(task: Any) -> str:  # noqa: ANN401
     return f"sha256:{module.rpartition('_')[2]}" if module.startswith(MODULE_PREFIX) else ""
 
 
-def _module_name(path: Path, content: bytes) -> str:
-    place, code = (hashlib.sha256(part).hexdigest()[:12] for part in (str(path).encode(), content))
+def _module_name(path: str, content: bytes) -> str:
+    place, code = (hashlib.sha256(part).hexdigest()[:12] for part in (path.encode(), content))
     return f"{MODULE_PREFIX}{place}_{code}"
 
 
 def _own_task(name: str) -> Any:  # noqa: ANN401
     import mteb
 
-    file, _, wanted = name.rpartition(":")
-    if not file:
-        file, wanted = wanted, ""
+    file, wanted = (name, "") if ":" not in name else name.rsplit(":", 1)
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise UserError(f"{file} does not exist: give file.py:Class for a task class of your own")
-    module = _module_name(path, read_bytes(path))
+    module = _module_name(str(path), read_bytes(path))
     load_own_module(module, str(path))
     classes = {
         key: value
@@ -156,18 +163,8 @@ def _own_task(name: str) -> Any:  # noqa: ANN401
         raise UserError(
             f"{file} holds no task class: expected a subclass of one of MTEB's, such as AbsTaskClassification"
         )
-    if not wanted:
-        if len(classes) > 1:
-            raise UserError(
-                f"{file} holds several tasks ({', '.join(classes)}): say which as {file}:{next(iter(classes))}"
-            )
-        wanted = next(iter(classes))
-    if wanted not in classes:
+    if not wanted and len(classes) > 1:
+        raise UserError(f"{file} holds several tasks ({', '.join(classes)}): say which as {file}:{next(iter(classes))}")
+    if wanted and wanted not in classes:
         raise unknown(f"task class in {file}", wanted, classes)
-    return classes[wanted]()
-
-
-def _unknown_task(name: str, known: Mapping[str, Any]) -> UserError:
-    close = nearest(name, [*known, *OFFLINE])
-    hint = f"did you mean {', '.join(repr(c) for c in close)}?" if close else "the names are those of mteb.get_tasks()"
-    return UserError(f"unknown task {name!r}: {hint} (or give file.py:Class for a task of your own)")
+    return classes[wanted or next(iter(classes))]()

@@ -6,21 +6,28 @@ import copy
 import hashlib
 import json
 import os
+import random
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from huggingface_hub import constants
 
 from layerscope.errors import LayerscopeError, RunFailedError, UserError
 from layerscope.files.reading import read_bytes, sum_of
 from layerscope.files.writing import cannot_write, make_folder, write_text
 from layerscope.inputs.checkpoints import hub_reachable
 from layerscope.inputs.hub import DATA_DIR, stand_in
-from layerscope.tasks.evaluation import describe, quiet_mteb
-from layerscope.tasks.random_state import RandomState, kept_random_state
+from layerscope.tasks.choice import is_aggregate
+from layerscope.tasks.evaluation import describe
+from layerscope.tasks.process import RandomState, kept_random_state, quiet_mteb, setting
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_CACHES = ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH")
 LOCAL = "local-"
 """How the revision of data from local files begins; the hash of their content follows."""
 
@@ -42,12 +49,14 @@ def load_task_data(task: Any, data_dir: str | None, home: Path) -> RandomState: 
         UserError: the data cannot be had, with the folder that would make it work, or is not what the task expects.
     """
     with kept_random_state(), quiet_mteb():
-        if getattr(task, "is_aggregate", False):
+        if is_aggregate(task):
             # The parts belong to the class: loading them there would not go with a packed task.
             parts = [copy.copy(part) for part in task.metadata.tasks]
             task.metadata = task.metadata.model_copy(update={"tasks": parts})
-        RandomState.seeded(task.seed).restore()
-        for part in subtasks(task):
+        random.seed(task.seed)
+        np.random.seed(task.seed)  # noqa: NPY002
+        torch.manual_seed(task.seed)
+        for part in _parts(task):
             _load_part(part, data_dir, home)
         return RandomState.now()
 
@@ -58,38 +67,39 @@ def data_revision(task: Any, data_dir: str | None) -> str:  # noqa: ANN401
     Raises:
         UserError: its stand-in cannot be read.
     """
-    if getattr(task, "is_aggregate", False):
-        return _joined_revision(task, [data_revision(part, data_dir) for part in subtasks(task)])
-    own = getattr(task, "data_revision", None)
-    if own is not None:
-        return str(own())
-    folder = _local_folder(task, data_dir)
-    return str(task.metadata.revision) if folder is None else local_revision(folder)
+
+    def revision(part: Any) -> str:  # noqa: ANN401
+        if hasattr(part, "data_revision"):
+            return str(part.data_revision())
+        _, folder = _source(part, data_dir)
+        return str(part.metadata.revision) if folder is None else local_revision(folder)
+
+    return _joined_revision(task, [revision(part) for part in _parts(task)])
 
 
 def loaded_revision(task: Any) -> str:  # noqa: ANN401
     """The revision of a task whose data is loaded."""
-    if getattr(task, "is_aggregate", False):
-        return _joined_revision(task, [str(part.metadata.revision) for part in subtasks(task)])
-    return str(task.metadata.revision)
+    return _joined_revision(task, [str(part.metadata.revision) for part in _parts(task)])
 
 
 def _joined_revision(task: Any, parts: Sequence[str]) -> str:  # noqa: ANN401
+    if not is_aggregate(task):
+        return parts[0]
     # An aggregate's own revision is a placeholder that says nothing about its parts' data.
     if not any(part.startswith(LOCAL) for part in parts):
         return str(task.metadata.revision)
     return f"{LOCAL}{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:12]}"
 
 
-def subtasks(task: Any) -> list[Any]:  # noqa: ANN401
+def _parts(task: Any) -> list[Any]:  # noqa: ANN401
     """The tasks an aggregate is made of; the task itself otherwise."""
-    return list(task.metadata.tasks) if getattr(task, "is_aggregate", False) else [task]
+    return list(task.metadata.tasks) if is_aggregate(task) else [task]
 
 
 def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
     """Samples of a loaded task by "split/subset": rows, or queries of a retrieval task."""
     counts: dict[str, int] = {}
-    for part in subtasks(task):
+    for part in _parts(task):
         for subset in part.hf_subsets or ["default"]:
             data = part.dataset or {}
             splits = data.get(subset, data if subset == "default" else {})
@@ -103,120 +113,70 @@ def sample_counts(task: Any) -> dict[str, int]:  # noqa: ANN401
 
 
 def _load_part(task: Any, data_dir: str | None, home: Path) -> None:  # noqa: ANN401
-    name = task.metadata.name
-    path = str(task.metadata.dataset["path"])
-    folder = _local_folder(task, data_dir)
+    here, (on_hub, folder) = f"task {task.metadata.name}", _source(task, data_dir)
+    offline = bool(constants.HF_HUB_OFFLINE) or not hub_reachable(constants.ENDPOINT)
+    # Left alone, the hub's libraries retry for 25 s a file where there is no hub.
+    quick = {"HF_HUB_OFFLINE": True} if offline else {}
+    made_in = {name: home / name for name in _CACHES} if folder else {}
     try:
-        with _offline_where_unreachable() as offline, _made_in(home, folder) as revision:
-            if folder is not None and _is_hub_name(path):
-                _point_at(task, folder, revision, home)
-            elif folder is not None:
+        with setting(constants, **quick), setting(datasets.config, **quick, **made_in):
+            revision = local_revision(folder) if folder else ""
+            if folder:
                 dataset = {**task.metadata.dataset, "revision": revision}
+                dataset = _stand_in_of(task, folder, revision, home) if on_hub else dataset
                 task.metadata = task.metadata.model_copy(update={"dataset": dataset})
             task.load_data()
+        if folder and local_revision(folder) != revision:
+            raise UserError(f"{folder} changed while it was read: run the same command again")
     except LayerscopeError:
         raise
     except Exception as error:
-        full = _full_disk(error, home)
-        if full is not None:
-            raise full from error
-        if folder is not None and _is_hub_name(path):
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and isinstance(full := cannot_write(home, cause), RunFailedError):
+                raise full from error
+            cause = cause.__cause__ or cause.__context__
+        if not on_hub:
+            raise UserError(f"{here}: its data could not be made ({describe(error)})") from error
+        if folder:
             raise UserError(
-                f"task {name}: the stand-in {folder} is not the data that the task expects ({describe(error)}): it must "
-                "hold the hub's raw columns, one file a split"
+                f"{here}: the stand-in {folder} is not the data that the task expects ({describe(error)}): it must hold "
+                "the hub's raw columns, one file a split"
             ) from error
-        if not _is_hub_name(path):
-            raise UserError(f"task {name}: its data could not be made ({describe(error)})") from error
         raise _no_data(task, data_dir, offline=offline, error=error) from error
-    if not task.data_loaded:
-        # A task that overrides load_data and forgets the flag would load again for every layer.
-        task.data_loaded = True
+    # A task that overrides load_data and forgets the flag would load again for every layer.
+    task.data_loaded = True
 
 
-def _full_disk(error: BaseException | None, home: Path) -> RunFailedError | None:
-    """The error for a disk that is full, where that is what is behind an error of a library."""
-    while error is not None:
-        found = cannot_write(home, error) if isinstance(error, OSError) else None
-        if isinstance(found, RunFailedError):
-            return found
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _local_folder(task: Any, data_dir: str | None) -> Path | None:  # noqa: ANN401
-    """The local folder a task's data is read from: a stand-in for the hub, or its own; None where there is none."""
+def _source(task: Any, data_dir: str | None) -> tuple[bool, Path | None]:  # noqa: ANN401
+    """Whether a task's data is a set of the hub, and the local folder that it is read from: a stand-in, or its own."""
     path = str(task.metadata.dataset["path"])
-    if _is_hub_name(path):
-        return stand_in(path, data_dir)
-    return Path(path) if Path(path).is_dir() else None
+    if path.count("/") == 1 and not Path(path).exists() and not path.startswith((".", "~", "/")):
+        return True, stand_in(path, data_dir)
+    return False, Path(path) if Path(path).is_dir() else None
 
 
-@contextmanager
-def _made_in(home: Path, folder: Path | None) -> Iterator[str]:
-    """Let the `datasets` library put what it makes of a local folder into `home`.
-
-    Yields:
-        The revision of the folder's content; empty where there is no folder.
-
-    Raises:
-        UserError: the content changed while it was read.
-    """
-    if folder is None:
-        yield ""
-        return
-    import datasets
-
-    places = {
-        "HF_DATASETS_CACHE": home,
-        "DOWNLOADED_DATASETS_PATH": home / "downloads",
-        "EXTRACTED_DATASETS_PATH": home / "downloads" / "extracted",
-    }
-    before = {name: getattr(datasets.config, name) for name in places}
-    revision = local_revision(folder)
-    try:
-        for name, place in places.items():
-            setattr(datasets.config, name, place)
-        yield revision
-    finally:
-        for name, place in before.items():
-            setattr(datasets.config, name, place)
-    if local_revision(folder) != revision:
-        raise UserError(f"{folder} changed while it was read: run the same command again")
-
-
-def _is_hub_name(path: str) -> bool:
-    return path.count("/") == 1 and not Path(path).exists() and not path.startswith((".", "~", "/"))
-
-
-def _point_at(task: Any, folder: Path, revision: str, home: Path) -> None:  # noqa: ANN401
+def _stand_in_of(task: Any, folder: Path, revision: str, home: Path) -> dict[str, str]:  # noqa: ANN401
+    """The data set of a task, as read from a folder that stands in for the hub."""
     configs = _configs(folder)
     wanted = [] if task.fast_loading or not task.metadata.is_multilingual else list(task.hf_subsets)
     retrieval = _is_retrieval(task)
-    absent = [name for name in wanted if not _has_config(configs, name, retrieval=retrieval)]
-    if absent:
-        raise UserError(
-            f"task {task.metadata.name}: the stand-in {folder} has no config {absent[0]!r} "
-            f"(configs: {', '.join(configs) or 'none'}): put it at {folder / absent[0]}/test.jsonl"
-        )
+    here, found = f"task {task.metadata.name}: the stand-in {folder}", ", ".join(configs) or "none"
+    for name in wanted:
+        if not ({f"{name}-corpus", f"{name}-queries"} if retrieval else {name}) <= configs.keys():
+            raise UserError(f"{here} has no config {name!r} (configs: {found}): put it at {folder / name}/test.jsonl")
     if retrieval and not wanted and not {"corpus", "queries"} <= configs.keys():
         raise UserError(
-            f"task {task.metadata.name}: the stand-in {folder} needs the folders corpus, queries and qrels "
-            f"(found {', '.join(configs) or 'none'}): the columns are _id and text, _id and text, query-id, corpus-id and score"
+            f"{here} needs the folders corpus, queries and qrels (found {found}): the columns are _id and text, _id and "
+            "text, query-id, corpus-id and score"
         )
-    if (
-        task.metadata.type in ("Reranking", "InstructionReranking")
-        and retrieval
-        and not any("top_ranked" in c for c in configs)
-    ):
+    reranking = retrieval and task.metadata.type in ("Reranking", "InstructionReranking")
+    if reranking and not any("top_ranked" in name for name in configs):
         # Without it MTEB ranks the whole corpus and still calls the result reranking.
-        raise UserError(
-            f"task {task.metadata.name}: the stand-in {folder} needs the folder top_ranked (columns query-id, corpus-ids)"
-        )
+        raise UserError(f"{here} needs the folder top_ranked (columns query-id, corpus-ids)")
     named = task.metadata.dataset.get("name")
     dataset = {"path": str(_staged(folder, configs, home)), "revision": revision}
-    if named in configs:
-        dataset["name"] = named
-    task.metadata = task.metadata.model_copy(update={"dataset": dataset})
+    return dataset | ({"name": named} if named in configs else {})
 
 
 def _is_retrieval(task: Any) -> bool:  # noqa: ANN401
@@ -225,20 +185,12 @@ def _is_retrieval(task: Any) -> bool:  # noqa: ANN401
     return isinstance(task, AbsTaskRetrieval)
 
 
-def _has_config(configs: dict[str, dict[str, Path]], name: str, *, retrieval: bool) -> bool:
-    if retrieval:
-        return f"{name}-corpus" in configs and f"{name}-queries" in configs
-    return name in configs
-
-
 def _configs(folder: Path) -> dict[str, dict[str, Path]]:
     """Files by config and split: a folder a config; files beside them are the config `default`.
 
     Where the folder's README names its configs, the names are those, without files.
     """
     if _names_configs(folder):
-        import datasets
-
         return {name: {} for name in datasets.get_dataset_config_names(str(folder))}
     found: dict[str, dict[str, Path]] = {}
     for home in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
@@ -294,39 +246,19 @@ def local_revision(folder: Path) -> str:
     return f"{LOCAL}{digest.hexdigest()[:12]}"
 
 
-@contextmanager
-def _offline_where_unreachable() -> Iterator[bool]:
-    """Tell the hub's libraries at once when there is no hub; left alone they retry for 25 s a file."""
-    import datasets
-    import huggingface_hub
-
-    constants, config = huggingface_hub.constants, datasets.config
-    offline = bool(constants.HF_HUB_OFFLINE) or not hub_reachable(constants.ENDPOINT)
-    before = constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE
-    try:
-        if offline:
-            constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
-        yield offline
-    finally:
-        constants.HF_HUB_OFFLINE, config.HF_HUB_OFFLINE = before
-
-
 def _no_data(task: Any, data_dir: str | None, *, offline: bool, error: Exception) -> UserError:  # noqa: ANN401
-    root = data_dir or os.environ.get(DATA_DIR)
-    path = str(task.metadata.dataset["path"])
+    root, path = data_dir or os.environ.get(DATA_DIR), str(task.metadata.dataset["path"])
     why = "the hub cannot be reached" if offline else f"the hub did not give it ({describe(error)})"
     there = f"is not under data_dir {root!r}" if root else "has no stand-in (no data_dir is set)"
-    return UserError(
-        f"task {task.metadata.name}: data set {path!r} {there}, and {why}: put it at "
-        f"{_wanted_files(task, Path(root or 'DIR') / path)} and give --data-dir {root or 'DIR'}, or connect to the internet"
-    )
-
-
-def _wanted_files(task: Any, folder: Path) -> str:  # noqa: ANN401
-    splits: Sequence[str | None] = [getattr(task, "train_split", None), *task.eval_splits]
+    place = Path(root or "DIR") / path
     if _is_retrieval(task):
         kinds = ["corpus", "queries", "qrels", *(["top_ranked"] if "rerank" in task.metadata.type.lower() else [])]
-        return f"{folder}/{{{','.join(kinds)}}}/{task.eval_splits[0]}.jsonl"
-    names = ",".join(dict.fromkeys(split for split in splits if split))
-    subset = f"{task.hf_subsets[0]}/" if task.metadata.is_multilingual and not task.fast_loading else ""
-    return f"{folder}/{subset}" + (f"{{{names}}}.jsonl" if "," in names else f"{names}.jsonl")
+        wanted = f"{place}/{{{','.join(kinds)}}}/{task.eval_splits[0]}.jsonl"
+    else:
+        splits = list(dict.fromkeys(filter(None, (getattr(task, "train_split", None), *task.eval_splits))))
+        subset = f"{task.hf_subsets[0]}/" if task.metadata.is_multilingual and not task.fast_loading else ""
+        wanted = f"{place}/{subset}" + (f"{{{','.join(splits)}}}.jsonl" if splits[1:] else f"{splits[0]}.jsonl")
+    return UserError(
+        f"task {task.metadata.name}: data set {path!r} {there}, and {why}: put it at {wanted} and give --data-dir "
+        f"{root or 'DIR'}, or connect to the internet"
+    )

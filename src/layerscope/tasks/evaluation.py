@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import logging
 import pickle
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float32
 from pydantic import BaseModel
 
 from layerscope.errors import DamagedError, LayerscopeError
 from layerscope.files.reading import read_bytes
 from layerscope.files.writing import make_folder, whole_file, write_text
 from layerscope.tasks.cache import EmbeddingCache, MissingTextsError
-from layerscope.tasks.columns import columns_read_once
-from layerscope.tasks.encoder import Fill, LayerEncoder
-from layerscope.tasks.random_state import RandomState, kept_random_state
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import RandomState, columns_read_once, kept_random_state, quiet_mteb, threads
+from layerscope.tasks.record import ScoredTask
 
 NEEDS_MODEL = "needs the model"
 """The outcome where a text is not in the cache: a task that asks for other texts at other layers."""
+_NO_BAR = {"show_progress_bar": False}
+Fill = Callable[[Sequence[str]], None]
+"""Puts texts into the cache at every layer and state."""
 
 
 class Job(BaseModel, frozen=True):
-    """One evaluation: which vectors, and where the result goes."""
+    """One evaluation: which vectors, and where the result goes. `name` is what MTEB calls the model."""
 
     cache: Path
     layer: int
@@ -37,7 +39,7 @@ class Job(BaseModel, frozen=True):
 
 
 def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | None = None) -> str:  # noqa: ANN401
-    """Score one layer on a task and write the result.
+    """Score one layer on a task and write the result, whole or not at all, in MTEB's layout; scores are not rounded.
 
     Args:
         task: an MTEB task with its data loaded, as fresh as if it had just been built: evaluating it changes it.
@@ -50,20 +52,16 @@ def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | 
     """
     import mteb
 
-    encoder = LayerEncoder(EmbeddingCache(job.cache), job.layer, job.name, fill)
     try:
         with kept_random_state(), quiet_mteb(), threads(1), columns_read_once():
+            encoder = _encoder(EmbeddingCache(job.cache), job, fill)
             random_state.restore()
-            found = mteb.evaluate(
-                encoder,
-                task,
-                co2_tracker=False,
-                cache=None,
-                overwrite_strategy="always",
-                show_progress_bar=False,
-                encode_kwargs={"batch_size": 256, "show_progress_bar": False},
-            )
-        write_result(found.task_results[0], job.result)
+            options = {"co2_tracker": False, "cache": None, "overwrite_strategy": "always", **_NO_BAR}
+            found = mteb.evaluate(encoder, task, encode_kwargs={"batch_size": 256, **_NO_BAR}, **options)
+        result = found.task_results[0]
+        content = {**result.model_dump(), "date": result.date.timestamp() if result.date else None}
+        make_folder(job.result.parent)
+        write_text(job.result, json.dumps(content, indent=2))
     except MissingTextsError:
         return NEEDS_MODEL
     except LayerscopeError:
@@ -74,48 +72,50 @@ def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | 
     return ""
 
 
-def write_result(result: Any, path: Path) -> None:  # noqa: ANN401
-    """Write an MTEB TaskResult, whole or not at all, in MTEB's layout; unlike MTEB, scores are not rounded."""
-    content = result.model_dump()
-    content["date"] = result.date.timestamp() if result.date else None
-    make_folder(path.parent)
-    write_text(path, json.dumps(content, indent=2))
+def _encoder(cache: EmbeddingCache, job: Job, fill: Fill | None) -> Any:  # noqa: ANN401
+    """MTEB's EncoderProtocol for one layer and state: every vector comes from the cache."""
+    from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+    facts = {"revision": "layerscope", "similarity_fn_name": ScoringFunction.COSINE, "modalities": ["text"]}
+
+    class LayerEncoder(AbsEncoder):  # type: ignore[misc]
+        layer = job.layer
+        mteb_model_meta = ModelMeta.create_empty({"name": job.name, **facts})
+
+        def encode(self, inputs: Any, **_: Any) -> Float32[np.ndarray, "texts dim"]:  # noqa: ANN401
+            texts = loader_texts(inputs)
+            try:
+                return cache.read(texts, job.layer)
+            except MissingTextsError:
+                if fill is None:
+                    raise
+            fill(texts)
+            return cache.read(texts, job.layer)
+
+    return LayerEncoder()
+
+
+def loader_texts(loader: Any) -> list[str]:  # noqa: ANN401
+    """The texts of a data loader, in order. MTEB has joined titles, instructions and conversations by then."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+
+    rows = getattr(loader, "dataset", None)
+    # Iterating the loader collates row by row, which took longer than looking the vectors up.
+    if isinstance(rows, Dataset) and isinstance(getattr(loader, "sampler", None), SequentialSampler):
+        texts = list(rows["text"])
+    else:
+        texts = [text for batch in loader for text in batch["text"]]
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise TypeError(f"expected texts, got {type(wrong).__name__}: only text tasks can be scored")
+    return texts
 
 
 def describe(error: Exception) -> str:
     """The error as one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}".rstrip(": ")
-
-
-@contextmanager
-def quiet_mteb() -> Iterator[None]:
-    """No warnings, log lines and progress bars of MTEB and what it is built on; the settings are put back."""
-    import datasets
-    import tqdm.std  # type: ignore[import-untyped]
-
-    loggers = [logging.getLogger(name) for name in ("mteb", "datasets", "sentence_transformers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    bars = datasets.utils.are_progress_bars_disabled()
-    build = tqdm.std.tqdm.__init__
-
-    def build_silent(self: object, *args: object, **options: object) -> None:
-        build(self, *args, **(options | {"disable": True}))
-
-    try:
-        # Some of MTEB's bars have no setting that turns them off.
-        tqdm.std.tqdm.__init__ = build_silent
-        for logger in loggers:
-            logger.setLevel(logging.ERROR + 1)
-        datasets.disable_progress_bars()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        tqdm.std.tqdm.__init__ = build
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if not bars:
-            datasets.enable_progress_bars()
 
 
 class PackedTask(BaseModel, frozen=True):
@@ -149,3 +149,17 @@ class PackedTask(BaseModel, frozen=True):
             )
         task, random_state = pickle.loads(content)
         return task, random_state
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task whose data was read: packed in a file, or, where it cannot be pickled, as it is."""
+
+    facts: ScoredTask
+    random_state: RandomState
+    packed: PackedTask | None
+    task: Any
+
+    def fresh(self) -> tuple[Any, RandomState]:
+        """A copy as it was after loading: evaluating a task uses up its random generators."""
+        return self.packed.unpack() if self.packed else (copy.deepcopy(self.task), self.random_state)

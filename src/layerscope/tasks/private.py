@@ -26,25 +26,20 @@ def private_folder() -> Iterator[Path]:
         UserError: it cannot be made.
         RunFailedError: the disk is full.
     """
+    root = Path(tempfile.gettempdir())
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
     except OSError as error:
-        raise cannot_write(Path(tempfile.gettempdir()), error) from error
+        raise cannot_write(root, error) from error
     try:
         with locked(folder):
-            for other in folder.parent.glob(f"{PREFIX}*"):
-                _remove_left(other, folder)
+            for other in root.glob(f"{PREFIX}*"):
+                with suppress(OSError, LayerscopeError):
+                    status = other.lstat()
+                    mine = other != folder and not other.is_symlink() and status.st_uid == folder.stat().st_uid
+                    if mine and ((other / LOCK).exists() or time.time() - status.st_mtime > UNLOCKED_SECONDS):
+                        with locked(other):
+                            shutil.rmtree(other, ignore_errors=True)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_left(other: Path, mine: Path) -> None:
-    with suppress(OSError, LayerscopeError):
-        status = other.lstat()
-        if other.is_symlink() or other == mine or status.st_uid != mine.stat().st_uid:
-            return
-        if not (other / LOCK).exists() and time.time() - status.st_mtime < UNLOCKED_SECONDS:
-            return
-        with locked(other):
-            shutil.rmtree(other, ignore_errors=True)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
-from layerscope.config import ModelSpec
-from layerscope.errors import UserError
+from layerscope.config import ModelSpec, Positions, Readout
 from layerscope.results.contents import Verb
 from layerscope.results.record import Frozen, Record, ResolvedModel
-from layerscope.results.resume import earlier
+from layerscope.states.state import State
 from layerscope.tasks.spec import TasksSpec
 
 RESULTS = "tasks"
 """The folder of results in a run's folder."""
+Place = tuple[State, int]
+"""A state and a layer."""
 
 
 class ScoredTask(Frozen):
@@ -37,8 +37,21 @@ class Failure(Frozen):
     task: str
     reason: str
     layer: int | None = None
-    readout: str | None = None
-    positions: str | None = None
+    readout: Readout | None = None
+    positions: Positions | None = None
+
+    @classmethod
+    def at(cls, task: str, place: Place, reason: str) -> Failure:
+        """What could not be scored at one place."""
+        state, layer = place
+        return cls(task=task, reason=reason, layer=layer, readout=state.readout, positions=state.positions)
+
+    @property
+    def place(self) -> Place | None:
+        """Where it failed; None where that is no single place."""
+        if self.layer is None or self.readout is None or self.positions is None:
+            return None
+        return State(self.readout, self.positions), self.layer
 
 
 class TasksRecord(Record):
@@ -63,15 +76,3 @@ class TasksRecord(Record):
     failures: tuple[Failure, ...] = ()
     details: tuple[str, ...] = ()
     texts_encoded: int = 0
-
-
-def earlier_tasks(folder: Path, model: ModelSpec, spec: TasksSpec) -> TasksRecord | None:
-    """The record of earlier scores in `folder` that these may be added to; None where there are none.
-
-    Raises:
-        UserError: the scores there are of another model or state (named field by field), or the folder holds other files.
-    """
-    record = earlier(TasksRecord, folder)
-    if record is not None and record.spec is None:
-        raise UserError(f"{folder} holds imported scores ({record.imported_from}): choose another --out")
-    return record and earlier(TasksRecord, folder, model=model, spec=spec)

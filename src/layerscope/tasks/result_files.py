@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import polars as pl
-from pydantic import ConfigDict
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from layerscope.errors import LayerscopeError
@@ -16,25 +17,20 @@ from layerscope.files.writing import inside
 from layerscope.results.record import SCHEMA_VERSION
 from layerscope.results.tables import read_table
 from layerscope.states.state import State
-from layerscope.tasks.record import RESULTS, Failure, ScoredTask, TasksRecord
-from layerscope.tasks.scores import SCORES, SCORES_FILE, failed_row, result_rows, write_scores
-
-Place = tuple[State, int]
-"""A state and a layer."""
+from layerscope.tasks.record import RESULTS, Failure, Place, ScoredTask, TasksRecord
+from layerscope.tasks.scores import SCORES, SCORES_FILE, failed_row, result_rows, table_of, write_scores
 
 
+@with_config(extra="allow")
 class Entry(TypedDict):
     """The scores of a subset: `main_score`, and whatever else the task computes."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     hf_subset: str
 
 
+@with_config(extra="allow")
 class Result(TypedDict):
     """What is read of a result: its scores by split. The rest of the file is MTEB's."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     scores: dict[str, list[Entry]]
 
@@ -58,7 +54,7 @@ class ResultFiles:
         self.folder = folder
         self.states = states
         self.sums: dict[str, str] = {}
-        self.lost: dict[tuple[str, Place], str] = {}
+        self.lost: dict[tuple[str, Place], Failure] = {}
         self._scores: defaultdict[str, dict[Place, Mapping[str, Sequence[Entry]]]] = defaultdict(dict)
         self._tables: dict[str, tuple[ScoredTask, pl.DataFrame]] = {}
         inside(folder, RESULTS)
@@ -86,44 +82,35 @@ class ResultFiles:
             UserError: it cannot be opened.
             DamagedError: it is no result.
         """
-        path, again = self.path(task, place), _again(task)
-        scores = read_json(path, Result, advice=again, follow=False)["scores"]
+        path = self.path(task, place)
+        scores = read_json(path, Result, advice=_again(task), follow=False)["scores"]
         self.sums[self.name(task, place)] = sum_of(path)
         self._scores[task][place] = scores
         self._tables.pop(task, None)
         self.lost.pop((task, place), None)
 
-    def has(self, task: str, place: Place, subsets: Collection[str] = ()) -> bool:
+    def has(self, task: str, place: Place | None, subsets: Collection[str] = ()) -> bool:
         """Whether a result is there and has the subsets in every split."""
-        scores = self._scores[task].get(place, {})
+        scores = {} if place is None else self._scores[task].get(place, {})
         return bool(scores) and all(set(subsets) <= {entry["hf_subset"] for entry in own} for own in scores.values())
 
-    def failures(self) -> Iterator[Failure]:
-        """The results that are lost."""
-        for (task, place), reason in self.lost.items():
-            yield failure_at(task, place, reason)
-
     def still_failed(self, failures: Collection[Failure]) -> tuple[Failure, ...]:
-        """The failures, each once, without those of single layers whose result is there now."""
-        return tuple(failure for failure in dict.fromkeys(failures) if not self._is_there(failure))
+        """The failures, each once, without those of single places whose result is there now."""
+        return tuple(failure for failure in dict.fromkeys(failures) if not self.has(failure.task, failure.place))
 
     def write_table(self, record: TasksRecord) -> None:
         """Write scores.parquet: the results of the record's tasks, and a row without a score for what failed."""
         for task in record.tasks:
             if self._tables.get(task.name, (None,))[0] != task:
-                rows = [
-                    row
-                    for place, own in self._scores[task.name].items()
-                    for row in result_rows(record, place, task, own)
-                ]
-                self._tables[task.name] = task, pl.DataFrame(rows, schema=SCORES)
-        failed = pl.DataFrame(list(self._failed_rows(record)), schema=SCORES)
+                found = self._scores[task.name].items()
+                rows = (row for place, own in found for row in result_rows(record, place, task, own))
+                self._tables[task.name] = task, table_of(rows)
+        failed = table_of(self._failed_rows(record))
         write_scores([*(self._tables[task.name][1] for task in record.tasks), failed], self.folder)
         self.sums[SCORES_FILE] = sum_of(self.folder / SCORES_FILE)
 
     def _open(self, record: TasksRecord, layers: range) -> None:
-        tasks = [task.name for task in record.tasks]
-        places = [(task, (state, layer)) for task in tasks for state in self.states for layer in layers]
+        places = [(task.name, place) for task in record.tasks for place in product(self.states, layers)]
         old = record.schema_version < SCHEMA_VERSION
         known: Collection[str] = self._found(places) if old else record.files
         if old and (self.folder / SCORES_FILE).exists():
@@ -135,7 +122,7 @@ class ResultFiles:
                     record.check(self.folder, name, _again(task))
                     self.add(task, place)
                 except LayerscopeError as error:
-                    self.lost[task, place] = str(error)
+                    self.lost[task, place] = Failure.at(task, place, str(error))
 
     def _found(self, places: Sequence[tuple[str, Place]]) -> set[str]:
         """The results of a run of version 0.1.0: those that are there, and those whose scores are in its table."""
@@ -150,35 +137,15 @@ class ResultFiles:
         rows = main.select("task", "readout", "positions", "layer").unique().iter_rows()
         return found | ({self.name(task, (State(*state), layer)) for task, *state, layer in rows} & names)
 
-    def _is_there(self, failure: Failure) -> bool:
-        if failure.layer is None or failure.readout is None or failure.positions is None:
-            return False
-        states = [state for state in self.states if _is_of(failure, state)]
-        return any(self.has(failure.task, (state, failure.layer)) for state in states)
-
     def _failed_rows(self, record: TasksRecord) -> Iterator[dict[str, object]]:
-        tasks = {task.name: task for task in record.tasks}
+        if record.resolved is None:
+            return
         asked = record.spec.layers if record.spec else None
-        depth = record.resolved.n_layers if record.resolved else -1
+        every = sorted(set(range(record.resolved.n_layers + 1) if asked is None else asked))
         for failure in record.failures:
-            facts = tasks.get(failure.task, ScoredTask(name=failure.task, type="", main_score="", revision=""))
-            for state in self.states:
-                if failure.readout is not None and not _is_of(failure, state):
-                    continue
-                every = sorted(set(range(depth + 1) if asked is None else asked))
-                for layer in every if failure.layer is None else (failure.layer,):
-                    if record.resolved is not None and not self.has(failure.task, (state, layer)):
-                        yield failed_row(record, (state, layer), facts, failure.reason)
-
-
-def failure_at(task: str, place: Place, reason: str) -> Failure:
-    """What could not be scored at one place."""
-    state, layer = place
-    return Failure(task=task, reason=reason, layer=layer, readout=state.readout, positions=state.positions)
-
-
-def _is_of(failure: Failure, state: State) -> bool:
-    return (failure.readout, failure.positions) == (state.readout, state.positions)
+            for place in product(self.states, every) if failure.place is None else (failure.place,):
+                if not self.has(failure.task, place):
+                    yield failed_row(record, place, failure.task, failure.reason)
 
 
 def _again(task: str) -> str:

@@ -17,28 +17,13 @@ from layerscope.states.state import State
 from layerscope.tasks.record import ScoredTask, TasksRecord
 
 SCORES_FILE = "scores.parquet"
-
 SCORES = pl.Schema(
-    {
-        "model": pl.String(),
-        "revision": pl.String(),
-        "layer": pl.Int32(),
-        "depth": pl.Float64(),
-        "readout": pl.String(),
-        "positions": pl.String(),
-        "pooling": pl.String(),
-        "task": pl.String(),
-        "task_type": pl.String(),
-        "split": pl.String(),
-        "subset": pl.String(),
-        "experiment": pl.Int32(),
-        "score_name": pl.String(),
-        "score": pl.Float64(),
-        "n_samples": pl.Int32(),
-        "note": pl.String(),
-    }
+    dict.fromkeys(("model", "revision"), pl.String())
+    | {"layer": pl.Int32(), "depth": pl.Float64()}
+    | dict.fromkeys(("readout", "positions", "pooling", "task", "task_type", "split", "subset"), pl.String())
+    | {"experiment": pl.Int32(), "score_name": pl.String(), "score": pl.Float64()}
+    | {"n_samples": pl.Int32(), "note": pl.String()}
 )
-
 ORDER = ("readout", "positions", "task", "layer", "split", "subset", "experiment")
 
 AnyPlace = tuple[State | None, int]
@@ -70,30 +55,33 @@ def write_scores(tables: Iterable[pl.DataFrame], folder: Path) -> None:
     write_table([table], SCORES, folder / SCORES_FILE)
 
 
+def table_of(rows: Iterable[Mapping[str, object]]) -> pl.DataFrame:
+    """Rows as a part of the table; what a row lacks is null."""
+    return pl.DataFrame(list(rows), schema=SCORES)
+
+
 def result_rows(
     record: TasksRecord, place: AnyPlace, task: ScoredTask, by_split: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> Iterator[dict[str, object]]:
     """Rows of a result (scores by split, as MTEB writes them): the main score of every split and subset, then its single experiments."""
+    fixed = _fixed(record, place, task)
     for split, subsets in by_split.items():
         for scores in subsets:
             subset = scores["hf_subset"]
-            fixed = {
-                **_row(record, place, task),
-                "split": split,
-                "subset": subset,
-                "n_samples": task.samples.get(f"{split}/{subset}"),
-            }
-            yield {**fixed, "experiment": None, **_valued(scores.get("main_score"))}
-            for number, value in enumerate(experiments(scores, task.main_score)):
-                yield {**fixed, "experiment": number, **_valued(value)}
+            own = {"split": split, "subset": subset, "n_samples": task.samples.get(f"{split}/{subset}")}
+            single = enumerate(experiments(scores, task.main_score))
+            for number, value in ((None, scores.get("main_score")), *single):
+                yield {**fixed, **own, "experiment": number, **_valued(value)}
 
 
-def failed_row(record: TasksRecord, place: AnyPlace, task: ScoredTask, reason: str) -> dict[str, object]:
+def failed_row(record: TasksRecord, place: AnyPlace, task: str, reason: str) -> dict[str, object]:
     """The row of a layer whose evaluation failed."""
-    return {**_row(record, place, task), "score": math.nan, "note": reason}
+    unknown = ScoredTask(name=task, type="", main_score="", revision="")
+    facts = next((known for known in record.tasks if known.name == task), unknown)
+    return {**_fixed(record, place, facts), "score": math.nan, "note": reason}
 
 
-def _row(record: TasksRecord, place: AnyPlace, task: ScoredTask) -> dict[str, object]:
+def _fixed(record: TasksRecord, place: AnyPlace, task: ScoredTask) -> dict[str, object]:
     state, layer = place
     resolved = record.resolved
     return {
@@ -123,10 +111,10 @@ def experiments(scores: Mapping[str, Any], main_score: str) -> list[object]:
     measures = scores.get("v_measures") if main_score == "v_measure" else None
     if isinstance(measures, Mapping):
         levels = list(measures.values())
-        if not all(isinstance(level, list) and all(map(_is_number, level)) for level in levels):
+        numbers = all(isinstance(level, list) and all(map(_is_number, level)) for level in levels)
+        if not numbers or len(set(map(len, levels))) != 1:
             return []
-        same = len({len(level) for level in levels}) == 1
-        return [sum(values) / len(values) for values in zip(*levels, strict=True)] if same else []
+        return [sum(values) / len(values) for values in zip(*levels, strict=True)]
     return list(measures) if isinstance(measures, list) else []
 
 
@@ -136,8 +124,25 @@ def _is_number(value: object) -> bool:
 
 
 def _valued(value: Any) -> dict[str, object]:  # noqa: ANN401
-    if not _is_number(value):
-        return {"score": math.nan, "note": "the result has no score here"}
-    if not math.isfinite(value):
-        return {"score": math.nan, "note": f"the task's own score is {value}"}
-    return {"score": float(value), "note": None}
+    if _is_number(value) and math.isfinite(value):
+        return {"score": float(value), "note": None}
+    note = f"the task's own score is {value}" if _is_number(value) else "the result has no score here"
+    return {"score": math.nan, "note": note}
+
+
+def summarize(scores: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """For every state: a title, and a table of layer x task with the average over tasks.
+
+    A task's score is the mean of its main scores over splits and subsets; NaN for one of them makes it NaN, since a mean
+    over the others would not be comparable. A task without any score has no column: its reason is said elsewhere, and it would make every average NaN. A layer
+    that lacks a task has no average: that of fewer tasks could not be compared with the others.
+    """
+    main = scores.filter(pl.col("experiment").is_null())
+    for (readout, positions), part in main.group_by(["readout", "positions"], maintain_order=True):
+        wide = part.pivot("task", index="layer", values="score", aggregate_function="mean").sort("layer")
+        wide = wide.select("layer", *(name for name in wide.columns[1:] if wide[name].is_finite().any()))
+        tasks = wide.columns[1:]
+        if len(tasks) > 1:
+            whole = ~pl.any_horizontal(pl.col(tasks).is_null())
+            wide = wide.with_columns(pl.when(whole).then(pl.mean_horizontal(tasks)).alias("average"))
+        yield f"readout {readout or '?'}, positions {positions or '?'}", wide

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from layerscope.config import Ints, Names, Pooling, Positions, Readout, Spec
+from layerscope.config import Ints, Names, Pooling, PositionSets, Readouts, Spec
 from layerscope.states.state import State, all_states
-
-
-def _split_commas(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
 
 
 class TasksSpec(Spec):
@@ -25,14 +19,10 @@ class TasksSpec(Spec):
     benchmark: Literal["paper32", "offline"] | None = Field(
         None, description="A set of tasks: paper32 (the papers' English tasks) or offline (needs no hub)."
     )
-    readout: Annotated[tuple[Readout, ...], BeforeValidator(_split_commas)] = Field(
-        ("normed",),
-        min_length=1,
-        description="What is read from a layer: raw, normed, hf; several are encoded together.",
+    readout: Readouts = Field(
+        ("normed",), description="What is read from a layer: raw, normed, hf; several are encoded together."
     )
-    positions: Annotated[tuple[Positions, ...], BeforeValidator(_split_commas)] = Field(
-        ("all",), min_length=1, description="Which tokens count: all, no-first, no-sink."
-    )
+    positions: PositionSets = ("all",)
     pooling: Pooling = Field("mean", description="How token states become one vector: mean, last, first.")
     layers: Ints | None = Field(None, description="Layers to score, 0 = embeddings; all by default.")
     context: int | None = Field(

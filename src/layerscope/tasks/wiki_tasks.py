@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset, DatasetDict
@@ -18,17 +18,9 @@ _PATH = "wiki"
 
 
 def _metadata(name: str, kind: str, main_score: str, description: str) -> TaskMetadata:
-    return TaskMetadata(
-        name=name,
-        description=description,
-        type=kind,
-        main_score=main_score,
-        category="t2t" if kind == "Retrieval" else "t2c",
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        modalities=["text"],
-        dataset={"path": _PATH, "revision": "wiki"},
-    )
+    same: dict[str, Any] = {"eval_splits": ["test"], "eval_langs": ["eng-Latn"], "modalities": ["text"]}
+    same |= {"dataset": {"path": _PATH, "revision": "wiki"}, "category": "t2t" if kind == "Retrieval" else "t2c"}
+    return TaskMetadata(name=name, type=kind, main_score=main_score, description=description, **same)
 
 
 def wiki_split() -> tuple[list[WikiLead], list[WikiLead]]:
@@ -39,15 +31,13 @@ def wiki_split() -> tuple[list[WikiLead], list[WikiLead]]:
             by_topic.setdefault(lead.topic, []).append(lead)
     train = [lead for topic in sorted(by_topic) for lead in by_topic[topic][:TRAIN_PER_TOPIC]]
     end = TRAIN_PER_TOPIC + TEST_PER_TOPIC
-    test = [lead for topic in sorted(by_topic) for lead in by_topic[topic][TRAIN_PER_TOPIC:end]]
-    return train, test
+    return train, [lead for topic in sorted(by_topic) for lead in by_topic[topic][TRAIN_PER_TOPIC:end]]
 
 
 def _labelled(leads: Sequence[WikiLead], text: str, label: str) -> Dataset:
     topics = sorted({lead.topic for lead in leads})
-    return Dataset.from_dict(
-        {text: [lead.extract for lead in leads], label: [topics.index(lead.topic) for lead in leads]}
-    )
+    columns = {text: [lead.extract for lead in leads], label: [topics.index(lead.topic) for lead in leads]}
+    return Dataset.from_dict(columns)
 
 
 class _OnWiki:
@@ -56,17 +46,14 @@ class _OnWiki:
     metadata: TaskMetadata
     data_loaded: bool
     data_revision = staticmethod(wiki_revision)
+    _made_of: Callable[..., Any]
 
     def load_data(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Read the leads; the task's revision is then that of the package."""
         if not self.data_loaded:
             self.metadata = self.metadata.model_copy(update={"dataset": {"path": _PATH, "revision": wiki_revision()}})
-            self.dataset = self.made_of(*wiki_split())
+            self.dataset = self._made_of(*wiki_split())
             self.data_loaded = True
-
-    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> Any:  # noqa: ANN401
-        """The task's data."""
-        raise NotImplementedError
 
 
 class WikiTopicClassification(_OnWiki, AbsTaskClassification):  # type: ignore[misc]
@@ -76,8 +63,7 @@ class WikiTopicClassification(_OnWiki, AbsTaskClassification):  # type: ignore[m
         "WikiTopicClassification", "Classification", "accuracy", "Topic of an English Wikipedia lead, 11 topics."
     )
 
-    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> DatasetDict:
-        """Texts and the numbers of their topics."""
+    def _made_of(self, train: list[WikiLead], test: list[WikiLead]) -> DatasetDict:
         return DatasetDict(train=_labelled(train, "text", "label"), test=_labelled(test, "text", "label"))
 
 
@@ -90,8 +76,7 @@ class WikiTopicClustering(_OnWiki, AbsTaskClustering):  # type: ignore[misc]
     max_fraction_of_documents_to_embed = None
     max_documents_per_cluster = 256
 
-    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> DatasetDict:  # noqa: ARG002
-        """Texts and the numbers of their topics."""
+    def _made_of(self, _: list[WikiLead], test: list[WikiLead]) -> DatasetDict:
         return DatasetDict(test=_labelled(test, "sentences", "labels"))
 
 
@@ -105,8 +90,7 @@ class WikiDescriptionRetrieval(_OnWiki, AbsTaskRetrieval):  # type: ignore[misc]
         "From a short description to the Wikipedia lead it describes.",
     )
 
-    def made_of(self, train: list[WikiLead], test: list[WikiLead]) -> dict[str, Any]:
-        """Corpus, queries and answers."""
+    def _made_of(self, train: list[WikiLead], test: list[WikiLead]) -> dict[str, Any]:
         leads = [*train, *test]
         # Several leads can share a description ("Village in Iran"): each of them answers the query.
         answers: dict[str, dict[str, int]] = {}

@@ -7,15 +7,12 @@ so everything that MTEB prints goes to standard error.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 
 
 def main() -> None:
     """Answer jobs until standard input ends."""
-    # Ctrl-C goes to the whole terminal; the parent ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""The pool of processes that score layers."""
+"""The pool of processes that score layers, and what is scored in them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import os
 import queue
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from layerscope.errors import RunFailedError
 from layerscope.tasks.choice import MODULE_PREFIX
-from layerscope.tasks.evaluation import NEEDS_MODEL, Job, PackedTask
+from layerscope.tasks.evaluation import NEEDS_MODEL, Job, LoadedTask, PackedTask, evaluate_layer
+from layerscope.tasks.record import Place
+
+if TYPE_CHECKING:
+    from layerscope.tasks.encoding import TextEncoder
+    from layerscope.tasks.result_files import ResultFiles
 
 # Read by the libraries when they are loaded: several workers must not fight over the cores.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -71,8 +80,9 @@ class WorkerPool:
         Raises:
             RunFailedError: the disk is full.
         """
-        modules = _own_modules()
-        asked = {self._threads.submit(self._ask, Order(task=task, job=job, modules=modules)): job for job in jobs}
+        loaded = sys.modules.copy().items()
+        own = {name: str(module.__file__) for name, module in loaded if name.startswith(MODULE_PREFIX)}
+        asked = {self._threads.submit(self._ask, Order(task=task, job=job, modules=own)): job for job in jobs}
         for done in as_completed(asked):
             job, answer = asked[done], done.result()
             if answer.fatal:
@@ -83,8 +93,7 @@ class WorkerPool:
         try:
             process = self._idle.get_nowait()
         except queue.Empty:
-            process = _start()
-            self._processes.append(process)
+            process = self._started()
         if self._ended:
             process.kill()
         assert process.stdin is not None
@@ -103,29 +112,62 @@ class WorkerPool:
         self._idle.put(process)
         return answer
 
+    def _started(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "layerscope.tasks.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "TOKENIZERS_PARALLELISM": "false"},
+            # Ctrl-C goes to the whole terminal: the pool ends its workers itself.
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        return process
+
+
+POOL_PAYS_SECONDS = 10.0
+"""Workers take some seconds to start: where less work than this is left, the model's own process does it."""
+
+
+def score_places(
+    task: LoadedTask, places: Sequence[Place], encoder: TextEncoder, results: ResultFiles, pool: WorkerPool
+) -> Iterator[tuple[Place, str]]:
+    """Score a task at places that have no result yet.
+
+    The first is scored here, which encodes the task's texts at all layers and states; the others only look vectors up, in
+    the workers where that pays.
+
+    Yields:
+        Each place, as it ends, with its outcome (see `evaluate_layer`).
+    """
+    name, rest = task.facts.name, list(places)
+    fill = partial(encoder.fill, stage=f"encoding {name}")
+    model = Path(encoder.model.spec.name).name
+
+    def job(place: Place) -> Job:
+        state, layer = place
+        cache, result = encoder.caches[state].folder, results.path(name, place)
+        return Job(cache=cache, layer=layer, name=f"{model}/layer_{layer}", result=result)
+
+    if rest:
+        start = time.perf_counter() - encoder.seconds
+        first = rest.pop(0)
+        yield first, evaluate_layer(*task.fresh(), job(first), fill)
+        scoring = time.perf_counter() - encoder.seconds - start
+        if pool.size > 1 and task.packed and scoring * len(rest) > POOL_PAYS_SECONDS:
+            jobs = {job(place): place for place in rest}
+            rest = []
+            for done, outcome in pool.run(task.packed, list(jobs)):
+                if outcome == NEEDS_MODEL:
+                    rest.append(jobs[done])
+                else:
+                    yield jobs[done], outcome
+    for place in rest:
+        yield place, evaluate_layer(*task.fresh(), job(place), fill)
+
 
 def default_workers() -> int:
     """One a core that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _own_modules() -> dict[str, str]:
-    return {
-        name: str(module.__file__)
-        for name, module in sys.modules.copy().items()
-        if name.startswith(MODULE_PREFIX) and getattr(module, "__file__", None)
-    }
-
-
-def _start() -> subprocess.Popen[str]:
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "layerscope.tasks.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-        start_new_session=True,
-    )

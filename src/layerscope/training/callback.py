@@ -9,25 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
-from transformers import (
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 
 from layerscope.config import ModelSpec, TextSpec
 from layerscope.errors import UserError
-from layerscope.measuring.in_memory import measure_model
-from layerscope.measuring.measure import run_spec
+from layerscope.measuring.measure import measure_model, run_spec
 from layerscope.measuring.plan import make_plan
 from layerscope.results.run import Run
-from layerscope.tasks.random_state import kept_random_state
+from layerscope.tasks.process import kept_random_state
 from layerscope.training.reporting import log_to_reporters, scalars
-from layerscope.training.steps import is_log_step
-from layerscope.training.watch import Watch, WatchedStep, read_watch
+from layerscope.training.watch import Watch, WatchedStep, is_log_step, read_watch
 
 _PROMPTS = 64
 logger = logging.getLogger("layerscope")
@@ -141,34 +133,29 @@ class LayerscopeCallback(TrainerCallback):  # type: ignore[misc]
         self._note(WatchedStep(step=step, folder=f"step{step}", reason=reason))
 
     def _look(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        given: dict[str, object],
-        *,
-        trainer: Trainer | None = None,
+        self, args: TrainingArguments, state: TrainerState, given: dict[str, object], *, trainer: Trainer | None = None
     ) -> None:
         if not state.is_world_process_zero:
             return
         assert self.out is not None
         start = time.perf_counter()
         step, folder = state.global_step, self.out / f"step{state.global_step}"
-        done = WatchedStep(step=step, folder=folder.name)
+        first = step
         with _never_breaking_training(step, "was not measured") as trouble:
             run = self._measure(args, given, step, folder)
-        seconds = {"seconds": time.perf_counter() - start, "training_seconds": start - self._started}
-        done = done.model_copy(update={name: round(number, 3) for name, number in seconds.items()})
+        seconds = round(time.perf_counter() - start, 3)
         if not trouble:
             first = self._steps.setdefault(run.record.resolved.model_revision, step)
             if first != step:
-                done = done.model_copy(update={"same_as": first})
                 logger.warning("layerscope: the weights at step %d are those of step %d", step, first)
-            logs = scalars(run.layers) | {"layerscope/seconds": done.seconds}
+            logs = scalars(run.layers) | {"layerscope/seconds": seconds}
             state.log_history.append({**logs, "epoch": state.epoch, "step": step})
             with _never_breaking_training(step, "was measured but not reported") as trouble:
                 if trainer is not None:
                     log_to_reporters(trainer, logs)
-        self._note(done.model_copy(update={"reason": "; ".join(trouble)}))
+        spent = {"seconds": seconds, "training_seconds": round(start - self._started, 3)}
+        same_as = None if first == step else first
+        self._note(WatchedStep(step=step, folder=folder.name, same_as=same_as, reason="; ".join(trouble), **spent))
 
     def _note(self, step: WatchedStep) -> None:
         assert self.out is not None

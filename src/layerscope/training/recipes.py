@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from layerscope.config import Spec
-from layerscope.inputs.zoo_models import ZOO_MODELS
-from layerscope.training.steps import log_steps
+from layerscope.inputs.known_models import ZOO_MODELS
+from layerscope.training.watch import is_log_step
 
 
 class Recipe(Spec):
@@ -36,34 +36,29 @@ class Recipe(Spec):
     @property
     def checkpoints(self) -> tuple[int, ...]:
         """The steps that are kept: 0, 1, 2, 4, ... and the last."""
-        return log_steps(self.steps)
-
-
-def _recipe(name: str, **fields: object) -> Recipe:
-    return Recipe.model_validate({"layers": ZOO_MODELS[name].layers, "dim": ZOO_MODELS[name].dim, **fields})
+        return tuple(step for step in range(self.steps + 1) if step in {0, self.steps} or is_log_step(step))
 
 
 # The same tokens in the same order and the same number of steps for both, so that step N of one and of the other
 # have seen the same text.
 _SMALL = {"vocab": 3072, "window": 512, "batch": 2, "steps": 1600, "warmup": 32, "learning_rate": 2e-3, "threads": 2}
-_TINY = {
-    "vocab": 512,
-    "leads": 400,
-    "window": 128,
-    "batch": 4,
-    "steps": 48,
-    "warmup": 4,
-    "learning_rate": 5e-3,
-    "threads": 1,
-}
+_TINY = {"vocab": 512, "leads": 400, "window": 128, "batch": 4, "steps": 48, "warmup": 4, "learning_rate": 5e-3}
 
 RECIPES: dict[str, Recipe] = {
-    "zoo-neox": _recipe("zoo-neox", architecture="gpt-neox", heads=4, precision="bfloat16", **_SMALL),
-    "zoo-mamba2": _recipe("zoo-mamba2", architecture="mamba2", heads=8, state=32, precision="float32", **_SMALL),
-    "zoo-neox-tiny": _recipe("zoo-neox-tiny", architecture="gpt-neox", heads=2, precision="float32", **_TINY),
-    "zoo-mamba2-tiny": _recipe(
-        "zoo-mamba2-tiny", architecture="mamba2", heads=4, state=8, precision="float32", **_TINY
-    ),
+    name: Recipe.model_validate({"layers": ZOO_MODELS[name].layers, "dim": ZOO_MODELS[name].dim, **fields})
+    for name, fields in {
+        "zoo-neox": {"architecture": "gpt-neox", "heads": 4, "precision": "bfloat16", **_SMALL},
+        "zoo-mamba2": {"architecture": "mamba2", "heads": 8, "state": 32, "precision": "float32", **_SMALL},
+        "zoo-neox-tiny": {"architecture": "gpt-neox", "heads": 2, "precision": "float32", "threads": 1, **_TINY},
+        "zoo-mamba2-tiny": {
+            "architecture": "mamba2",
+            "heads": 4,
+            "state": 8,
+            "precision": "float32",
+            "threads": 1,
+            **_TINY,
+        },
+    }.items()
 }
 PAIR = ("zoo-neox", "zoo-mamba2")
 TINY_PAIR = ("zoo-neox-tiny", "zoo-mamba2-tiny")

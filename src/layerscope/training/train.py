@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,8 @@ from typing import Any
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer_callback import PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
 from layerscope.config import TextSpec
 from layerscope.errors import RunFailedError
@@ -32,8 +24,7 @@ from layerscope.inputs.quiet import quiet_libraries
 from layerscope.inputs.weights import check_finite
 from layerscope.measuring.progress import Report
 from layerscope.results.record import SCHEMA_VERSION, circumstances
-from layerscope.tasks.random_state import kept_random_state
-from layerscope.tasks.threads import threads
+from layerscope.tasks.process import kept_random_state, threads
 from layerscope.training.architectures import new_model
 from layerscope.training.callback import LayerscopeCallback
 from layerscope.training.corpus import Corpus
@@ -48,17 +39,11 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Precision:
-    """How the products of a training step are computed on this machine."""
+    """How the products of a training step are computed on this machine; `text` is for the record."""
 
     bfloat16: bool
     matmul: str
-
-    @property
-    def text(self) -> str:
-        """For the record."""
-        if self.bfloat16:
-            return "bfloat16 autocast, float32 weights"
-        return "float32" + (", fast products" if self.matmul == "medium" else "")
+    text: str
 
 
 def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report: Report) -> ZooRecord:
@@ -80,7 +65,8 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
     precision, begun = choose_precision(recipe), circumstances()
     with kept_random_state(), quiet_libraries(), threads(recipe.threads), matmul_precision(precision.matmul):
         model = new_model(recipe, corpus.tokenizer)
-        writer = CheckpointWriter(recipe, corpus, folder)
+        steps = float(recipe.steps)
+        writer = CheckpointWriter(recipe, corpus, folder, lambda done: report(f"training {name}", done, steps))
         watching = LayerscopeCallback(
             TextSpec(n=recipe.watched), WATCHED, out=folder / "watch", name=name, resamples=WATCH_RESAMPLES
         )
@@ -90,7 +76,7 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
             train_dataset=[{"input_ids": window, "labels": window} for window in corpus.train],
             processing_class=corpus.tokenizer,
             optimizers=_optimizer(model, recipe),
-            callbacks=[writer, watching, _Progress(name, report)],
+            callbacks=[writer, watching],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -117,8 +103,11 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
 def choose_precision(recipe: Recipe) -> Precision:
     """The recipe's precision where this processor has it in hardware, else float32, with fast products where exact."""
     if recipe.precision == "bfloat16" and choose_dtype("auto", _CPU) == torch.bfloat16:
-        return Precision(bfloat16=True, matmul=torch.get_float32_matmul_precision())
-    return Precision(bfloat16=False, matmul="medium" if fast_matmul_error(_CPU) < FAST_MATMUL_ERROR else "highest")
+        matmul = torch.get_float32_matmul_precision()
+        return Precision(bfloat16=True, matmul=matmul, text="bfloat16 autocast, float32 weights")
+    if fast_matmul_error(_CPU) < FAST_MATMUL_ERROR:
+        return Precision(bfloat16=False, matmul="medium", text="float32, fast products")
+    return Precision(bfloat16=False, matmul="highest", text="float32")
 
 
 def learning_rate_factor(recipe: Recipe) -> Callable[[int], float]:
@@ -143,12 +132,10 @@ def held_out_loss(model: PreTrainedModel, windows: Int64[Tensor, "windows window
     model.eval()
     try:
         with torch.autocast("cpu", enabled=False):
-            losses = [
-                float(model(input_ids=part, labels=part).loss) * len(part) for part in torch.split(windows, batch)
-            ]
+            parts = torch.split(windows, batch)
+            return sum(float(model(input_ids=part, labels=part).loss) * len(part) for part in parts) / len(windows)
     finally:
         model.train(training)
-    return sum(losses) / len(windows)
 
 
 def write_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -173,11 +160,12 @@ def write_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
 @dataclass
 class CheckpointWriter(TrainerCallback):  # type: ignore[misc]
-    """Writes a checkpoint and takes the held-out loss at the recipe's steps."""
+    """Writes a checkpoint and takes the held-out loss at the recipe's steps; `report` is told of every step."""
 
     recipe: Recipe
     corpus: Corpus
     folder: Path
+    report: Callable[[float], None]
     losses: list[StepLoss] = field(default_factory=list)
     started: float = 0.0
 
@@ -197,6 +185,7 @@ class CheckpointWriter(TrainerCallback):  # type: ignore[misc]
         if state.global_step in self.recipe.checkpoints:
             self._keep(given["model"], state.global_step)
             control.should_log = True
+        self.report(float(state.global_step))
 
     def _keep(self, model: PreTrainedModel, step: int) -> None:
         write_checkpoint(model, self.corpus.tokenizer, self.folder / f"step{step}")
@@ -204,27 +193,14 @@ class CheckpointWriter(TrainerCallback):  # type: ignore[misc]
         self.losses.append(StepLoss(step=step, held_out=loss, seconds=round(time.perf_counter() - self.started, 1)))
 
 
-@dataclass
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    name: str
-    report: Report
-
-    def on_step_end(self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **given: Any) -> None:  # noqa: ANN401, ARG002
-        self.report(f"training {self.name}", float(state.global_step), float(state.max_steps))
-
-
 def _optimizer(
     model: PreTrainedModel, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    def group(parameters: Sequence[torch.nn.Parameter], decay: float) -> dict[str, Any]:
-        return {"params": parameters, "weight_decay": decay}
-
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     # Norms, biases and a state-space model's rates have a meaning at their own size.
     others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [group(matrices, recipe.weight_decay), group(others, 0.0)], lr=recipe.learning_rate, betas=(0.9, 0.95)
-    )
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(recipe))
 
 

@@ -13,6 +13,11 @@ from layerscope.results.record import SCHEMA_VERSION, Frozen
 WATCH = "watch.json"
 
 
+def is_log_step(step: int) -> bool:
+    """Whether a step is a power of two (1, 2, 4, 8, ...): representations change most at the start of training."""
+    return step > 0 and step & (step - 1) == 0
+
+
 class WatchedStep(Frozen):
     """One look at the model."""
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from layerscope.errors import UserError, unknown
 from layerscope.files.locks import LOCK, locked
 from layerscope.files.writing import cannot_write, write_text
+from layerscope.inputs.known_models import ZOO_MODELS, zoo_folder
 from layerscope.inputs.revisions import revisions, step_of
 from layerscope.inputs.wiki import wiki_revision
-from layerscope.inputs.zoo_models import ZOO_MODELS, zoo_folder
 from layerscope.measuring.progress import Report, silent
 from layerscope.results.contents import again
 from layerscope.results.record import Keeper
 from layerscope.results.resume import differences
-from layerscope.training.card import write_card
+from layerscope.training.card import card
 from layerscope.training.corpus import Corpus, build_corpus
 from layerscope.training.recipes import RECIPES, Recipe
 from layerscope.training.record import ZooRecord, read_zoo_record
@@ -49,17 +49,11 @@ def checkpoints(model: str) -> tuple[ZooCheckpoint, ...]:
         UserError: the model is not trained yet (the message holds the command), or the folder has no checkpoints.
     """
     known = ZOO_MODELS.get(model)
-    if known is not None:
-        folder = known.locate(model, None).parent
-    else:
-        folder = Path(model).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"{unknown('zoo model', model, ZOO_MODELS)}; or give a folder of checkpoints")
-    found = tuple(
-        ZooCheckpoint(step_of(name), f"{model}@{name}", path)
-        for name, path in revisions(folder).items()
-        if step_of(name) >= 0
-    )
+    folder = known.locate(None).parent if known else Path(model).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{unknown('zoo model', model, ZOO_MODELS)}; or give a folder of checkpoints")
+    named = [ZooCheckpoint(step_of(name), f"{model}@{name}", path) for name, path in revisions(folder).items()]
+    found = tuple(one for one in named if one.step >= 0)
     if not found:
         raise UserError(f"{folder} holds no checkpoints: expected model folders such as step0 or checkpoint-500 in it")
     return found
@@ -112,32 +106,25 @@ def _finished(folder: Path, recipe: Recipe) -> ZooRecord | None:
         if folder.exists():
             raise UserError(f"{folder} is there but was not made by `layerscope zoo train`: choose another --cache")
         return None
-    changed = differences(record.recipe, recipe, ())
-    if changed:
-        raise UserError(
-            f"{folder} holds a model that was trained with other settings ({'; '.join(changed)}): choose another "
-            "--cache or delete the folder"
-        )
-    now = _texts_now()
-    if now is not None and record.texts_revision != now:
-        raise UserError(
-            f"{folder} holds a model that was trained on other texts ({record.texts_revision}, now {now}): choose another "
-            "--cache or delete the folder"
-        )
+    try:
+        texts = wiki_revision()
+    except UserError:  # they are not installed any more
+        texts = record.texts_revision
+    others = {
+        "with other settings": "; ".join(differences(record.recipe, recipe, ())),
+        "on other texts": "" if texts == record.texts_revision else f"{record.texts_revision}, now {texts}",
+    }
+    for how, what in others.items():
+        if what:
+            raise UserError(
+                f"{folder} holds a model that was trained {how} ({what}): choose another --cache or delete the folder"
+            )
     gone = [step for step in recipe.checkpoints if f"step{step}" not in revisions(folder)]
     if gone:
         raise UserError(f"{folder} has lost its checkpoint step{gone[0]}: {again(folder, 'zoo')}")
     for name in record.files:
         record.check(folder, name)
     return record
-
-
-def _texts_now() -> str | None:
-    """The revision of the texts that a model would be trained on; None where they are not installed any more."""
-    try:
-        return wiki_revision()
-    except UserError:
-        return None
 
 
 def _train(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report: Report) -> ZooRecord:
@@ -147,31 +134,22 @@ def _train(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report: Repo
         record = _finished(folder, recipe)
         if record is not None:
             return record
-        _empty(unfinished)
+        # What a killed run left.
+        for child in unfinished.iterdir():
+            if child.is_dir():
+                shutil.rmtree(child)
+            elif child.name != LOCK:
+                child.unlink()
         record = train_model(name, recipe, corpus, unfinished, report)
         rows = [{"id": lead.title, "text": lead.extract} for lead in corpus.held_out_leads]
         write_text(unfinished / HELD_OUT, "".join(json.dumps(row) + "\n" for row in rows))
-        write_card(record, unfinished)
+        write_text(unfinished / "README.md", card(record))
         keeper = Keeper(record, unfinished)
-        keeper.done([HELD_OUT, *_files_of_checkpoints(unfinished)])
+        models = revisions(unfinished).items()
+        keeper.done([HELD_OUT, *(f"{one}/{file.name}" for one, model in models for file in sorted(model.iterdir()))])
         (unfinished / LOCK).unlink()
         try:
             unfinished.rename(folder)
         except OSError as error:
             raise cannot_write(folder, error) from error
     return keeper.record
-
-
-def _files_of_checkpoints(folder: Path) -> list[str]:
-    return [f"{name}/{file.name}" for name, model in revisions(folder).items() for file in sorted(model.iterdir())]
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a killed run left."""
-    for child in folder.iterdir():
-        if child.name == LOCK:
-            continue
-        if child.is_dir():
-            shutil.rmtree(child)
-        else:
-            child.unlink()

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from layerscope.studies.experiments.alpha import ALPHAS, exponents, power_law_entropy
+from layerscope.studies.experiments.alpha import ALIKE, ALPHAS, MISFIT, exponents, power_law_entropy
+from layerscope.studies.findings import CLAIMS
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
@@ -27,3 +28,8 @@ def test_a_power_law_is_recognised_by_its_first_entropy():
     second = [power_law_entropy(beta, 64, 2.0) for beta in (0.3, 1.0, 2.5)]
     assert exponents(first, 64) == pytest.approx(second, abs=1e-3)
     assert np.isnan(exponents(np.array([math.log(64) + 0.1]), 64)).all()
+
+
+def test_the_claims_state_the_margins():
+    assert CLAIMS["order-keeps-shape"].quantity.endswith(f"minus {ALIKE}")
+    assert CLAIMS["power-law"].quantity.endswith(f"minus {MISFIT}")

@@ -15,7 +15,6 @@ from layerscope.studies.estimates import Estimate
 from layerscope.studies.experiments import mode_causes, modes
 from layerscope.studies.experiments.causes.candidates import CANDIDATES, candidate_table, reasons_without
 from layerscope.studies.experiments.causes.descriptions import DESCRIPTIONS, Describe, Descriptions
-from layerscope.studies.experiments.causes.figure import draw_forest
 from layerscope.studies.experiments.causes.questions import (
     CHANGED,
     DIFFER,
@@ -26,7 +25,7 @@ from layerscope.studies.experiments.causes.questions import (
     adjusted_within,
     ask,
 )
-from layerscope.studies.experiments.causes.sentences import cut, example_notes, explained_words, split_words
+from layerscope.studies.experiments.causes.shown import cut, draw_forest, example_notes, explained_words, split_words
 from layerscope.studies.findings import Test, judge
 from layerscope.studies.jobs import Measure, Results
 from layerscope.studies.study import run_study

@@ -68,6 +68,8 @@ def test_sentences_name_the_layers(three):
 def test_figures_show_every_layer_and_mark_those_with_two_modes(three):
     drawn = {drawing.name: drawing for drawing in three.figures}
     assert set(drawn) == {"dips", "modes-two-modes", "modes-one-mode", "modes-mamba"}
+    # What a figure shows is written under its name, and would take the place of a table.
+    assert not set(drawn) & set(three.tables)
     ridges = drawn["modes-two-modes"]
     axes = ridges.figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == [str(layer) for layer in range(LAYERS)]

@@ -14,33 +14,15 @@ from scipy import stats
 from layerscope.figures import FacetLook
 from layerscope.metrics.spectrum import renyi, shares
 from layerscope.results.run import Run
-from layerscope.studies.curves import MASSIVE, PromptCurves, chart_line, has_massive_tokens, layer_curve, prompt_curves
+from layerscope.studies.curves import MASSIVE, PromptCurves, chart_line, layer_curve, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.findings import Claim, Test, number
-from layerscope.studies.grid import PYTHIA, entropy_run, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.findings import number
+from layerscope.studies.grid import entropy_run, short
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 ALPHAS = (0.5, 1.0, 1.5, 2.0, 5.0, math.inf)
 SIZE = 512
-SOURCE = "arXiv 2412.09563, figure 7"
 ALIKE, MISFIT = 0.9, 0.25
-
-SHAPE = Claim(
-    "order-keeps-shape",
-    "Another order of the entropy gives a curve of the same shape over the layers (our own question)",
-    f"{SOURCE} shows S_alpha on given spectra only",
-    f"rank correlation over layers with the curve at order 1, minus {ALIKE}",
-    "positive",
-)
-POWER_LAW = Claim(
-    "power-law",
-    "Real spectra are close to the power laws of figure 7: S_1 gives an exponent, which gives S_2 (our own question)",
-    f"{SOURCE} supposes eigenvalues proportional to i^-beta",
-    f"mean distance of S_2 from the one of the power law with the same S_1, minus {MISFIT}",
-    "negative",
-)
 
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
@@ -53,24 +35,29 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     tests: list[Test] = []
     lines: list[pl.DataFrame] = []
     for model, run in results.every(Run).items():
-        tests += _tests(short(model), run, spec.seed)
+        label = short(spec, model)
+        tests += _tests(label, run, spec.seed)
         lines += [
-            layer_curve(run, "prompt_entropy", alpha=order, positions=positions).line((row, short(model), _name(order)))
+            layer_curve(run, "prompt_entropy", alpha=order, positions=positions).line((row, label, _name(order)))
             for positions, row in MASSIVE.items()
             for order in ALPHAS
         ]
-    figures = [Drawing.of_lines("power-law", power_law_lines(), _THEORY)]
+    betas = np.linspace(0, 3, 61)
+    theory = {order: [power_law_entropy(float(beta), SIZE, order) for beta in betas] for order in ALPHAS}
+    curves = [chart_line(("entropy", "", _name(order)), betas, values) for order, values in theory.items()]
+    figures = [Drawing.of_lines("power-law", curves, _THEORY)]
     if lines:
         figures.append(Drawing.of_lines("states", lines, _STATES))
-    said = {
-        beta: [number(power_law_entropy(beta, SIZE, order)) for order in (0.5, 1.0, 2.0, math.inf)]
+    flat, *falling = (
+        [number(power_law_entropy(beta, SIZE, order)) for order in (0.5, 1.0, 2.0, math.inf)]
         for beta in (0.0, 1.0, 2.0)
-    }
+    )
+    one, two = (f"{', '.join(said[:3])} and {said[3]}" for said in falling)
     notes = [
         f"On power laws (closed form from the spectrum, {SIZE} eigenvalues): at beta 0 every order gives log {SIZE} = "
-        f"{said[0.0][1]} nats; at beta 1 orders 0.5, 1, 2 and infinity give {', '.join(said[1.0][:3])} and "
-        f"{said[1.0][3]} nats, at beta 2 {', '.join(said[2.0][:3])} and {said[2.0][3]}: entropy falls with the order, and "
-        "small orders see the tail of a steep spectrum that large ones do not. That is mathematics and holds for any states.",
+        f"{flat[1]} nats; at beta 1 orders 0.5, 1, 2 and infinity give {one} nats, at beta 2 {two}: entropy falls with the "
+        "order, and small orders see the tail of a steep spectrum that large ones do not. That is mathematics and holds for "
+        "any states.",
         f"The margins, a rank correlation of {ALIKE} and {MISFIT} nats, are ours.",
     ]
     return Outcome(tests, figures, notes=notes)
@@ -80,13 +67,6 @@ def power_law_entropy(beta: float, size: int, order: float) -> float:
     """S_alpha of eigenvalues i^(-beta), i = 1 .. size, in nats."""
     spectrum = torch.arange(1, size + 1, dtype=torch.float64) ** -beta
     return float(renyi(shares(spectrum), order))
-
-
-def power_law_lines() -> list[pl.DataFrame]:
-    """S_alpha over beta, a line an order."""
-    betas = np.linspace(0, 3, 61)
-    values = {order: [power_law_entropy(float(beta), SIZE, order) for beta in betas] for order in ALPHAS}
-    return [chart_line(("entropy", "", _name(order)), betas, values[order]) for order in ALPHAS]
 
 
 def exponents(entropy: Float[np.ndarray, " cases"], size: int, order: float = 2.0) -> Float[np.ndarray, " cases"]:
@@ -100,15 +80,13 @@ def exponents(entropy: Float[np.ndarray, " cases"], size: int, order: float = 2.
 
 def _tests(about: str, run: Run, seed: int) -> list[Test]:
     tests = []
-    for positions, where in (("all", about), ("no-sink", f"{about}, no-sink")):
-        if positions == "no-sink" and not has_massive_tokens(run):
-            continue
+    for positions, where in tokens_to_test(about, run).items():
         curves = {order: prompt_curves(run, "prompt_entropy", alpha=order, positions=positions) for order in ALPHAS}
         for order in (0.5, 2.0, math.inf):
             alike = mean_estimate(_alike(curves[1.0], curves[order]) - ALIKE, seed=seed)
-            tests.append(Test(SHAPE, f"{where}, order {_name(order)} against 1", alike))
+            tests.append(Test(CLAIMS["order-keeps-shape"], f"{where}, order {_name(order)} against 1", alike))
         misfit = _misfit(curves[1.0], curves[2.0], run.record.resolved.dim) - MISFIT
-        tests.append(Test(POWER_LAW, where, mean_estimate(misfit, unit="nats", seed=seed)))
+        tests.append(Test(CLAIMS["power-law"], where, mean_estimate(misfit, unit="nats", seed=seed)))
     return tests
 
 
@@ -149,15 +127,4 @@ _STATES = FacetLook(
     about="prompt entropy at six orders; readout hf; band: 95 % interval over prompts",
     y_labels={row: f"S_α, {row} (nats)" for row in MASSIVE.values()},
 )
-STUDY = Study(
-    name="alpha",
-    what="the order of the entropy: S_alpha on power-law spectra and on real states",
-    paper="arXiv 2412.09563, figure 7",
-    presets={
-        "small": StudySpec(models=("smollm2-135m", "minilm-l6"), texts="wiki", n=24, context=128),
-        "paper": StudySpec(preset="paper", models=(PYTHIA,), texts="wikitext", n=1000, dtype="float32"),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("alpha", jobs, analyse)

@@ -11,13 +11,10 @@ import polars as pl
 from layerscope.figures import FacetLook
 from layerscope.figures.curves import title
 from layerscope.results.run import Run
-from layerscope.studies.curves import layer_curve
+from layerscope.studies.curves import counted_prompts, layer_curve
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import PYTHIA, PYTHIA_STEPS, checkpoint_names, curves_run, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.grid import checkpoint_names, curves_run, short
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 from layerscope.studies.training_curves import (
     middle_moves_most,
     movement,
@@ -25,7 +22,6 @@ from layerscope.studies.training_curves import (
     training_runs,
     training_series,
 )
-from layerscope.training.recipes import PAIR
 
 OF_PROMPTS = ("prompt_entropy", "curvature", "effective_rank")
 LABELS = {
@@ -37,36 +33,6 @@ LABELS = {
     "dime": "DiME (nats)",
     "dataset_entropy": "Dataset entropy (nats)",
 }
-SOURCE = "arXiv 2412.09563, figure 2; arXiv 2502.02013, section on training"
-
-MIDDLE = Claim(
-    "middle-moves-most",
-    "Training changes the middle layers most",
-    SOURCE,
-    "movement over the checkpoints, middle third minus the more moved of its neighbours",
-    "positive",
-)
-COMPRESSED = Claim(
-    "middle-compressed",
-    "Prompt entropy of the middle layers falls in the course of training",
-    SOURCE,
-    "entropy of the middle third, last checkpoint minus first",
-    "negative",
-)
-EARLY = Claim(
-    "early-settles",
-    "The early layers change little: they settle in the first part of training",
-    SOURCE,
-    "movement of the early third in the second half of the checkpoints minus that in the first half",
-    "negative",
-)
-POOLED = Claim(
-    "pooled-middle",
-    "InfoNCE loss of the middle layers falls in the course of training: they become invariant to augmentation",
-    SOURCE,
-    "InfoNCE loss of the middle third, last checkpoint minus first",
-    "negative",
-)
 
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
@@ -81,22 +47,21 @@ def jobs(spec: StudySpec) -> Sequence[Job]:
 def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Movement and trends of the same prompts over the checkpoints that are there."""
     series, copies = training_runs(spec.models, results)
-    tests = [test for model, runs in series.items() for test in _tests(short(model), runs, spec.seed)]
+    tests = [test for model, runs in series.items() for test in _tests(short(spec, model), runs, spec.seed)]
     lines = [
-        layer_curve(run, metric).line((metric, short(model), f"step {step}"), float(step))
+        layer_curve(run, metric).line((metric, short(spec, model), f"step {step}"), float(step))
         for model, runs in series.items()
         for metric in LABELS
         for step, run in runs.items()
     ]
-    counts = {run.record.resolved.n_prompts for runs in series.values() for run in runs.values()}
     look = FacetLook(
         title="Representations over training",
-        about=f"{' or '.join(map(str, sorted(counts)))} prompts; readout hf; color: training step",
+        about=f"{counted_prompts(run for runs in series.values() for run in runs.values())}; readout hf; color: training step",
         y_labels=LABELS,
         color="step",
         same_y=True,
     )
-    steps = "; ".join(f"{short(model)}: {', '.join(map(str, runs))}" for model, runs in series.items())
+    steps = "; ".join(f"{short(spec, model)}: {', '.join(map(str, runs))}" for model, runs in series.items())
     notes = [
         "Intervals are over prompts, for one training run a model: they do not say what another seed of the training "
         "would give.",
@@ -108,17 +73,21 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
 
 def _tests(about: str, runs: Mapping[int, Run], seed: int) -> list[Test]:
     series = {metric: training_series(runs, metric) for metric in OF_PROMPTS}
-    tests = [Test(MIDDLE, f"{title(name)}, {about}", middle_moves_most(one, seed)) for name, one in series.items()]
+    tests = [
+        Test(CLAIMS["middle-moves-most"], f"{title(name)}, {about}", middle_moves_most(one, seed))
+        for name, one in series.items()
+    ]
     entropy = series["prompt_entropy"]
     change = entropy[-1].band("middle") - entropy[0].band("middle")
-    tests.append(Test(COMPRESSED, about, mean_estimate(change, unit="nats", seed=seed)))
+    tests.append(Test(CLAIMS["middle-compressed"], about, mean_estimate(change, unit="nats", seed=seed)))
     if len(entropy) >= 4:
         half = len(entropy) // 2
         early = [layer for layer, depth in enumerate(entropy[0].depth) if 0 < depth <= 1 / 3 + 1e-9]
         first, second = movement(entropy[: half + 1])[:, early], movement(entropy[half:])[:, early]
-        tests.append(Test(EARLY, about, mean_estimate((second - first).mean(axis=1), unit="nats", seed=seed)))
-    tests.append(Test(POOLED, about, pooled_change(runs, "infonce", "middle")))
-    return tests
+        tests.append(
+            Test(CLAIMS["early-settles"], about, mean_estimate((second - first).mean(axis=1), unit="nats", seed=seed))
+        )
+    return [*tests, Test(CLAIMS["pooled-middle"], about, pooled_change(runs, "infonce", "middle"))]
 
 
 def _moved(series: Mapping[str, Mapping[int, Run]]) -> pl.DataFrame:
@@ -127,25 +96,9 @@ def _moved(series: Mapping[str, Mapping[int, Run]]) -> pl.DataFrame:
     for model, runs in series.items():
         curves = zip(runs, training_series(runs, "prompt_entropy"), strict=True)
         for (before, one), (after, other) in pairwise(curves):
-            change = np.nanmean(other.values - one.values, axis=0)
-            rows += [
-                {"model": model, "from": before, "to": after, "layer": layer, "change": float(value)}
-                for layer, value in zip(one.layers, change, strict=True)
-            ]
-    return pl.DataFrame(rows)
+            change = np.nanmean(other.values - one.values, axis=0).tolist()
+            rows += [(model, before, after, layer, value) for layer, value in zip(one.layers, change, strict=True)]
+    return pl.DataFrame(rows, schema=["model", "from", "to", "layer", "change"], orient="row")
 
 
-STUDY = Study(
-    name="checkpoints",
-    what="every metric over depth at log-spaced training steps",
-    paper="arXiv 2412.09563, figure 2",
-    presets={
-        "small": StudySpec(models=PAIR, n=32),
-        "paper": StudySpec(
-            preset="paper", models=(PYTHIA,), texts="wikitext", n=1000, steps=PYTHIA_STEPS, dtype="float32"
-        ),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context", "steps"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("checkpoints", jobs, analyse)

@@ -2,75 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
+from layerscope.config import RunSpec
 from layerscope.errors import LayerscopeError, UserError
 from layerscope.figures import FacetLook
+from layerscope.inputs.models import load_model
+from layerscope.inputs.prompts import select_prompts
+from layerscope.inputs.texts import load_texts
 from layerscope.results.run import Run
 from layerscope.studies.curves import MASSIVE, PromptCurves, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate
-from layerscope.studies.examples import examples_page
-from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import PYTHIA, entropy_run, file_name, short, text_spec
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.grid import entropy_run, file_name, short, text_spec
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
+from layerscope.wording import in_markdown, on_screen
 
-SOURCE = "arXiv 2412.09563, figure 3 and appendix G"
 Series = Sequence[tuple[float, Run]]
 """The runs of one perturbation by its amount: the share p (0 is the prompts as they are) or the length T."""
+EXAMPLES, EXAMPLE_TOKENS = 2, 40
 KINDS = {
     "repetition": ("Prompts with repeated tokens", "share of tokens repeated, p"),
     "randomness": ("Prompts with random tokens", "share of tokens random, p"),
     "length": ("Random prompts of T tokens", "length T (tokens)"),
 }
-
-REPETITION = Claim(
-    "repetition",
-    "Repeating tokens lowers prompt entropy in the middle layers",
-    SOURCE,
-    "change of entropy in the middle third per unit of p",
-    "negative",
-)
-RANDOMNESS = Claim(
-    "randomness",
-    "Random tokens raise prompt entropy in the early layers",
-    SOURCE,
-    "change of entropy in the early third per unit of p",
-    "positive",
-)
-ROBUST = Claim(
-    "randomness-late",
-    "Random tokens raise entropy more in the early layers than in the late ones",
-    SOURCE,
-    "change per unit of p, early third minus late third",
-    "positive",
-)
-LENGTH = Claim(
-    "length",
-    "Longer random prompts have a higher raw entropy",
-    SOURCE,
-    "change of entropy per doubling of T, mean of all layers",
-    "positive",
-)
-SUBLINEAR = Claim(
-    "length-sublinear",
-    "Entropy grows more slowly with length than its largest possible value, log T",
-    SOURCE,
-    "change of entropy per doubling of T minus log 2, mean of all layers",
-    "negative",
-)
-NORMALISED = Claim(
-    "length-normalised",
-    "The normalised entropy, S / log T, falls with length",
-    SOURCE,
-    "change of S / log T per doubling of T, mean of all layers",
-    "negative",
-)
 
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
@@ -98,19 +58,28 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     ]
     runs = results.every(Run)
     for model in spec.models:
-        keys = {kind: {amount: f"{model} {name}" for amount, name in _amounts(spec, kind).items()} for kind in KINDS}
-        series = {kind: [(x, runs[key]) for x, key in named.items() if key in runs] for kind, named in keys.items()}
+        label, series = short(spec, model), {}
+        for kind in KINDS:
+            keys = {amount: f"{model} {name}" for amount, name in _amounts(spec, kind).items()}
+            series[kind] = [(amount, runs[key]) for amount, key in keys.items() if key in runs]
+            for row, positions in product(("raw", "normalised"), MASSIVE):
+                words = (f"{label}: " if len(spec.models) > 1 else "") + MASSIVE[positions]
+                how = {"positions": positions, "normalization": "none" if row == "raw" else "logN"}
+                lines[kind] += [
+                    layer_curve(run, "prompt_entropy", **how).line((row, words, f"{amount:g}"), amount)
+                    for amount, run in series[kind]
+                ]
         for positions in MASSIVE:
-            about = short(model) + ("" if positions == "all" else f", {positions}")
-            tests += _tests(series, positions, about, spec.seed)
-        prefix = f"{short(model)}: " if len(spec.models) > 1 else ""
-        for kind, mine in series.items():
-            lines[kind] += _lines(mine, prefix)
+            about = label if positions == "all" else f"{label}, {positions}"
+            tests += [
+                Test(CLAIMS[claim], about, mean_estimate(values, unit=unit, seed=spec.seed))
+                for claim, values, unit in _claimed(series, positions)
+            ]
         there = {run.path: run.record.spec for mine in series.values() for _, run in mine}
         try:
-            files[f"examples-{file_name(model)}.md"] = examples_page(model, list(there.values()))
+            files[f"examples-{file_name(spec, model)}.md"] = _examples(model, list(there.values()))
         except LayerscopeError as error:
-            notes.append(f"No examples of {short(model)}: {error}")
+            notes.append(f"No examples of {label}: {error}")
     figures = []
     for kind, (title, scale) in KINDS.items():
         if lines[kind]:
@@ -134,24 +103,21 @@ def _amounts(spec: StudySpec, kind: str) -> dict[float, str]:
     return {0.0: "plain"} | {share: f"{kind}:{share:g}" for share in shares}
 
 
-def _tests(series: Mapping[str, Series], positions: str, about: str, seed: int) -> list[Test]:
-    found: dict[Claim, tuple[np.ndarray, str]] = {}
+def _claimed(series: Mapping[str, Series], positions: str) -> Iterator[tuple[str, Float[np.ndarray, " prompts"], str]]:
+    """The claims that the runs speak about: their ids, what each prompt has of their quantity, and its unit."""
     # At p = 1 a prompt is one token over and over: no entropy is left, whatever the model does.
-    repeated = _slopes([(share, run) for share, run in series["repetition"] if share < 1], positions)
-    if repeated is not None:
-        found[REPETITION] = repeated.band("middle"), "nats"
-    randomised = _slopes(series["randomness"], positions)
-    if randomised is not None:
-        found[RANDOMNESS] = randomised.band("early"), "nats"
-        found[ROBUST] = randomised.band("early") - randomised.band("late"), "nats"
+    if repeated := _slopes([(share, run) for share, run in series["repetition"] if share < 1], positions):
+        yield "repetition", repeated.band("middle"), "nats"
+    if randomised := _slopes(series["randomness"], positions):
+        yield "randomness", randomised.band("early"), "nats"
+        yield "randomness-late", randomised.band("early") - randomised.band("late"), "nats"
     doublings = [(float(np.log2(length)), run) for length, run in series["length"]]
-    longer = _slopes(doublings, positions)
-    normalised = _slopes(doublings, positions, "logN")
-    if longer is not None and normalised is not None:
+    longer, normalised = _slopes(doublings, positions), _slopes(doublings, positions, "logN")
+    if longer and normalised:
         raw = longer.values.mean(axis=1)
-        found |= {LENGTH: (raw, "nats"), SUBLINEAR: (raw - np.log(2), "nats")}
-        found[NORMALISED] = normalised.values.mean(axis=1), "share"
-    return [Test(claim, about, mean_estimate(values, unit=unit, seed=seed)) for claim, (values, unit) in found.items()]
+        yield "length", raw, "nats"
+        yield "length-sublinear", raw - np.log(2), "nats"
+        yield "length-normalised", normalised.values.mean(axis=1), "share"
 
 
 def _slopes(runs: Series, positions: str, normalization: str = "none") -> PromptCurves | None:
@@ -166,41 +132,21 @@ def _slopes(runs: Series, positions: str, normalization: str = "none") -> Prompt
     return replace(together[0], values=values)
 
 
-def _lines(runs: Series, prefix: str) -> list[pl.DataFrame]:
-    return [
-        layer_curve(run, "prompt_entropy", positions=positions, normalization=normalization).line(
-            (row, prefix + where, f"{amount:g}"), amount
-        )
-        for row, normalization in (("raw", "none"), ("normalised", "logN"))
-        for positions, where in MASSIVE.items()
-        for amount, run in runs
-    ]
+def _examples(model: str, specs: Sequence[RunSpec]) -> str:
+    """A page with the first prompts of each run, cut for reading, in the words of the model's tokenizer."""
+    loaded = load_model(specs[0].model)
+    about = f"The first {EXAMPLE_TOKENS} tokens of the first {EXAMPLES} prompts of each kind."
+    lines = [f"# Prompts of {in_markdown(model)}", "", about, ""]
+    for spec in specs:
+        prompts = select_prompts(load_texts(spec.texts), spec.texts, loaded.tokenizer, loaded.context).prompts
+        lines += [f"## {spec.texts.perturbation or 'as they are'}", ""]
+        for prompt in prompts[:EXAMPLES]:
+            words = str(loaded.tokenizer.decode(list(prompt.tokens[:EXAMPLE_TOKENS])))
+            more = " ..." if len(prompt.tokens) > EXAMPLE_TOKENS else ""
+            # Indented, so that nothing in a text is read as markup.
+            shown = f"    {on_screen(' '.join(words.split()))}{more}"
+            lines += [f"{in_markdown(prompt.id)}, {len(prompt.tokens)} tokens:", "", shown, ""]
+    return "\n".join(lines)
 
 
-STUDY = Study(
-    name="extremes",
-    what="prompt entropy of repeated, randomised and random prompts over the layers",
-    paper="arXiv 2412.09563, figure 3, appendix G",
-    presets={
-        "small": StudySpec(
-            models=("smollm2-135m",),
-            texts="wiki",
-            n=24,
-            context=128,
-            shares=(0.25, 0.5, 0.75, 1.0),
-            tokens=(32, 64, 128, 256),
-        ),
-        "paper": StudySpec(
-            preset="paper",
-            models=(PYTHIA,),
-            texts="wikitext",
-            n=1000,
-            shares=(0.1, 0.2, 0.5, 0.8, 1.0),
-            tokens=(64, 128, 256, 512, 1024, 2048),
-            dtype="float32",
-        ),
-    },
-    options=frozenset({"models", "texts", "column", "n", "context", "shares", "tokens"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("extremes", jobs, analyse)

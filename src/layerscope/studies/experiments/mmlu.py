@@ -16,28 +16,8 @@ from layerscope.mmlu.run import MmluRun
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, no_estimate, size
-from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import LLAMA, READOUT, file_name, model_spec, named, short
-from layerscope.studies.jobs import Job, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
-
-SOURCE = "arXiv 2412.09563, figures 5 and 6"
-
-RELATED = Claim(
-    "entropy-goes-with-accuracy",
-    "At some layer a subject's prompt entropy goes with the model's accuracy in it",
-    SOURCE,
-    "absolute rank correlation over subjects at the layer where it is least likely to be chance",
-    "positive",
-)
-NOT_LENGTH = Claim(
-    "beyond-length",
-    "The relation is not that of prompt length (our own question)",
-    "not in the papers",
-    "absolute rank correlation with prompt length taken out, at the layer where it is least likely to be chance",
-    "positive",
-)
+from layerscope.studies.grid import READOUT, file_name, model_spec, named, short
+from layerscope.studies.study import CLAIMS, Drawing, Job, Outcome, Results, Study, StudySpec, Test
 
 
 @dataclass(frozen=True)
@@ -66,38 +46,36 @@ class Ask:
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One run a model."""
+    common = {"questions": spec.questions or "mmlu", "shots": spec.shots, "data_dir": spec.data_dir, "seed": spec.seed}
     return [
-        Ask(
-            model,
-            MmluSpec(
-                model=model_spec(spec, model),
-                questions=spec.questions or "mmlu",
-                shots=spec.shots,
-                data_dir=spec.data_dir,
-                readouts=(READOUT,),
-                seed=spec.seed,
-            ),
-        )
+        Ask(model, MmluSpec.of({"model": model_spec(spec, model), "readouts": (READOUT,), **common}))
         for model in spec.models
     ]
 
 
-def analyse(_: StudySpec, results: Results) -> Outcome:
+def analyse(spec: StudySpec, results: Results) -> Outcome:
     """The strongest layer's correlation, with a p-value that pays for having looked at all layers."""
     tests, lines, notes = [], [], []
     tables: dict[str, pl.DataFrame] = {}
     for model, run in results.every(MmluRun).items():
-        for claim, statistic, words in ((RELATED, "spearman", ""), (NOT_LENGTH, "partial", ", length taken out")):
+        label = short(spec, model)
+        for claim, statistic, words in (
+            (CLAIMS["entropy-goes-with-accuracy"], "spearman", ""),
+            (CLAIMS["beyond-length"], "partial", ", length taken out"),
+        ):
             rows = run.relations.filter(pl.col("statistic") == statistic).sort("layer")
-            tests.append(Test(claim, named(model), _strongest(rows)))
-            place = ("correlation", "", short(model) + words)
+            tests.append(Test(claim, named(spec, model), _strongest(rows)))
             depth = rows["layer"].to_numpy() / run.record.resolved.n_layers
-            lines.append(chart_line(place, depth, rows["value"], (rows["ci_low"], rows["ci_high"])))
-        tables |= {f"relations-{file_name(model)}": run.relations, f"subjects-{file_name(model)}": run.scores}
+            ends = rows["ci_low"], rows["ci_high"]
+            lines.append(chart_line(("correlation", "", label + words), depth, rows["value"], ends))
+        tables |= {
+            f"relations-{file_name(spec, model)}": run.relations,
+            f"subjects-{file_name(spec, model)}": run.scores,
+        }
         total = run.scores["n_questions"].sum()
         accuracy = int(run.scores["n_correct"].sum()) / max(1, int(total))
-        notes.append(f"{short(model)}: {accuracy:.1%} of {total:,} questions right, in {len(run.scores)} subjects.")
-        notes += [f"{short(model)}: {sentence}" for sentence in run.guessing.sentences()]
+        notes.append(f"{label}: {accuracy:.1%} of {total:,} questions right, in {len(run.scores)} subjects.")
+        notes += [f"{label}: {sentence}" for sentence in run.guessing.sentences()]
     if not tests:
         raise UserError("no model has answers, so there is nothing to relate")
     look = FacetLook(
@@ -120,17 +98,4 @@ def _strongest(rows: pl.DataFrame) -> Estimate:
     return size(Estimate(*numbers, over="subjects", note=signed))
 
 
-STUDY = Study(
-    name="mmlu",
-    what="prompt entropy against accuracy over the subjects of MMLU",
-    paper="arXiv 2412.09563, figures 5 and 6",
-    presets={
-        "small": StudySpec(models=("smollm2-135m",), questions="lm-eval-dev", shots=0),
-        "paper": StudySpec(
-            preset="paper", models=(LLAMA, "nvidia/mamba2-8b-3t-4k"), questions="mmlu", shots=5, dtype="bfloat16"
-        ),
-    },
-    options=frozenset({"models", "questions", "shots"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("mmlu", jobs, analyse)

@@ -13,15 +13,12 @@ from layerscope.statistics.modes import assign_modes, find_modes
 from layerscope.studies.estimates import no_estimate
 from layerscope.studies.experiments.causes.candidates import candidate_table, reasons_without
 from layerscope.studies.experiments.causes.descriptions import Describe, Descriptions
-from layerscope.studies.experiments.causes.figure import draw_forest
 from layerscope.studies.experiments.causes.questions import EQUAL_TOKENS, ORDER, Case, ask
-from layerscope.studies.experiments.causes.sentences import example_notes, explained_words, split_words
-from layerscope.studies.experiments.modes import PRESETS, entropy_rows, largest_dip, modes_run, values_at
-from layerscope.studies.findings import Test, number, p_words
+from layerscope.studies.experiments.causes.shown import draw_forest, example_notes, explained_words, split_words
+from layerscope.studies.experiments.modes import entropy_rows, largest_dip, modes_run, values_at
+from layerscope.studies.findings import number, p_words
 from layerscope.studies.grid import file_name, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.study import Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 CAUTIONS = (
     "Everything that goes with the entropy differs between prompts of high and of low entropy, in one mode as in two. A "
@@ -38,12 +35,8 @@ def jobs(spec: StudySpec) -> Sequence[Job]:
     grid: list[Job] = []
     for model in spec.models:
         run = modes_run(spec, model)
-        equal = {
-            "texts": run.texts.model_copy(update={"min_tokens": EQUAL_TOKENS, "context": EQUAL_TOKENS}),
-            "variants": ("paper",),
-            "positions": ("all",),
-            "normalizations": ("none",),
-        }
+        texts = run.texts.model_copy(update={"min_tokens": EQUAL_TOKENS, "context": EQUAL_TOKENS})
+        equal = {"texts": texts, "variants": ("paper",), "positions": ("all",), "normalizations": ("none",)}
         grid += [
             Measure(model, run),
             Describe(f"prompts of {model}", run.model, run.texts),
@@ -60,18 +53,18 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     notes: list[str] = []
     runs, descriptions = results.every(Run), results.every(Descriptions)
     for model in spec.models:
-        run, described = runs.get(model), descriptions.get(f"prompts of {model}")
+        run, described, label = runs.get(model), descriptions.get(f"prompts of {model}"), short(spec, model)
         if run is None or described is None:
             continue
-        case, sentence = make_case(model, run, described, spec)
-        notes += [sentence, *(f"{short(model)}: {note}" for note in described.notes)]
+        case, sentence = make_case(label, run, described, spec)
+        notes += [sentence, *(f"{label}: {note}" for note in described.notes)]
         if case is None:
-            tests += [Test(claim, short(model), no_estimate(sentence)) for claim in ORDER]
+            tests += [Test(claim, label, no_estimate(sentence)) for claim in ORDER]
             continue
         asked, found = ask(case, run, runs.get(f"{model} at {EQUAL_TOKENS} tokens"), spec.seed)
         tests += asked
-        tables |= {f"{name}-{file_name(model)}": table for name, table in found.items()}
-        figures.append(Drawing(f"mode-causes-{file_name(model)}", *draw_forest(case, found)))
+        tables |= {f"{name}-{file_name(spec, model)}": table for name, table in found.items()}
+        figures.append(Drawing(f"mode-causes-{file_name(spec, model)}", *draw_forest(case, found)))
         notes.append(explained_words(case, found["without"]))
         notes += split_words(case, found["splits"]) if case.label is not None else []
         notes += example_notes(case, described.table)
@@ -80,14 +73,15 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
 
 
 def make_case(model: str, run: Run, described: Descriptions, spec: StudySpec) -> tuple[Case | None, str]:
-    """The layer to look at and its two modes; None, with the reason, where no layer could be tested."""
+    """The layer of a model to look at and its two modes; None, with the reason, where no layer could be tested."""
     rows = entropy_rows(run)
     modes = find_modes(rows, resamples=100, seed=spec.seed)
-    chosen = largest_dip(modes if spec.layer is None else modes.filter(pl.col("layer") == spec.layer))
+    mine = modes if spec.layer is None else modes.filter(layer=spec.layer)
+    if mine.is_empty():
+        return None, f"{model} has no layer {spec.layer}: it has layers 0 to {run.record.resolved.n_layers}."
+    chosen = largest_dip(mine)
     if chosen is None:
-        if spec.layer is not None and modes.filter(pl.col("layer") == spec.layer).is_empty():
-            return None, f"{short(model)} has no layer {spec.layer}: it has layers 0 to {run.record.resolved.n_layers}."
-        return None, f"{short(model)}: {modes['note'][0]}."
+        return None, f"{model}: {modes['note'][0]}."
     layer, split = chosen["layer"], chosen["split"]
     # A layer that was named beforehand was not looked for.
     p = chosen["p_adjusted" if spec.layer is None else "p"]
@@ -108,16 +102,8 @@ def make_case(model: str, run: Run, described: Descriptions, spec: StudySpec) ->
             f"{int((label == 0).sum())} prompts below, {int((label == 1).sum())} above."
         )
     table = candidate_table(described, run, layer, ids)
-    case = Case(model, layer, ids, values, label, why, table, reasons_without(described, table))
-    return case, f"{short(model)}: {sentence}"
+    case = Case(f"{model}, layer {layer}", layer, ids, values, label, why, table, reasons_without(described, table))
+    return case, f"{model}: {sentence}"
 
 
-STUDY = Study(
-    name="mode-causes",
-    what="why prompts fall into two groups by their entropy: every candidate cause, and every way to take it away",
-    paper="arXiv 2412.09563, appendix A",
-    presets=PRESETS,
-    options=frozenset({"models", "texts", "column", "n", "context", "layer"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("mode-causes", jobs, analyse)

@@ -16,54 +16,19 @@ from layerscope.figures.curves import short_name
 from layerscope.figures.facets import FacetLook
 from layerscope.figures.ridges import RIDGES, plot_ridges
 from layerscope.results.run import Run
-from layerscope.statistics.dips import DISTANCE, HALVES, critical_dip, weigh_dip
 from layerscope.statistics.intervals import LEVEL, SIGNIFICANCE
-from layerscope.statistics.modes import MIN_PROMPTS, find_modes
-from layerscope.studies.curves import band, chart_line
+from layerscope.statistics.modes import DISTANCE, HALVES, MIN_PROMPTS, critical_dip, find_modes, weigh_dip
+from layerscope.studies.curves import FIXED, band, chart_line, counted_prompts
 from layerscope.studies.estimates import Estimate, no_estimate
-from layerscope.studies.findings import Claim, Test, number, p_words
-from layerscope.studies.grid import LLAMA, MAMBA, PYTHIA, READOUT, file_name, is_ssm, run_of, short
-from layerscope.studies.jobs import Job, Measure, Results
-from layerscope.studies.spec import Preset, StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
-from layerscope.training.recipes import PAIR
+from layerscope.studies.findings import number, p_words
+from layerscope.studies.grid import READOUT, file_name, is_ssm, run_of, short
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
-SOURCE = "arXiv 2412.09563, section 4.3 and figure 4"
 VARIANTS = ("paper", "centered", "unit", "centered-unit")
 POSITIONS = ("all", "no-first", "no-sink")
 # Which of a layer's densities are drawn: what lies outside is a handful of prompts that would flatten the rest.
 SHOWN = (0.005, 0.995)
 PLACES = 161
-
-BIMODAL = Claim(
-    "bimodal",
-    "At certain layers of a Transformer the prompts' entropy has two modes",
-    SOURCE,
-    "dip at the layer with the largest one, less what a single mode exceeds in 5 % of samples",
-    "positive",
-)
-MIDDLE = Claim(
-    "bimodal-in-the-middle",
-    "The two modes are clearest in the middle layers",
-    SOURCE,
-    "largest dip of the middle third minus the largest of the other layers",
-    "positive",
-)
-ABSENT = Claim(
-    "ssm-not-bimodal",
-    "No layer of a state-space model has two modes",
-    SOURCE,
-    "dip at the layer with the largest one, less what a single mode exceeds in 5 % of samples",
-    "negative",
-)
-
-
-PRESETS: dict[Preset, StudySpec] = {
-    "small": StudySpec(models=(*PAIR, "smollm2-135m"), n=400, context=512),
-    "paper": StudySpec(
-        preset="paper", models=(PYTHIA, MAMBA, LLAMA), texts="ai-medical", n=1000, context=512, dtype="float32"
-    ),
-}
 
 
 def modes_run(spec: StudySpec, model: str) -> RunSpec:
@@ -108,28 +73,29 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     for model, run in runs.items():
         rows = entropy_rows(run)
         modes = find_modes(rows, seed=spec.seed)
-        tables[f"modes-{file_name(model)}"] = modes
-        tests += _tests(model, run, rows, modes, spec.seed)
-        notes.append(_sentence(model, modes))
+        label, file = short(spec, model), file_name(spec, model)
+        tables[f"dips-{file}"] = modes
+        tests += _tests(label, run, rows, modes, ssm=is_ssm(model), seed=spec.seed)
+        notes.append(_sentence(label, modes))
         if modes["dip"].is_not_nan().any():
             none = np.full(len(modes), np.nan)
             depth = modes["layer"].to_numpy() / run.record.resolved.n_layers
-            lines.append(chart_line(("dip", "", short(model)), depth, modes["dip"], (none, none)))
+            lines.append(chart_line(("dip", "", label), depth, modes["dip"], (none, none)))
         data = ridge_data(rows, modes)
         if not data.is_empty():
             figure = plot_ridges(
                 data,
-                f"Prompt entropy at every layer, {short(model)}",
+                f"Prompt entropy at every layer, {label}",
                 f"{modes['n_prompts'].max()!s} prompts of {short_name(run.record.spec.texts.source)}; orange: two modes "
                 "(adjusted p of the dip below .05), dashed: where they part",
                 "place within the layer's range, 0.5 % to 99.5 % of its prompts",
             )
-            figures.append(Drawing(f"modes-{file_name(model)}", figure, data))
+            figures.append(Drawing(f"modes-{file}", figure, data))
     if lines:
         sizes = {run.record.resolved.n_prompts for run in runs.values()}
         look = FacetLook(
             title="Hartigan's dip over depth",
-            about=f"{' or '.join(map(str, sorted(sizes)))} prompts; grey: what one mode exceeds in 5 % of samples",
+            about=f"{counted_prompts(runs.values())}; grey: what one mode exceeds in 5 % of samples",
             y_labels={"dip": "Hartigan's dip"},
             reference={"dip": critical_dip(max(sizes), spec.seed)} if len(sizes) == 1 else {},
         )
@@ -137,23 +103,15 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     return Outcome(tests, figures, tables, notes)
 
 
-def entropy_rows(
-    run: Run, *, variant: str = "paper", positions: str = "all", normalization: str = "none"
-) -> pl.DataFrame:
-    """The prompts table of one kind of prompt entropy."""
-    return run.prompts.filter(
-        pl.col("metric") == "prompt_entropy",
-        pl.col("variant") == variant,
-        pl.col("positions") == positions,
-        pl.col("normalization") == normalization,
-        pl.col("readout") == READOUT,
-    )
+def entropy_rows(run: Run, **otherwise: str) -> pl.DataFrame:
+    """The prompts table of prompt entropy as in the paper, or with another variant, positions or normalization."""
+    return run.prompts.filter(metric="prompt_entropy", readout=READOUT, **{**FIXED, **otherwise})
 
 
 def values_at(rows: pl.DataFrame, layer: int, ids: Sequence[str]) -> Float[np.ndarray, " prompts"]:
     """The values at a layer in the order of the prompt ids; NaN where there is none."""
     found = dict(rows.filter(pl.col("layer") == layer).select("prompt_id", "value").iter_rows())
-    return np.array([np.nan if found.get(one) is None else found[one] for one in ids], dtype=np.float64)
+    return np.array([found.get(one) for one in ids], dtype=np.float64)
 
 
 def largest_dip(modes: pl.DataFrame) -> dict[str, Any] | None:
@@ -171,22 +129,20 @@ def dip_estimate(values: Float[np.ndarray, " prompts"], p_one_mode: float | None
     return Estimate(weighed.excess, weighed.low, weighed.high, weighed.p, weighed.n)
 
 
-def _tests(model: str, run: Run, rows: pl.DataFrame, modes: pl.DataFrame, seed: int) -> list[Test]:
-    strongest = largest_dip(modes)
-    claim = ABSENT if is_ssm(model) else BIMODAL
+def _tests(label: str, run: Run, rows: pl.DataFrame, modes: pl.DataFrame, *, ssm: bool, seed: int) -> list[Test]:
+    strongest, claim = largest_dip(modes), CLAIMS["ssm-not-bimodal" if ssm else "bimodal"]
     if strongest is None:
-        return [Test(claim, short(model), no_estimate(str(modes["note"][0])))]
+        return [Test(claim, label, no_estimate(str(modes["note"][0])))]
     ids = rows["prompt_id"].unique(maintain_order=True).to_list()
     layer, adjusted = strongest["layer"], strongest["p_adjusted"]
-    estimate = dip_estimate(values_at(rows, layer, ids), adjusted, seed)
-    tests = [Test(claim, f"{short(model)}, layer {layer}", estimate)]
-    if not is_ssm(model):
+    tests = [Test(claim, f"{label}, layer {layer}", dip_estimate(values_at(rows, layer, ids), adjusted, seed))]
+    if not ssm:
         estimate = no_estimate("no layer has two modes")
         if adjusted < SIGNIFICANCE:
             table = np.column_stack([values_at(rows, one, ids) for one in modes["layer"]])
             middle = band(modes["layer"].to_numpy() / run.record.resolved.n_layers, "middle")
             estimate = _middle(table[np.isfinite(table).all(axis=1)], middle, seed)
-        tests.append(Test(MIDDLE, short(model), estimate))
+        tests.append(Test(CLAIMS["bimodal-in-the-middle"], label, estimate))
     return tests
 
 
@@ -209,12 +165,12 @@ def _middle(table: Float[np.ndarray, "prompts layers"], middle: Bool[np.ndarray,
     return Estimate(full, full - half, full + half, p, n)
 
 
-def _sentence(model: str, modes: pl.DataFrame) -> str:
+def _sentence(label: str, modes: pl.DataFrame) -> str:
     """What the dip test says of a model, in words."""
     strongest = largest_dip(modes)
     if strongest is None:
-        return f"{short(model)}: {modes['note'][0]}."
-    words = f"{short(model)}: the largest dip, {number(strongest['dip'])}, is at layer {strongest['layer']}"
+        return f"{label}: {modes['note'][0]}."
+    words = f"{label}: the largest dip, {number(strongest['dip'])}, is at layer {strongest['layer']}"
     layers = modes.filter(pl.col("p_adjusted") < SIGNIFICANCE)["layer"].sort()
     if layers.is_empty():
         return f"{words} (adjusted {p_words(strongest['p_adjusted'])}): one mode is not rejected at any layer."
@@ -241,27 +197,13 @@ def ridge_data(rows: pl.DataFrame, modes: pl.DataFrame) -> pl.DataFrame:
         kernel.set_bandwidth(kernel.factor / 2)
         tested = np.isfinite(row["dip"])
         marked = bool(tested and row["p_adjusted"] < SIGNIFICANCE)
-        words = f"{number(low)} – {number(high)} nats"
-        if tested:
-            words += f", dip {row['dip']:.3f}, {p_words(row['p_adjusted'])}"
-        columns = {
-            "layer": [row["layer"]] * PLACES,
-            "place": np.linspace(0, 1, PLACES),
-            "density": kernel(np.linspace(low, high, PLACES)),
-            "split": [(row["split"] - low) / (high - low) if marked else None] * PLACES,
-            "marked": [marked] * PLACES,
-            "words": [words] * PLACES,
-        }
+        dip = f", dip {row['dip']:.3f}, {p_words(row['p_adjusted'])}" if tested else ""
+        curve = {"place": np.linspace(0, 1, PLACES), "density": kernel(np.linspace(low, high, PLACES))}
+        fixed = {"layer": row["layer"], "split": (row["split"] - low) / (high - low) if marked else None}
+        fixed |= {"marked": marked, "words": f"{number(low)} – {number(high)} nats{dip}"}
+        columns = curve | {name: [value] * PLACES for name, value in fixed.items()}
         parts.append(pl.DataFrame(columns, schema=RIDGES))
     return pl.concat(parts)
 
 
-STUDY = Study(
-    name="modes",
-    what="whether prompts fall into two groups by their entropy, at which layer and in which model",
-    paper="arXiv 2412.09563, figure 4",
-    presets=PRESETS,
-    options=frozenset({"models", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("modes", jobs, analyse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,67 +16,22 @@ from layerscope.results.run import Run
 from layerscope.studies.curves import band, layer_curve, paired, prompt_curves
 from layerscope.studies.estimates import mean_estimate, paired_t
 from layerscope.studies.experiments.table1 import failure_notes, score_lines, tasks_spec
-from layerscope.studies.findings import Claim, Test, number
-from layerscope.studies.grid import PYTHIA, file_name, model_spec, run_of, short
-from layerscope.studies.jobs import Job, Measure, Results, Score
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.findings import number
+from layerscope.studies.grid import file_name, model_spec, run_of, short
+from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Score, Study, StudySpec, Test
 from layerscope.tasks.run import TasksRun
 
 STATES = (("raw", "all"), ("raw", "no-first"), ("normed", "all"), ("normed", "no-first"))
-SOURCE = "not in the papers, whose metrics are of raw and whose scores are of normed states"
-
-ADVANTAGE = Claim(
-    "middle-advantage",
-    "The middle layers score higher than the last",
-    "arXiv 2412.09563, table 1; arXiv 2502.02013, figure 1",
-    "mean score of the middle third minus that of the last layer",
-    "positive",
-)
-FIRST_HIDES = Claim(
-    "first-token-hides",
-    "In raw states the first token hides what the middle layers know",
-    SOURCE,
-    "mean score of the middle third, raw without the first token minus raw with it",
-    "positive",
-)
-NORM_HELPS = Claim(
-    "norm-helps",
-    "The final norm brings out what the middle layers know",
-    SOURCE,
-    "mean score of the middle third, normed minus raw",
-    "positive",
-)
-NORM_AND_FIRST = Claim(
-    "norm-beyond-first",
-    "Without the first token, the final norm still helps the middle layers",
-    SOURCE,
-    "mean score of the middle third without the first token, normed minus raw",
-    "positive",
-)
-VALLEY_IS_FIRST = Claim(
-    "valley-is-first-token",
-    "The entropy valley of raw states is the first token's doing: without it the valley is shallower",
-    SOURCE,
-    "valley of raw states minus valley of raw states without the first token",
-    "negative",
-)
 
 
 def jobs(spec: StudySpec) -> Sequence[Job]:
     """One sweep of tasks and one measurement a model, each of all four kinds of states."""
-    readouts, positions = ("raw", "normed"), ("all", "no-first")
+    states: dict[str, Any] = {"readouts": ("raw", "normed"), "positions": ("all", "no-first")}
+    metrics = ("prompt_entropy", "curvature", "norm_ratio")
     grid: list[Job] = []
     for model in spec.models:
-        scored = tasks_spec(spec, readout=readouts, positions=positions)
-        measured = run_of(
-            spec,
-            model,
-            metrics=("prompt_entropy", "curvature", "norm_ratio"),
-            readouts=readouts,
-            positions=positions,
-            normalizations=("none", "max"),
-        )
+        scored = tasks_spec(spec, readout=states["readouts"], positions=states["positions"])
+        measured = run_of(spec, model, metrics=metrics, normalizations=("none", "max"), **states)
         grid += [Score(f"{model} tasks", model_spec(spec, model), scored), Measure(f"{model} metrics", measured)]
     return grid
 
@@ -91,28 +47,28 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     tables: dict[str, pl.DataFrame] = {}
     scored, measured = results.every(TasksRun), results.every(Run)
     for model in spec.models:
-        run = scored.get(f"{model} tasks")
-        if run is not None:
-            notes += failure_notes(model, run)
+        label = short(spec, model)
+        if run := scored.get(f"{model} tasks"):
+            notes += failure_notes(label, run)
             found = {(one.readout, one.positions): one for one in read_scores(run.scores) if one.tasks}
             settings = {state: found[state] for state in STATES if state in found}
-            tests += _score_tests(short(model), settings)
-            notes += [_sentence(short(model), state, one) for state, one in settings.items()]
-            prefix = f"{short(model)}: " if len(spec.models) > 1 else ""
+            tests += _score_tests(label, settings)
+            notes += [_sentence(label, state, one) for state, one in settings.items()]
+            prefix = f"{label}: " if len(spec.models) > 1 else ""
             lines += [part for state, one in settings.items() for part in score_lines(one, ", ".join(state), prefix)]
-            tables[f"scores-{file_name(model)}"] = run.scores
-        curves = measured.get(f"{model} metrics")
-        if curves is not None:
+            tables[f"scores-{file_name(spec, model)}"] = run.scores
+        if curves := measured.get(f"{model} metrics"):
             for readout, positions in STATES:
                 conditions = {"readout": readout, "positions": positions, "normalization": "max"}
-                place = ("entropy", f"{short(model)}: prompt entropy", f"{readout}, {positions}")
+                place = ("entropy", f"{label}: prompt entropy", f"{readout}, {positions}")
                 lines.append(layer_curve(curves, "prompt_entropy", **conditions).line(place))
             with_first, without = paired(
-                prompt_curves(curves, "prompt_entropy", readout="raw"),
-                prompt_curves(curves, "prompt_entropy", readout="raw", positions="no-first"),
+                *(prompt_curves(curves, "prompt_entropy", readout="raw", positions=one) for one in ("all", "no-first"))
             )
             change = with_first.valley() - without.valley()
-            tests.append(Test(VALLEY_IS_FIRST, short(model), mean_estimate(change, unit="nats", seed=spec.seed)))
+            tests.append(
+                Test(CLAIMS["valley-is-first-token"], label, mean_estimate(change, unit="nats", seed=spec.seed))
+            )
     if not lines:
         raise UserError("no task and no metric has a value, so there is nothing to compare")
     look = FacetLook(
@@ -140,40 +96,33 @@ def _last(scores: TaskScores) -> Float[np.ndarray, " tasks"]:
     return scores.values[:, scores.layers.index(scores.n_blocks)] if there else np.full(len(scores.tasks), np.nan)
 
 
-def _score_tests(model: str, settings: Mapping[tuple[str, str], TaskScores]) -> list[Test]:
+def _score_tests(label: str, settings: Mapping[tuple[str, str], TaskScores]) -> list[Test]:
     tests = [
-        Test(ADVANTAGE, f"{model}, {', '.join(state)}", paired_t(_middle(scores) - _last(scores), unit="score"))
+        Test(
+            CLAIMS["middle-advantage"],
+            f"{label}, {', '.join(state)}",
+            paired_t(_middle(scores) - _last(scores), unit="score"),
+        )
         for state, scores in settings.items()
     ]
     for claim, more, less in (
-        (FIRST_HIDES, ("raw", "no-first"), ("raw", "all")),
-        (NORM_HELPS, ("normed", "all"), ("raw", "all")),
-        (NORM_AND_FIRST, ("normed", "no-first"), ("raw", "no-first")),
+        (CLAIMS["first-token-hides"], ("raw", "no-first"), ("raw", "all")),
+        (CLAIMS["norm-helps"], ("normed", "all"), ("raw", "all")),
+        (CLAIMS["norm-beyond-first"], ("normed", "no-first"), ("raw", "no-first")),
     ):
         if more in settings and less in settings and settings[more].tasks == settings[less].tasks:
             change = _middle(settings[more]) - _middle(settings[less])
-            tests.append(Test(claim, model, paired_t(change, unit="score")))
+            tests.append(Test(claim, label, paired_t(change, unit="score")))
     return tests
 
 
-def _sentence(model: str, state: tuple[str, str], scores: TaskScores) -> str:
+def _sentence(label: str, state: tuple[str, str], scores: TaskScores) -> str:
     means = scores.values.mean(axis=0)
     best = int(means.argmax())
     return (
-        f"{model}, {', '.join(state)}: best at layer {scores.layers[best]} ({number(means[best])}), middle third "
+        f"{label}, {', '.join(state)}: best at layer {scores.layers[best]} ({number(means[best])}), middle third "
         f"{number(_middle(scores).mean())}, last layer {number(_last(scores).mean())}."
     )
 
 
-STUDY = Study(
-    name="readouts",
-    what="raw, normed and no-first states: how much of the middle layers' lead is the first token or the final norm",
-    paper="no figure; our own question about table 1 and figure 1",
-    presets={
-        "small": StudySpec(models=("smollm2-135m",), benchmark="offline", texts="wiki", n=64, context=128),
-        "paper": StudySpec(preset="paper", models=(PYTHIA,), benchmark="paper32", texts="wikitext", n=1000),
-    },
-    options=frozenset({"models", "tasks", "benchmark", "texts", "column", "n", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("readouts", jobs, analyse)

@@ -16,30 +16,11 @@ from layerscope.picking.scores import TaskScores, read_scores
 from layerscope.picking.selection import Selection, select_layer
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, interval_estimate, no_estimate
-from layerscope.studies.findings import Claim, Test, number
-from layerscope.studies.grid import LLAMA, MAMBA, PYTHIA, model_spec, short
-from layerscope.studies.jobs import Job, Results, Score
-from layerscope.studies.spec import StudySpec
-from layerscope.studies.study import Drawing, Outcome, Study
+from layerscope.studies.findings import number
+from layerscope.studies.grid import model_spec, short
+from layerscope.studies.study import CLAIMS, Drawing, Job, Outcome, Results, Score, Study, StudySpec, Test
 from layerscope.tasks.run import TasksRun
 from layerscope.tasks.spec import TasksSpec
-
-SOURCE = "arXiv 2412.09563, table 1; arXiv 2502.02013, figure 1"
-
-BETTER = Claim(
-    "best-beats-last",
-    "One intermediate layer scores higher on average than the last",
-    SOURCE,
-    "average score of the layer chosen on the other tasks minus that of the last layer",
-    "positive",
-)
-EVERY_TASK = Claim(
-    "task-best-beats-last",
-    "With every task at its own best layer the average is higher than at the last",
-    SOURCE,
-    "average at each task's own best layer minus that at the last layer",
-    "positive",
-)
 
 
 def tasks_spec(spec: StudySpec, **options: object) -> TasksSpec:
@@ -57,24 +38,22 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     """Table 1, with the gain that a choice on other tasks keeps."""
     tests, rows, lines, notes = [], [], [], []
     for model, run in results.every(TasksRun).items():
-        notes += failure_notes(model, run)
+        label = short(spec, model)
+        notes += failure_notes(label, run)
         (setting,) = read_scores(run.scores)
         if not setting.tasks:
             continue
         drawn = resample(setting, seed=spec.seed)
-        selection = select_layer(drawn)
-        table = compare_with_last([drawn])
-        row = table.row(0, named=True)
-        rows.append(table)
-        n = len(setting.tasks)
-        tests.append(Test(BETTER, short(model), _left_out(selection, n)))
-        tests.append(Test(EVERY_TASK, short(model), _gain(row, "gain_task_best", n)))
+        rows.append(compare_with_last([drawn]))
+        row, n = rows[-1].row(0, named=True), len(setting.tasks)
+        tests.append(Test(CLAIMS["best-beats-last"], label, _left_out(select_layer(drawn), n)))
+        tests.append(Test(CLAIMS["task-best-beats-last"], label, _gain(row, "gain_task_best", n)))
         notes.append(
-            f"{short(model)}: the best layer is not the last in {row['best_not_last']} of {row['n_tasks']} tasks; average at "
+            f"{label}: the best layer is not the last in {row['best_not_last']} of {row['n_tasks']} tasks; average at "
             f"the last layer {number(row['average_last'])}, at the best single layer ({row['best_layer']}) "
             f"{number(row['average_best_layer'])}, at each task's best {number(row['average_task_best'])}."
         )
-        lines += score_lines(setting, short(model))
+        lines += score_lines(setting, label)
     if not rows:
         raise UserError("no task has a score, so there is nothing to compare")
     notes.append(
@@ -90,9 +69,9 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
     return Outcome(tests, [Drawing.of_lines("table1", lines, look)], {"comparison": pl.concat(rows)}, notes)
 
 
-def failure_notes(model: str, run: TasksRun) -> list[str]:
-    """A sentence on each task that has no score."""
-    return [f"{short(model)}: {failure.task} has no score: {failure.reason}" for failure in run.failures]
+def failure_notes(label: str, run: TasksRun) -> list[str]:
+    """A sentence on each task of a model that has no score."""
+    return [f"{label}: {failure.task} has no score: {failure.reason}" for failure in run.failures]
 
 
 def score_lines(setting: TaskScores, line: str, prefix: str = "") -> list[pl.DataFrame]:
@@ -125,15 +104,4 @@ def _gain(row: Mapping[str, Any], name: str, n: int) -> Estimate:
     return interval_estimate(row[name], *ends, n=n, over="tasks", unit="score")
 
 
-STUDY = Study(
-    name="table1",
-    what="the best layer against the last over a benchmark",
-    paper="arXiv 2412.09563, table 1",
-    presets={
-        "small": StudySpec(models=("smollm2-135m", "minilm-l6"), benchmark="offline", context=128),
-        "paper": StudySpec(preset="paper", models=(PYTHIA, MAMBA, LLAMA), benchmark="paper32"),
-    },
-    options=frozenset({"models", "tasks", "benchmark", "context"}),
-    jobs=jobs,
-    analyse=analyse,
-)
+STUDY = Study.written("table1", jobs, analyse)

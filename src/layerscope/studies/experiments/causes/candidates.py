@@ -10,7 +10,7 @@ import polars as pl
 
 from layerscope.inputs.text_features import DIVERSITY_WINDOW
 from layerscope.results.run import Run
-from layerscope.states.positions import SINK_RATIO
+from layerscope.states.readout import SINK_RATIO
 from layerscope.studies.experiments.causes.descriptions import Descriptions
 from layerscope.studies.grid import READOUT
 
@@ -54,17 +54,14 @@ def candidate_table(described: Descriptions, run: Run, layer: int, ids: Sequence
     Norms are those of the layer that is looked at.
     """
     rows = pl.DataFrame({"prompt_id": list(ids)})
-    left = _norms(run, layer, "no-sink").select("prompt_id", n_left="n_tokens")
-    for other in (described.table, _norms(run, layer, "all"), left):
+    norms = run.prompts.filter(metric="norm_ratio", layer=layer, readout=READOUT)
+    mine = norms.filter(positions="all").select("prompt_id", "value", "n_tokens")
+    left = norms.filter(positions="no-sink").select("prompt_id", n_left="n_tokens")
+    for other in (described.table, mine, left):
         rows = rows.join(other, on="prompt_id", how="left", maintain_order="left")
     return rows.select(
-        pl.col("tokens").log(),
-        pl.col("characters").log(),
-        "lexical_diversity",
-        "readability",
-        "loss",
-        "rare_tokens",
-        "overlap",
+        pl.col("tokens", "characters").log(),
+        pl.col("lexical_diversity", "readability", "loss", "rare_tokens", "overlap"),
         (pl.col("language") == "en").alias("english"),
         (pl.col("value") > SINK_RATIO).alias("massive"),
         (pl.col("n_tokens") - pl.col("n_left")).cast(pl.Float64).alias("massive_tokens"),
@@ -73,11 +70,6 @@ def candidate_table(described: Descriptions, run: Run, layer: int, ids: Sequence
         *((pl.col("first_kind") == kind).alias(f"first_{kind}") for kind in ("capital", "digit", "other")),
         "first_frequency",
     )
-
-
-def _norms(run: Run, layer: int, positions: str) -> pl.DataFrame:
-    wanted = {"metric": "norm_ratio", "positions": positions, "layer": layer, "readout": READOUT}
-    return run.prompts.filter(**wanted).select("prompt_id", "value", "n_tokens")
 
 
 def reasons_without(described: Descriptions, table: pl.DataFrame) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -25,30 +25,14 @@ from layerscope.results.resume import Look, compare_sources, earlier
 from layerscope.results.tables import read_table, write_table
 from layerscope.studies.jobs import texts_identity
 
-if TYPE_CHECKING:
-    from layerscope.inputs.models import LoadedModel
-    from layerscope.inputs.prompts import PromptSet
-
 TABLE = "descriptions.parquet"
 VERSION = 1
 
 DESCRIPTIONS = pl.Schema(
-    {
-        "prompt_id": pl.String(),
-        "text": pl.String(),
-        "first_token": pl.String(),
-        "tokens": pl.Float64(),
-        "characters": pl.Float64(),
-        "lexical_diversity": pl.Float64(),
-        "readability": pl.Float64(),
-        "loss": pl.Float64(),
-        "rare_tokens": pl.Float64(),
-        "overlap": pl.Float64(),
-        "language": pl.String(),
-        "bos": pl.Boolean(),
-        "first_kind": pl.String(),
-        "first_frequency": pl.Float64(),
-    }
+    dict.fromkeys(("prompt_id", "text", "first_token"), pl.String())
+    | dict.fromkeys(("tokens", "characters", "lexical_diversity", "readability"), pl.Float64())
+    | dict.fromkeys(("loss", "rare_tokens", "overlap"), pl.Float64())
+    | {"language": pl.String(), "bos": pl.Boolean(), "first_kind": pl.String(), "first_frequency": pl.Float64()}
 )
 
 
@@ -94,12 +78,8 @@ class Describe:
     @property
     def identity(self) -> dict[str, Any]:
         """Model, texts and reference."""
-        return {
-            "describe": VERSION,
-            "model": self.model.model_dump(mode="json"),
-            "texts": texts_identity(self.texts),
-            "reference": self.reference,
-        }
+        asked = {"model": self.model.model_dump(mode="json"), "texts": texts_identity(self.texts)}
+        return {"describe": VERSION, **asked, "reference": self.reference}
 
     def start(self, folder: Path, report: Report) -> Descriptions:
         """Describe the prompts, or read what was written before; what is damaged is made again, and the record says so."""
@@ -150,27 +130,28 @@ def describe(job: Describe, report: Report) -> Descriptions:
 
     What the model did not read is not described: of a prompt that was cut, the text of its tokens.
     """
-    from layerscope.inputs.languages import detect_languages
     from layerscope.inputs.models import load_model
     from layerscope.inputs.prompts import select_prompts, tokenize
     from layerscope.inputs.reference import count_tokens, log_frequency, make_reference, overlap, rare_tokens
-    from layerscope.inputs.text_features import first_kind, lexical_diversity, readability
+    from layerscope.inputs.text_features import detect_languages, first_kind, lexical_diversity, readability
     from layerscope.inputs.texts import load_texts
 
     report("loading the model", 0.0, 1.0)
     model = load_model(job.model)
     prompts = select_prompts(load_texts(job.texts), job.texts, model.tokenizer, model.context)
-    texts = _read_texts(prompts, model)
+    texts = [
+        str(model.tokenizer.decode(prompt.tokens, skip_special_tokens=True)) if prompt.note else prompt.text
+        for prompt in prompts.prompts
+    ]
     tokens = [prompt.tokens for prompt in prompts.prompts]
-    losses, why = _losses(job.model, tokens, model.pad_id, report)
-    reasons = {"loss": why} if why else {}
-    corpus = load_texts(TextSpec(source=job.reference, data_dir=job.texts.data_dir))
-    reference = make_reference(
-        job.reference, [text.text for text in corpus.texts], [prompt.text for prompt in prompts.prompts]
-    )
+    losses, reasons = _losses(job.model, tokens, model.pad_id, report)
+    corpus = [text.text for text in load_texts(TextSpec(source=job.reference, data_dir=job.texts.data_dir)).texts]
+    reference = make_reference(job.reference, corpus, [prompt.text for prompt in prompts.prompts])
     counts = count_tokens(tokenize(reference.texts, model.tokenizer, None))
     bos = getattr(model.tokenizer, "bos_token_id", None)
-    firsts = [_first_real(ids, model) for ids in tokens]
+    # The first token that is of the text, not of the tokenizer.
+    special = set(model.tokenizer.all_special_ids)
+    firsts = [next((token for token in ids if token not in special), ids[0]) for ids in tokens]
     words = [str(model.tokenizer.decode([first])) for first in firsts]
     table = pl.DataFrame(
         {
@@ -184,7 +165,7 @@ def describe(job: Describe, report: Report) -> Descriptions:
             "loss": losses,
             "rare_tokens": rare_tokens(tokens, counts),
             "overlap": overlap(texts, reference),
-            "language": [language.code for language in detect_languages(texts)],
+            "language": detect_languages(texts),
             "bos": [bos is not None and ids[0] == bos for ids in tokens],
             "first_kind": [first_kind(word) for word in words],
             "first_frequency": log_frequency(firsts, counts),
@@ -198,28 +179,14 @@ def describe(job: Describe, report: Report) -> Descriptions:
     return Descriptions(table, reasons, (note,))
 
 
-def _read_texts(prompts: PromptSet, model: LoadedModel) -> list[str]:
-    return [
-        str(model.tokenizer.decode(prompt.tokens, skip_special_tokens=True)) if prompt.note else prompt.text
-        for prompt in prompts.prompts
-    ]
-
-
-def _first_real(tokens: Sequence[int], model: LoadedModel) -> int:
-    """The first token that is of the text, not of the tokenizer."""
-    special = set(model.tokenizer.all_special_ids)
-    return next((token for token in tokens if token not in special), tokens[0])
-
-
 def _losses(
     spec: ModelSpec, tokens: Sequence[Sequence[int]], pad_id: int, report: Report
-) -> tuple[Float[np.ndarray, " prompts"], str]:
-    """Each prompt's loss under the model, or why there is none."""
-    from layerscope.inputs.language_models import load_language_model
-    from layerscope.states.likelihood import token_losses
+) -> tuple[Float[np.ndarray, " prompts"], dict[str, str]]:
+    """Each prompt's loss under the model, or the reason why there is none."""
+    from layerscope.states.likelihood import load_language_model, token_losses
 
     try:
         model = load_language_model(spec)
     except LayerscopeError as error:
-        return np.full(len(tokens), np.nan), str(error)
-    return token_losses(model, tokens, pad_id, lambda share: report("measuring", share, 1.0)), ""
+        return np.full(len(tokens), np.nan), {"loss": str(error)}
+    return token_losses(model, tokens, pad_id, lambda share: report("measuring", share, 1.0)), {}

@@ -3,74 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
 from layerscope.results.run import Run
-from layerscope.statistics.adjustment import benjamini_hochberg
 from layerscope.statistics.causes import residuals, take_out
 from layerscope.statistics.differences import DIFFERENCES, JOINT, compare_groups, fit_jointly
+from layerscope.statistics.intervals import benjamini_hochberg
 from layerscope.statistics.modes import MIN_PROMPTS
 from layerscope.statistics.splits import SPLITS, compare_splits
 from layerscope.studies.estimates import Estimate, no_estimate, size
-from layerscope.studies.experiments.causes.candidates import CANDIDATES, OURS, Candidate
+from layerscope.studies.experiments.causes.candidates import CANDIDATES, Candidate
 from layerscope.studies.experiments.modes import POSITIONS, VARIANTS, dip_estimate, entropy_rows, values_at
-from layerscope.studies.findings import Claim, Test
-from layerscope.studies.grid import short
+from layerscope.studies.findings import CLAIMS, Claim, Test
 
-PAPER = "arXiv 2412.09563, section 4.3 and appendix A"
-OUR_QUESTION = OURS.replace("candidate", "question")
 EQUAL_TOKENS = 64
 PERMUTATIONS = 1999
-QUANTITY = "dip less what a single mode exceeds in 5 % of samples"
 
-DIFFER = Claim(
-    "modes-differ",
-    "The prompts of the two modes differ in it",
-    PAPER + "; our own candidates beside",
-    "size of the effect (Cliff's delta, or phi for yes or no)",
-    "positive",
-)
-REMAIN = Claim(
-    "modes-remain-without-cause",
-    "The two modes remain when it is taken out of the entropy: it does not account for them",
-    PAPER + " (length, semantic complexity, overlap with the training data); our own candidates beside",
-    QUANTITY,
-    "positive",
-)
-CHANGED = Claim(
-    "modes-remain-when-measured-otherwise",
-    "The two modes remain when the entropy is measured in another way",
-    OUR_QUESTION,
-    QUANTITY,
-    "positive",
-)
-ENTROPY = Claim(
-    "goes-with-entropy",
-    "It goes with the entropy, in one mode or two",
-    OUR_QUESTION,
-    "share of the entropy's variance that it predicts",
-    "positive",
-)
-JOINTLY = Claim(
-    "tells-modes-apart-jointly",
-    "It tells the two modes apart when all other candidates are held fixed",
-    OUR_QUESTION,
-    "size of the log odds ratio per standard deviation",
-    "positive",
-)
-
-
+DIFFER = CLAIMS["modes-differ"]
+REMAIN = CLAIMS["modes-remain-without-cause"]
+CHANGED = CLAIMS["modes-remain-when-measured-otherwise"]
+ENTROPY = CLAIMS["goes-with-entropy"]
+JOINTLY = CLAIMS["tells-modes-apart-jointly"]
 ORDER = (REMAIN, CHANGED, DIFFER, JOINTLY, ENTROPY)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model: the layer, its prompts' entropy there, the two modes, and the candidates."""
+    """One model: the layer, its prompts' entropy there, the two modes, and the candidates; `about` says which."""
 
-    model: str
+    about: str
     layer: int
     ids: tuple[str, ...]
     values: Float[np.ndarray, " prompts"]
@@ -78,11 +43,6 @@ class Case:
     why_no_modes: str
     candidates: pl.DataFrame
     reasons: dict[str, str]
-
-    @property
-    def about(self) -> str:
-        """The model and the layer, in words."""
-        return f"{short(self.model)}, layer {self.layer}"
 
 
 def ask(case: Case, run: Run, equal: Run | None, seed: int) -> tuple[list[Test], dict[str, pl.DataFrame]]:
@@ -107,20 +67,24 @@ def ask(case: Case, run: Run, equal: Run | None, seed: int) -> tuple[list[Test],
         # One line a claim: the reason is the same for every candidate.
         tests += [Test(claim, case.about, no_estimate(case.why_no_modes)) for claim in ORDER if claim is not ENTROPY]
         return adjusted_within(tests), tables
-    changed = _measured_otherwise(case, run)
     together = [one.name for one in CANDIDATES if one.joint and one.name not in case.reasons]
     tables["differences"] = compare_groups(case.label, case.candidates, permutations=PERMUTATIONS, seed=seed)
     tables["joint"] = fit_jointly(case.label, case.candidates.select(together))
-    tables["splits"] = compare_splits(case.label, changed, seed=seed)
     for one in CANDIDATES:
         tests.append(_asked(DIFFER, one, case, effects(tables["differences"])))
         tests.append(Test(REMAIN, f"without {one.words}, {case.about}", _left(case, [one.name], seed)))
         if one.joint:
             tests.append(_asked(JOINTLY, one, case, tables["joint"]))
     tests.append(Test(REMAIN, f"without all of them together, {case.about}", _left(case, together, seed)))
+    changed = _measured_otherwise(case, run)
+    tables["splits"] = compare_splits(case.label, changed, seed=seed)
     tests += [Test(CHANGED, f"{name}, {case.about}", dip_estimate(at, seed=seed)) for name, at in changed.items()]
-    name = f"first {EQUAL_TOKENS} tokens of every prompt"
-    tests.append(Test(CHANGED, f"{name}, {case.about}", _equal(case, equal, seed)))
+    alike = no_estimate("the run with prompts of one length has no result")
+    if equal is not None:
+        rows = entropy_rows(equal)
+        ids = rows["prompt_id"].unique(maintain_order=True).to_list()
+        alike = dip_estimate(values_at(rows, case.layer, ids), seed=seed)
+    tests.append(Test(CHANGED, f"first {EQUAL_TOKENS} tokens of every prompt, {case.about}", alike))
     return adjusted_within(tests), tables
 
 
@@ -130,14 +94,17 @@ def effects(differences: pl.DataFrame) -> pl.DataFrame:
 
 
 def adjusted_within(tests: list[Test]) -> list[Test]:
-    """The tests with p-values adjusted within each claim (Benjamini and Hochberg).
+    """The tests by claim, with p-values adjusted within each (Benjamini and Hochberg).
 
     A page is adjusted as a whole once more. That alone is not enough: where most of its tests reject, as when many
     candidates leave the modes as they are, it lets about one in twenty of the others pass.
     """
-    p = {claim.id: [test.estimate.p for test in tests if test.claim.id == claim.id] for claim in ORDER}
-    left = {claim: iter(benjamini_hochberg(np.array(values, dtype=np.float64))) for claim, values in p.items()}
-    return [replace(test, estimate=replace(test.estimate, p=float(next(left[test.claim.id])))) for test in tests]
+    adjusted = []
+    for claim in ORDER:
+        mine = [test for test in tests if test.claim is claim]
+        p = benjamini_hochberg(np.array([test.estimate.p for test in mine], dtype=np.float64))
+        adjusted += [replace(one, estimate=replace(one.estimate, p=float(q))) for one, q in zip(mine, p, strict=True)]
+    return adjusted
 
 
 # The columns of a claim's table: value, ends of its interval, p and numbers of prompts; and the words for its signs.
@@ -158,28 +125,26 @@ def _asked(claim: Claim, one: Candidate, case: Case, table: pl.DataFrame) -> Tes
     Where the number has a sign, the test is of its size, so that `positive` is `differ`, and its name says which mode has
     more; the table has the sign.
     """
+    about = f"{one.words}, {case.about}"
     if one.name in case.reasons:
-        return Test(claim, f"{one.words}, {case.about}", no_estimate(case.reasons[one.name]))
+        return Test(claim, about, no_estimate(case.reasons[one.name]))
     row = table.row(by_predicate=pl.col("covariate") == one.name, named=True)
     value, low, high, p, *n = (row[name] for name in _COLUMNS[claim])
     if (claim is DIFFER and row["note"]) or not np.isfinite(value):
-        return Test(claim, f"{one.words}, {case.about}", no_estimate(row["note"].removeprefix("no value: ")))
+        return Test(claim, about, no_estimate(row["note"].removeprefix("no value: ")))
     estimate = Estimate(value, low, high, p, sum(n))
     if claim is ENTROPY:
-        return Test(claim, f"{one.words}, {case.about}", estimate)
+        return Test(claim, about, estimate)
     direction = _SIGNS[claim][0 if value >= 0 else 1]
-    note = "; ".join(part for part in (direction, row["note"]) if part)
+    note = "; ".join(filter(None, (direction, row["note"])))
     return Test(claim, f"{one.words} ({direction}), {case.about}", replace(size(estimate), note=note))
 
 
 def _measured_otherwise(case: Case, run: Run) -> dict[str, Float[np.ndarray, " prompts"]]:
     changed = {}
-    for positions in POSITIONS:
-        for variant in VARIANTS:
-            if (variant, positions) != ("paper", "all"):
-                words = " ".join(part for part, usual in ((variant, "paper"), (positions, "all")) if part != usual)
-                rows = entropy_rows(run, variant=variant, positions=positions)
-                changed[words] = values_at(rows, case.layer, case.ids)
+    for positions, variant in product(POSITIONS, VARIANTS):
+        if words := " ".join(part for part in (variant, positions) if part not in {"paper", "all"}):
+            changed[words] = values_at(entropy_rows(run, variant=variant, positions=positions), case.layer, case.ids)
     changed["divided by log T"] = values_at(entropy_rows(run, normalization="logN"), case.layer, case.ids)
     return changed
 
@@ -198,10 +163,3 @@ def _left(case: Case, names: list[str], seed: int) -> Estimate:
     if not varying.any():
         return no_estimate("the same for every prompt that has it")
     return dip_estimate(residuals(case.values[usable], kept[:, varying]), seed=seed)
-
-
-def _equal(case: Case, equal: Run | None, seed: int) -> Estimate:
-    if equal is None:
-        return no_estimate("the run with prompts of one length has no result")
-    rows = entropy_rows(equal)
-    return dip_estimate(values_at(rows, case.layer, rows["prompt_id"].unique(maintain_order=True).to_list()), seed=seed)

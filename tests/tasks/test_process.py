@@ -1,12 +1,65 @@
-"""Columns give the same values, from one reading."""
+"""What a block changes of the process is put back: generators, columns of data sets; importing MTEB leaves no trace."""
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
-from layerscope.tasks.columns import columns_read_once
+from layerscope.errors import UserError
+from layerscope.tasks.choice import build_task
+from layerscope.tasks.process import RandomState, columns_read_once, import_quietly, kept_random_state
+
+
+def draw() -> tuple[float, float, float]:
+    return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+
+def seed(number: int) -> None:
+    random.seed(number), np.random.seed(number), torch.manual_seed(number)  # noqa: NPY002
+
+
+def test_the_block_leaves_no_trace() -> None:
+    seed(3)
+    expected = draw()
+    seed(3)
+    with kept_random_state():
+        seed(42)
+        draw()
+    assert draw() == expected
+
+
+def test_building_a_task_leaves_no_trace() -> None:
+    seed(3)
+    expected = draw()
+    seed(3)
+    build_task("STS15")
+    assert draw() == expected
+
+
+def test_a_state_is_that_of_its_moment() -> None:
+    seed(42)
+    state = RandomState.now()
+    expected = draw()
+    seed(1)
+    state.restore()
+    assert draw() == expected
+
+
+def test_scores_are_opened_without_mteb_and_its_side_effects() -> None:
+    code = "import sys, layerscope; layerscope.open_tasks, layerscope.score_tasks; print('mteb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_where_mteb_is_not_installed_the_command_that_installs_it_is_said(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "mteb", None)
+    with pytest.raises(UserError, match="`layerscope tasks` needs the package 'mteb': run `pip install mteb`"):
+        import_quietly("mteb", "`layerscope tasks`")
 
 
 @pytest.fixture

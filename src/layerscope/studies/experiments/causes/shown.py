@@ -1,17 +1,53 @@
-"""Prompts of each mode and what goes with them, in sentences."""
+"""What is shown of a case: the effects of all candidates in a figure, and prompts of each mode and what goes with them in words."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from layerscope.figures.forest import FOREST, plot_forest
 from layerscope.statistics.causes import ALL
+from layerscope.statistics.intervals import SIGNIFICANCE
 from layerscope.studies.experiments.causes.candidates import CANDIDATES
-from layerscope.studies.experiments.causes.questions import Case
+from layerscope.studies.experiments.causes.questions import Case, effects
 from layerscope.studies.findings import number
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 EXAMPLES = 4
-LONGEST = 160
+LONGEST, LONGEST_REASON = 160, 44
+
+
+def draw_forest(case: Case, found: Mapping[str, pl.DataFrame]) -> tuple[Figure, pl.DataFrame]:
+    """The effects of all candidates of one model, the modes' differences only where there are modes; and their rows."""
+    differences, shares = (
+        {row["covariate"]: row for row in table.iter_rows(named=True)}
+        for table in (effects(found["differences"]), found["without"])
+    )
+    panels = (
+        ("high- minus low-entropy mode (Cliff's delta; phi for yes / no)", differences, ("value", "ci_low", "ci_high")),
+        ("share of the entropy's variance", shares, ("explained", "explained_ci_low", "explained_ci_high")),
+    )
+    drawn = []
+    for panel, rows, names in panels:
+        for one in CANDIDATES if rows else ():
+            row = rows[one.name]
+            value, low, high = (row[name] for name in names)
+            known = one.name not in case.reasons and np.isfinite(value)
+            sure = known and (low > 0 or (high < 0 and rows is differences))
+            if rows is differences:
+                sure = sure and row["p_adjusted"] < SIGNIFICANCE
+            why = case.reasons.get(one.name, row["note"]).removeprefix("no value: ")
+            numbers, why = ((value, low, high), "") if known else ([None] * 3, cut(why, LONGEST_REASON))
+            drawn.append((panel, one.words, *numbers, bool(sure), why))
+    data = pl.DataFrame(drawn, schema=FOREST, orient="row")
+    filled = "adjusted p below .05" if case.label is not None else f"interval off 0; {case.why_no_modes}"
+    about = f"{len(case.ids)} prompts; bars: 95 % interval over prompts; filled: {filled}"
+    return plot_forest(data, f"What goes with prompt entropy: {case.about}", about), data
 
 
 def cut(text: str, most: int = LONGEST) -> str:

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from layerscope.config import ModelSpec
 from layerscope.errors import DamagedError, LayerscopeError
 from layerscope.files.reading import sums_of, write_sealed
+from layerscope.inputs.known_models import zoo_folder
 from layerscope.inputs.models import load_model
-from layerscope.inputs.zoo_models import zoo_folder
 
 
 class Record(BaseModel):

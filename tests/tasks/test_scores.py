@@ -3,7 +3,7 @@
 import polars as pl
 from tests.picking.tables import score_table
 
-from layerscope.tasks.summary import summarize
+from layerscope.tasks.scores import summarize
 
 
 def test_an_average_is_of_all_tasks() -> None:
