@@ -30,3 +30,24 @@ def test_links_lead_somewhere(page):
         if not place.exists() or (anchor and anchor not in anchors(place)):
             missing.append(target)
     assert not missing
+
+
+FILE = re.compile(r"(?<![\w/.])(?:[\w-]+/)+[\w-]+\.(?:py|toml|j2)\b")
+OURS = {path.name for path in (REPOSITORY / "src/layerscope").iterdir() if path.is_dir()} | {
+    "src",
+    "tests",
+    "benchmarks",
+}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if not page.name.startswith(("CHANGELOG", "adding-a-"))], ids=lambda page: page.name
+)
+def test_files_that_are_named_are_there(page):
+    named = {name for name in FILE.findall(page.read_text(encoding="utf-8")) if name.split("/")[0] in OURS}
+    missing = [
+        name
+        for name in sorted(named)
+        if not any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "src/layerscope"))
+    ]
+    assert not missing

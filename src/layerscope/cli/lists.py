@@ -30,10 +30,15 @@ def models() -> None:
 
     listed: dict[str, KnownModel | ZooModel] = {**KNOWN_MODELS, **ZOO_MODELS}
     rows = [
-        {"model": name, "installed": "yes" if known.installed else known.command,
-         "blocks": known.layers, "dim": known.dim, "what it is": known.description}
+        {
+            "model": name,
+            "installed": "yes" if known.installed else known.command,
+            "blocks": known.layers,
+            "dim": known.dim,
+            "what it is": known.description,
+        }
         for name, known in listed.items()
-    ]  # fmt: skip
+    ]
     console().print(frame_table(pl.DataFrame(rows)))
 
 

@@ -47,12 +47,14 @@ def _show(run: MmluRun) -> None:
     resolved = run.record.resolved
     scores = [
         {
-            "subject": row["subject"], "questions": row["n_questions"],
+            "subject": row["subject"],
+            "questions": row["n_questions"],
             "accuracy": f"{row['accuracy']:.0%} [{row['ci_low']:.0%}, {row['ci_high']:.0%}]",
-            "by letters": f"{row['from_letters']:.0%}", "tokens": round(row["n_tokens"]),
+            "by letters": f"{row['from_letters']:.0%}",
+            "tokens": round(row["n_tokens"]),
         }
         for row in run.scores.sort("accuracy", "subject", descending=[True, False]).iter_rows(named=True)
-    ]  # fmt: skip
+    ]
     screen.print(frame_table(pl.DataFrame(scores)))
     for _, part in run.relations.group_by(IDENTITY, maintain_order=True):
         say(screen, "", f"Accuracy and {_title(part)}")

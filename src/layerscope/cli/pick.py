@@ -94,14 +94,20 @@ def _tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:
         title = "Average over tasks; may lose: against the best, at one-sided 95 %; p: of being the best; *: p of .05 or more"
         yield title, _layer_rows(one.selection.layers, one.layer)
         title = "What each way to choose a layer scores (best, recommended, oracle: on the tasks they are chosen on)"
-        yield title, pl.DataFrame(
-            {
-                "way": row["choice"], "layer": _layer(row), "average": decimal(row["average"]),
-                "minus last [95 %]": _interval(row, "minus_last"), "minus oracle": decimal(row["minus_oracle"]),
-                "note": "" if row["note"].startswith("chosen and") else row["note"],
-            }
-            for row in one.selection.choices.iter_rows(named=True)
-        )  # fmt: skip
+        yield (
+            title,
+            pl.DataFrame(
+                {
+                    "way": row["choice"],
+                    "layer": _layer(row),
+                    "average": decimal(row["average"]),
+                    "minus last [95 %]": _interval(row, "minus_last"),
+                    "minus oracle": decimal(row["minus_oracle"]),
+                    "note": "" if row["note"].startswith("chosen and") else row["note"],
+                }
+                for row in one.selection.choices.iter_rows(named=True)
+            ),
+        )
     if not one.rules.is_empty():
         yield from _rule_tables(one)
 
@@ -113,14 +119,16 @@ def _layer_rows(layers: pl.DataFrame, chosen: int | None) -> pl.DataFrame:
     span = (high - low) or 1.0  # type: ignore[operator]
     return pl.DataFrame(
         {
-            "layer": row["layer"], "depth": f"{row['depth']:.2f}",
+            "layer": row["layer"],
+            "depth": f"{row['depth']:.2f}",
             "average": f"{decimal(row['average'])} {bar((row['average'] - low) / span)}",
             "behind the best [95 %]": _interval(row, "behind_best"),
-            "may lose": decimal(row["most_lost"]), "p": p_value(row["p"]),
+            "may lose": decimal(row["most_lost"]),
+            "p": p_value(row["p"]),
             "set": " ".join(["*"] * row["in_set"] + ["use"] * (row["layer"] == chosen)),
         }
         for row in layers.iter_rows(named=True)
-    )  # fmt: skip
+    )
 
 
 def _rule_tables(one: Pick) -> Iterator[tuple[str, pl.DataFrame]]:

@@ -62,18 +62,30 @@ def model_card(made: Export, model: LoadedModel, cut: Cut, first_token: str | No
     """
     # Whatever is filled in is text: no link, tag, cell or emphasis. Only what is marked safe in the template is not.
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=lambda value: value if isinstance(value, Markup) else Markup(in_markdown(value)),
-    )  # fmt: skip
+    )
     environment.filters["number"] = lambda value, form: Markup(format(value, form))
     environment.tests["finite"] = lambda value: value is not None and math.isfinite(value)
     hub_id = name_of(model.spec.name).partition("@")[0]
     return environment.get_template("card.md.j2").render(
-        made=made, model=model, cut=cut, first_token=first_token, reasons=reasons, most_error=MOST_ERROR, name_of=name_of,
-        hub_id=hub_id if _HUB_ID.fullmatch(hub_id) else "", counted=counted, version=importlib.metadata.version,
+        made=made,
+        model=model,
+        cut=cut,
+        first_token=first_token,
+        reasons=reasons,
+        most_error=MOST_ERROR,
+        name_of=name_of,
+        hub_id=hub_id if _HUB_ID.fullmatch(hub_id) else "",
+        counted=counted,
+        version=importlib.metadata.version,
         json=partial(json.dumps, ensure_ascii=False),
-    )  # fmt: skip
+    )
 
 
 def name_of(path: str) -> str:

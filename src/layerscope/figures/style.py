@@ -76,10 +76,20 @@ class Sheet:
     def legend(self, owner: Axes | Figure, handles: Sequence[Artist], top: float, columns: int) -> None:
         """The names of curves, in columns below `top`."""
         owner.legend(
-            handles=list(handles), loc="upper left", bbox_transform=self.figure.transFigure,
-            bbox_to_anchor=(self.left / self.width, 1 - top / self.height), ncols=columns, frameon=False, fontsize=SMALL,
-            labelcolor=INK, handlelength=2.4, columnspacing=1.5, borderaxespad=0, borderpad=0, labelspacing=0.45,
-        )  # fmt: skip
+            handles=list(handles),
+            loc="upper left",
+            bbox_transform=self.figure.transFigure,
+            bbox_to_anchor=(self.left / self.width, 1 - top / self.height),
+            ncols=columns,
+            frameon=False,
+            fontsize=SMALL,
+            labelcolor=INK,
+            handlelength=2.4,
+            columnspacing=1.5,
+            borderaxespad=0,
+            borderpad=0,
+            labelspacing=0.45,
+        )
 
     def _text(self, line: str, top: float, **look: object) -> None:
         self.figure.text(self.left / self.width, 1 - top / self.height, as_text(line), va="top", **look)  # type: ignore[arg-type]
@@ -107,9 +117,17 @@ def draw_curve(axes: Axes, x: Numbers, value: Numbers, interval: tuple[Numbers, 
     alone = [start for start, stop in stretches(np.isfinite(value)) if stop - start == 1]
     marked = list(range(len(x))) if len(x) <= MOST_MARKERS and not stroke.fine else alone
     (line,) = axes.plot(
-        x, value, color=stroke.color, linestyle=(0, DASHES[stroke.dash % len(DASHES)]), lw=1.2 if stroke.fine else 1.8,
-        marker="o", ms=3, markevery=marked, label=as_text(stroke.label), zorder=3,
-    )  # fmt: skip
+        x,
+        value,
+        color=stroke.color,
+        linestyle=(0, DASHES[stroke.dash % len(DASHES)]),
+        lw=1.2 if stroke.fine else 1.8,
+        marker="o",
+        ms=3,
+        markevery=marked,
+        label=as_text(stroke.label),
+        zorder=3,
+    )
     if np.isfinite(low).any():
         axes.fill_between(x, low, high, color=stroke.color, alpha=0.08 if stroke.fine else 0.18, lw=0, zorder=2)
         for point in alone:

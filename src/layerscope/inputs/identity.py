@@ -15,9 +15,16 @@ from layerscope.inputs.weights import HASH_DIGITS, named
 
 # The files that decide how a text becomes tokens, by the names that transformers gives them.
 _TOKENIZER_FILES = (
-    "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.tiktoken",
-    "*.spm", "*.bpe*",
-)  # fmt: skip
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "*.tiktoken",
+    "*.spm",
+    "*.bpe*",
+)
 WITH_WEIGHTS = "as the weights"
 """The revision of a tokenizer that the model's own revision covers: one file, or one commit."""
 

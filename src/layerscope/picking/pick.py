@@ -91,8 +91,10 @@ def choose_layer(evidence: Evidence, asked: PickSpec) -> Pick:
     of_scores = () if chosen is None else selections[chosen].notes if by == "scores" else scores[chosen].left_out
     notes = [*evidence.notes, *([compared] if compared else []), *of_scores]
     if layers is None:
-        notes.append(f"no metrics in {evidence.path}: `layerscope measure MODEL --out {evidence.path}` adds what rules "
-                     "without labels would choose")  # fmt: skip
+        notes.append(
+            f"no metrics in {evidence.path}: `layerscope measure MODEL --out {evidence.path}` adds what rules "
+            "without labels would choose"
+        )
     rules = pl.DataFrame(schema=RULE_TABLE) if layers is None else apply_rules(layers, drawn)
     if by == "scores" and selection is not None:
         model, layer, answer = selection.model, selection.recommended, selection.answer

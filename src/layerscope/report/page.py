@@ -93,9 +93,13 @@ def render_report(runs: Sequence[Run], folder: Path, *, metrics: Mapping[str, Me
     script = (here / "script.html.j2").read_text(encoding="utf-8")
     # Finalize and autoescape cover everything that comes from models, data sets and folders; StrictUndefined keeps holes loud.
     environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(here),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         finalize=lambda value: lines_on_screen(value) if type(value) is str else value,
-    )  # fmt: skip
+    )
     return environment.get_template("page.html.j2").render(
         look=style, heading=_heading(runs), common=_common(panels), charts=charts, scored=scored,
         points=[[line.points for line in chart.lines] for chart in (*(c for _, own in scored for c in own), *charts)],

@@ -21,9 +21,13 @@ MADE: dict[Verb, tuple[str, ...]] = {
 }
 """The files and folders that a verb writes into a run's folder, the first its record; `describe` is a job of a study."""
 WHAT: dict[str, str] = {
-    "measure": "a measurement", "tasks": "scores of tasks", "mmlu": "answers to questions", "study": "a study",
-    "zoo": "a trained model", "describe": "descriptions of prompts",
-}  # fmt: skip
+    "measure": "a measurement",
+    "tasks": "scores of tasks",
+    "mmlu": "answers to questions",
+    "study": "a study",
+    "zoo": "a trained model",
+    "describe": "descriptions of prompts",
+}
 """What a verb makes, in words."""
 
 

@@ -25,8 +25,18 @@ from layerscope.results.contents import WHAT, Verb, again, held
 SCHEMA_VERSION = 2
 """Version 1, of layerscope 0.1.0, had no hashes: such folders are read as they are."""
 PACKAGES = (
-    "layerscope", "torch", "transformers", "tokenizers", "numpy", "scipy", "polars", "nlpaug", "datasets", "peft", "gguf",
-)  # fmt: skip
+    "layerscope",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "polars",
+    "nlpaug",
+    "datasets",
+    "peft",
+    "gguf",
+)
 
 
 class Frozen(BaseModel, frozen=True):

@@ -18,26 +18,52 @@ KEY = ("layer", "metric", "variant", "alpha", "readout", "positions", "pooling",
 
 LAYERS = pl.Schema(
     {
-        "model": pl.String(), "revision": pl.String(), "texts": pl.String(), "layer": pl.Int32(), "depth": pl.Float64(),
-        "metric": pl.String(), "variant": pl.String(), "alpha": pl.Float64(), "readout": pl.String(),
-        "positions": pl.String(), "pooling": pl.String(), "normalization": pl.String(), "value": pl.Float64(),
-        "ci_low": pl.Float64(), "ci_high": pl.Float64(), "unit": pl.String(), "n_prompts": pl.Int32(),
-        "n_tokens": pl.Float64(), "dim": pl.Int32(), "note": pl.String(),
-    }
-)  # fmt: skip
-PROMPTS = pl.Schema(
-    {
-        "prompt_id": pl.String(), "layer": pl.Int32(), "metric": pl.String(), "variant": pl.String(),
-        "alpha": pl.Float64(), "readout": pl.String(), "positions": pl.String(), "normalization": pl.String(),
-        "n_tokens": pl.Int32(), "value": pl.Float64(), "note": pl.String(),
-    }
-)  # fmt: skip
-TEXTS = pl.Schema(
-    {
-        "prompt_id": pl.String(), "sha256": pl.String(), "n_characters": pl.Int64(), "text": pl.String(),
+        "model": pl.String(),
+        "revision": pl.String(),
+        "texts": pl.String(),
+        "layer": pl.Int32(),
+        "depth": pl.Float64(),
+        "metric": pl.String(),
+        "variant": pl.String(),
+        "alpha": pl.Float64(),
+        "readout": pl.String(),
+        "positions": pl.String(),
+        "pooling": pl.String(),
+        "normalization": pl.String(),
+        "value": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "unit": pl.String(),
+        "n_prompts": pl.Int32(),
+        "n_tokens": pl.Float64(),
+        "dim": pl.Int32(),
         "note": pl.String(),
     }
-)  # fmt: skip
+)
+PROMPTS = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "layer": pl.Int32(),
+        "metric": pl.String(),
+        "variant": pl.String(),
+        "alpha": pl.Float64(),
+        "readout": pl.String(),
+        "positions": pl.String(),
+        "normalization": pl.String(),
+        "n_tokens": pl.Int32(),
+        "value": pl.Float64(),
+        "note": pl.String(),
+    }
+)
+TEXTS = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "sha256": pl.String(),
+        "n_characters": pl.Int64(),
+        "text": pl.String(),
+        "note": pl.String(),
+    }
+)
 
 _ROWS = 1 << 16  # in a row group: what is in memory three times while it is written
 

@@ -65,8 +65,15 @@ class TasksRecord(Record):
     BESIDE: ClassVar[tuple[Verb, ...] | None] = ("measure", "pick", "relate")
     # More tasks and layers may be added to a run; the rest of these does not change a number.
     FREE: ClassVar[tuple[str, ...]] = (
-        "tasks", "benchmark", "layers", "data_dir", "cache", "workers", "batch_tokens", "subsets",
-    )  # fmt: skip
+        "tasks",
+        "benchmark",
+        "layers",
+        "data_dir",
+        "cache",
+        "workers",
+        "batch_tokens",
+        "subsets",
+    )
 
     model: ModelSpec
     spec: TasksSpec | None
