@@ -128,11 +128,21 @@ def _write(
         speed = measure_speed(opened, model, speed_texts(texts), context)
         report("timing", 1.0, 1.0)
         made = Export(
-            path=out, layer=spec.layer, blocks=cut.blocks, n_layers=model.n_layers, spec=spec, context=context,
-            dtype=str(dtype).removeprefix("torch."), error=error, rounding=rounding, n_texts=len(texts),
-            size=_bytes(cut.model, dtype), whole_size=whole_size, speed=speed,
+            path=out,
+            layer=spec.layer,
+            blocks=cut.blocks,
+            n_layers=model.n_layers,
+            spec=spec,
+            context=context,
+            dtype=str(dtype).removeprefix("torch."),
+            error=error,
+            rounding=rounding,
+            n_texts=len(texts),
+            size=_bytes(cut.model, dtype),
+            whole_size=whole_size,
+            speed=speed,
             warnings=(*model.warnings, *(reasons.picked.news if reasons else ())),
-        )  # fmt: skip
+        )
         first = None if first_id is None else str(tokenizer.convert_ids_to_tokens(first_id))
         (folder / "README.md").write_text(model_card(made, model, cut, first, reasons), encoding="utf-8")
     return made

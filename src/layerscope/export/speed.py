@@ -73,9 +73,15 @@ def measure_speed(opened: Opened, model: LoadedModel, texts: Sequence[str], cont
         module.model, module.modality_config = export
     ratios = [slow / fast for slow, fast in times]
     return Speed(
-        ratio=statistics.median(ratios), slowest=min(ratios), fastest=max(ratios), rounds=len(ratios),
+        ratio=statistics.median(ratios),
+        slowest=min(ratios),
+        fastest=max(ratios),
+        rounds=len(ratios),
         export_seconds=statistics.median(fast for _, fast in times),
         whole_seconds=statistics.median(slow for slow, _ in times),
-        n_texts=len(texts), n_tokens=sum(len(ids) for ids in tokenize(texts, model.tokenizer, context)),
-        batch_size=_BATCH, threads=torch.get_num_threads(), device=str(model.device),
-    )  # fmt: skip
+        n_texts=len(texts),
+        n_tokens=sum(len(ids) for ids in tokenize(texts, model.tokenizer, context)),
+        batch_size=_BATCH,
+        threads=torch.get_num_threads(),
+        device=str(model.device),
+    )

@@ -101,16 +101,29 @@ def render_report(runs: Sequence[Run], folder: Path, *, metrics: Mapping[str, Me
         finalize=lambda value: lines_on_screen(value) if type(value) is str else value,
     )
     return environment.get_template("page.html.j2").render(
-        look=style, heading=_heading(runs), common=_common(panels), charts=charts, scored=scored,
+        look=style,
+        heading=_heading(runs),
+        common=_common(panels),
+        charts=charts,
+        scored=scored,
         points=[[line.points for line in chart.lines] for chart in (*(c for _, own in scored for c in own), *charts)],
-        axis=axis, summaries=_summaries(panels, charts), facts=run_facts(runs), names=names,
+        axis=axis,
+        summaries=_summaries(panels, charts),
+        facts=run_facts(runs),
+        names=names,
         metrics={panel.metric: metrics.get(panel.metric) for panel in panels},
-        runs=list(zip(names, runs, strict=True)), warnings=_warnings(runs, names), script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(), title=title,
-        prompt_counts=prompt_counts, spark_path=spark_path, example_prompts=example_prompts,
-        example_conditions=example_conditions, link=lambda target: relative_link(target, folder),
+        runs=list(zip(names, runs, strict=True)),
+        warnings=_warnings(runs, names),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        title=title,
+        prompt_counts=prompt_counts,
+        spark_path=spark_path,
+        example_prompts=example_prompts,
+        example_conditions=example_conditions,
+        link=lambda target: relative_link(target, folder),
         reasons=lambda skipped: Counter(one.reason for one in skipped).most_common(),
-    )  # fmt: skip
+    )
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:

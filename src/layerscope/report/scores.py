@@ -54,12 +54,23 @@ def _panel(selection: Selection, axis: Axis) -> Panel:
     nothing = np.full(len(table), np.nan)
     curves = tuple(
         Curve(
-            metric="task_scores", unit="", source=(), conditions=(), layer=table["layer"].cast(int).to_numpy(),
-            depth=table["depth"].to_numpy(), value=values, low=nothing, high=nothing, n_prompts=None,
-            notes=("",) * len(table), label=name, color=number % len(PALETTE), dash=number // len(PALETTE),
+            metric="task_scores",
+            unit="",
+            source=(),
+            conditions=(),
+            layer=table["layer"].cast(int).to_numpy(),
+            depth=table["depth"].to_numpy(),
+            value=values,
+            low=nothing,
+            high=nothing,
+            n_prompts=None,
+            notes=("",) * len(table),
+            label=name,
+            color=number % len(PALETTE),
+            dash=number // len(PALETTE),
         )
         for number, (name, values) in enumerate(rows.items())
-    )  # fmt: skip
+    )
     return Panel("task_scores", "", axis, curves, (), split_by_prompts=False)
 
 
