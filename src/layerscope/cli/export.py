@@ -44,15 +44,13 @@ def export(
 def _summary(made: Export) -> list[str]:
     state = f"readout {made.spec.readout}, positions {made.spec.positions}, pooling {made.spec.pooling}"
     speed = made.speed
-    lines = [
+    moved = [f"its precision moves vectors by up to {made.rounding:.1e}"] if made.rounding is not None else []
+    return [
         f"layer {made.layer} of {made.n_layers}, {state}: {counted(made.blocks, 'block')} kept",
         f"equal to the layer's own vectors to {made.error:.1e} (relative, {counted(made.n_texts, 'text')})",
-    ]
-    if made.rounding is not None:
-        lines.append(f"its precision moves vectors by up to {made.rounding:.1e}")
-    lines.append(
+        *moved,
         f"{made.size / 1e6:.1f} MB instead of {made.whole_size / 1e6:.1f} MB, {speed.ratio:.1f} times as fast "
-        f"({speed.slowest:.1f} to {speed.fastest:.1f})"
-    )
-    lines += [f"note: {warning}" for warning in made.warnings]
-    return [*lines, f"written to {made.path}; load it with SentenceTransformer({str(made.path)!r})"]
+        f"({speed.slowest:.1f} to {speed.fastest:.1f})",
+        *(f"note: {warning}" for warning in made.warnings),
+        f"written to {made.path}; load it with SentenceTransformer({str(made.path)!r})",
+    ]

@@ -11,7 +11,7 @@ import polars as pl
 import typer
 from pydantic import Field
 
-from layerscope.cli.options import build, with_options
+from layerscope.cli.options import build, unset, with_options
 from layerscope.cli.show import console, frame_table, say, say_notes
 from layerscope.errors import UserError
 from layerscope.figures.numbers import decimal, p_value
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from layerscope.picking.pick import Pick
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of `layerscope tasks`, `measure` or both.")]
-ScoresFolder = Annotated[
-    Path | None, typer.Option("--scores", help="Folder of the scores, where they are not in RUN.", show_default=False)
-]
+ScoresFolder = Annotated[Path | None, unset("--scores", "Folder of the scores, where they are not in RUN.")]
 
 
 class Shown(PickSpec):

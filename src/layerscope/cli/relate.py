@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
-import typer
 from pydantic import Field
 
-from layerscope.cli.options import build, with_options
+from layerscope.cli.options import build, unset, with_options
 from layerscope.cli.pick import Runs, ScoresFolder, refuse_scores_of_several
 from layerscope.cli.results import Force
 from layerscope.cli.show import console, frame_table, print_data, say
@@ -45,10 +44,7 @@ def relate(
     given: dict[str, Any],
     runs: Runs,
     scores: ScoresFolder = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Parquet file of the whole table. \\[RUN/relations.parquet]", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, unset("--out", "Parquet file of the whole table. \\[RUN/relations.parquet]")] = None,
     force: Force = False,
 ) -> None:
     """Relate every metric's curve over the layers to the scores of tasks, with nulls that know curves are smooth.
@@ -176,5 +172,4 @@ def _notes(table: pl.DataFrame, statistic: str) -> list[str]:
 
 
 def _p(raw: float | None, adjusted: float | None) -> str:
-    one, other = (decimal(p).removeprefix("0") for p in (raw, adjusted))
-    return f"{one} ({other})"
+    return f"{decimal(raw).removeprefix('0')} ({decimal(adjusted).removeprefix('0')})"

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from layerscope.studies.study import Study, StudyRun
 
 
+Out = Annotated[Path, typer.Option("--out", help="Folder of all studies; runs are shared between them.")]
+
+
 @with_options(StudySpec)
 def study(
     given: dict[str, Any],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A study of --list, or all.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of all studies; runs are shared between them.")] = Path(
-        "studies"
-    ),
+    out: Out = Path("studies"),
     show_list: Annotated[bool, typer.Option("--list", help="List the studies and their presets.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,7 +38,12 @@ def study(
     from layerscope.studies.catalogue import STUDIES, find_study
 
     if show_list:
-        _list(STUDIES)
+        rows = [
+            {"study": one.name, "what": one.what, "figure": one.paper}
+            | {preset: ", ".join(one.presets[preset].models) or "-" for preset in PRESETS}
+            for one in STUDIES.values()
+        ]
+        console().print(frame_table(pl.DataFrame(rows)))
         return
     if name is None:
         raise UserError("no study: give its NAME, `all`, or --list")
@@ -101,16 +107,3 @@ def _show(screen: Console, run: StudyRun) -> None:
         say(screen, f"{claim[1]}: {overall(mine)}", style="bold")
         say(screen, *(f"  {finding.statement}: {finding.verdict}" for finding in mine))
     say(screen, *(f"note: {note}" for note in run.notes), f"written to {run.path}")
-
-
-def _list(studies: dict[str, Study]) -> None:
-    rows = [
-        {
-            "study": one.name,
-            "what": one.what,
-            "figure": one.paper,
-            **{preset: ", ".join(one.presets[preset].models) or "-" for preset in PRESETS},
-        }
-        for one in studies.values()
-    ]
-    console().print(frame_table(pl.DataFrame(rows)))

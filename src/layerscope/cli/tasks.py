@@ -75,8 +75,7 @@ def _end(run: TasksRun, *, quiet: bool) -> None:
         tasks, layers = (counted(scored[name].n_unique(), name) for name in ("task", "layer"))
         say(screen, *(f"note: {one}" for one in run.record.warnings), f"{tasks}, {layers}; in {run.path}")
     say_notes(run.notes)
-    failed = {(failure.task, failure.reason): failure for failure in run.failures}
-    for task, reason in failed:
-        say(console(stderr=True), f"failed: {task}: {reason}")
+    failed = dict.fromkeys(f"failed: {failure.task}: {failure.reason}" for failure in run.failures)
+    say(console(stderr=True), *failed)
     if failed:
         raise typer.Exit(1)

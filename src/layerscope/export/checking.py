@@ -81,17 +81,17 @@ def open_export(folder: Path, device: torch.device, dtype: torch.dtype | None = 
             return SentenceTransformer(str(folder), device=str(device), model_kwargs=options, local_files_only=True)
         except Exception as error:
             text = " ".join(str(error).split())[:200] or type(error).__name__
-            # For such types it asks for a processor, though the folder says that texts alone are read.
-            processor = re.search(r"Can't load (image processor|feature extractor|video processor|processor)", text)
-            if processor:
-                raise UnsupportedModelError(
-                    f"sentence-transformers opens this type of model only with its {processor.group(1)}, which a model of "
-                    "texts does not have, so it was not written: use layerscope's own encoding"
-                ) from error
-            raise UnsupportedModelError(
+            why = (
                 f"the cut model does not load again ({text}), so it was not written: this family has no model with that "
                 "few blocks; export a higher layer"
-            ) from error
+            )
+            # For such types it asks for a processor, though the folder says that texts alone are read.
+            if found := re.search(r"Can't load (image processor|feature extractor|video processor|processor)", text):
+                why = (
+                    f"sentence-transformers opens this type of model only with its {found[1]}, which a model of texts does "
+                    "not have, so it was not written: use layerscope's own encoding"
+                )
+            raise UnsupportedModelError(why) from error
 
 
 def require_same_tokens(
@@ -128,12 +128,9 @@ def encode_apart(opened: Opened, texts: Sequence[str], ranges: Sequence[int | No
         texts: the texts.
         ranges: the range of each, as `Lengths.longest` gives it.
     """
-    parts: dict[int | None, list[int]] = {}
-    for row, longest in enumerate(ranges):
-        parts.setdefault(longest, []).append(row)
-    found = {tuple(rows): encode(opened, [texts[row] for row in rows]) for rows in parts.values()}
-    order = [row for rows in found for row in rows]
-    return np.concatenate(list(found.values()))[np.argsort(order)]
+    parts = [[row for row, longest in enumerate(ranges) if longest == one] for one in dict.fromkeys(ranges)]
+    found = np.concatenate([encode(opened, [texts[row] for row in rows]) for rows in parts])
+    return found[np.argsort(np.concatenate(parts))]
 
 
 def relative_error(ours: Vectors, theirs: Vectors) -> Float32[np.ndarray, " texts"]:

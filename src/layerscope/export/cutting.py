@@ -21,7 +21,9 @@ from layerscope.inputs.quiet import quiet_libraries
 from layerscope.states.batches import Batch
 from layerscope.states.capture import capture
 from layerscope.states.readout import read_out
+from layerscope.wording import counted
 
+States = Float[Tensor, "prompts tokens dim"]
 OutputName = str | tuple[str, int]
 """What sentence-transformers calls `method_output_name`: a field of the model's output, or an entry of one."""
 
@@ -67,7 +69,8 @@ def cut_model(model: LoadedModel, layer: int, readout: Readout) -> Cut:
     wanted = _states(model, batch, layer, readout)
     found: list[str] = []
     for way in _ways(model, layer, readout):
-        kept = f"{_n_blocks(way)}, {_shown(way.output)}"
+        where = way.output if isinstance(way.output, str) else f"{way.output[0]}[{way.output[1]}]"
+        kept = f"{counted(way.blocks, 'block')}, {where}"
         try:
             with quiet_libraries():
                 cut = _without_later_blocks(model, source, way)
@@ -80,9 +83,12 @@ def cut_model(model: LoadedModel, layer: int, readout: Readout) -> Cut:
         changed = _changed_settings(_cut_config(source.config, model.n_layers, way), cut.config)
         why = f", since transformers loads its config with another {', '.join(changed)}" if changed else ""
         found.append(f"{kept}: other states (relative error {error:.1g}){why}")
+    advice = "Export another layer, or use layerscope's own encoding of this one"
+    if readout == "raw" and model.parts.final_norm is not None:
+        advice = "Export the readout normed, or another layer"
     raise UnsupportedModelError(
         f"{type(model.model).__name__} cannot be written down as a model that ends with the {readout} states of layer "
-        f"{layer}: {'; '.join(found)}. {_advice(model, readout)}"
+        f"{layer}: {'; '.join(found)}. {advice}"
     )
 
 
@@ -98,12 +104,6 @@ def _require_own_class(model: LoadedModel) -> PreTrainedModel:
                 "this part from a folder of its own"
             )
     return source
-
-
-def _advice(model: LoadedModel, readout: Readout) -> str:
-    if readout == "raw" and model.parts.final_norm is not None:
-        return "Export the readout normed, or another layer"
-    return "Export another layer, or use layerscope's own encoding of this one"
 
 
 def _ways(model: LoadedModel, layer: int, readout: Readout) -> Iterator[_Way]:
@@ -124,17 +124,15 @@ def _without_later_blocks(model: LoadedModel, source: PreTrainedModel, way: _Way
     try:
         config = type(config).from_dict(config.to_dict())
     except Exception as error:
-        raise UnsupportedModelError(
-            f"transformers does not read a config of {_n_blocks(way)} of this family"
-        ) from error
+        what = f"transformers does not read a config of {counted(way.blocks, 'block')} of this family"
+        raise UnsupportedModelError(what) from error
     # On the meta device nothing is drawn and nothing takes memory; every tensor is then the loaded model's own.
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             cut, named = _classes(source, config)[0]
     except Exception as error:
-        raise UnsupportedModelError(
-            f"transformers does not build {type(source).__name__} with {_n_blocks(way)}"
-        ) from error
+        what = f"transformers does not build {type(source).__name__} with {counted(way.blocks, 'block')}"
+        raise UnsupportedModelError(what) from error
     state = source.state_dict()
     wanted = {key: (named(key), tuple(tensor.shape)) for key, tensor in cut.state_dict().items()}
     lost = _left_behind(model, way.blocks, {name for name, _ in wanted.values()})
@@ -144,9 +142,8 @@ def _without_later_blocks(model: LoadedModel, source: PreTrainedModel, way: _Way
     if new:
         raise UnsupportedModelError(f"a shorter config asks for {new[0]}, which the whole model does not have")
     share = (way.blocks, model.n_layers)
-    cut.load_state_dict(
-        {key: _first_share(state[name], shape, share) for key, (name, shape) in wanted.items()}, assign=True
-    )
+    kept = {key: _first_share(state[name], shape, share) for key, (name, shape) in wanted.items()}
+    cut.load_state_dict(kept, assign=True)
     cut.tie_weights()
     _fill_buffers(cut, source, named)
     return cut.eval().requires_grad_(False)
@@ -193,24 +190,11 @@ def _classes(source: PreTrainedModel, config: PreTrainedConfig) -> list[tuple[Pr
         return [(same, lambda key: key)]
     with contextlib.suppress(ValueError):
         encoder = AutoModelForTextEncoding.from_config(config)
-        if _holds(encoder, source):
-            table = _name_of(source, source.get_input_embeddings())
-            return [
-                (
-                    encoder,
-                    lambda key: key.removeprefix("encoder.") if key.startswith("encoder.") else f"{table}.weight",
-                )
-            ]
+        embeddings, inner = source.get_input_embeddings(), "encoder."
+        table = next((name for name, module in source.named_modules() if module is embeddings), "")
+        if type(getattr(encoder, "encoder", None)) is type(source):
+            return [(encoder, lambda key: key.removeprefix(inner) if key.startswith(inner) else f"{table}.weight")]
     return []
-
-
-def _holds(model: PreTrainedModel, stack: PreTrainedModel) -> bool:
-    return type(getattr(model, "encoder", None)) is type(stack)
-
-
-def _name_of(model: nn.Module, wanted: nn.Module) -> str:
-    name: str = next(name for name, module in model.named_modules() if module is wanted)
-    return name
 
 
 def _left_behind(model: LoadedModel, blocks: int, used: set[str]) -> list[str]:
@@ -238,17 +222,17 @@ def _probe(model: LoadedModel) -> Batch:
     return Batch(ids.masked_fill(mask == 0, min(model.pad_id, int(config.vocab_size) - 1)), mask, lengths, (0, 1))
 
 
-def _states(model: LoadedModel, batch: Batch, layer: int, readout: Readout) -> Float[Tensor, "prompts tokens dim"]:
+def _states(model: LoadedModel, batch: Batch, layer: int, readout: Readout) -> States:
     read: list[Tensor] = []
 
-    def keep(_: int, states: Float[Tensor, "prompts tokens dim"]) -> None:
+    def keep(_: int, states: States) -> None:
         read.append(read_out(model, layer, states, readout).float().cpu())
 
     capture(model, batch, keep, layers=(layer,))
     return read[0]
 
 
-def _output(cut: PreTrainedModel, name: OutputName, batch: Batch) -> Float[Tensor, "prompts tokens dim"]:
+def _output(cut: PreTrainedModel, name: OutputName, batch: Batch) -> States:
     device = next(cut.parameters()).device
     inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
     with torch.no_grad():
@@ -259,19 +243,9 @@ def _output(cut: PreTrainedModel, name: OutputName, batch: Batch) -> Float[Tenso
     return states.float().cpu()
 
 
-def _error(
-    wanted: Float[Tensor, "prompts tokens dim"], got: Float[Tensor, "prompts tokens dim"], batch: Batch
-) -> float:
+def _error(wanted: States, got: States, batch: Batch) -> float:
     """Largest relative error of a real token's state."""
     if got.shape != wanted.shape:
         raise UnsupportedModelError(f"states {tuple(got.shape)} where {tuple(wanted.shape)} were expected")
     distance = (got - wanted).norm(dim=-1) / wanted.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     return float(distance[batch.attention_mask.bool()].max())
-
-
-def _n_blocks(way: _Way) -> str:
-    return f"{way.blocks} block{'s' if way.blocks != 1 else ''}"
-
-
-def _shown(name: OutputName) -> str:
-    return name if isinstance(name, str) else f"{name[0]}[{name[1]}]"

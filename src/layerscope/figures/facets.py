@@ -87,7 +87,7 @@ def plot_facets(data: pl.DataFrame, look: FacetLook) -> Figure:
     body = head + n_rows * (CELL_HEIGHT + GAP_Y) - GAP_Y + 0.55
     sheet = style.Sheet(look.title, look.about, width=width, body=body, left=LEFT)
     scale = _scale(data) if look.color == "step" else None
-    strokes = _strokes(data, lines, scale)
+    strokes = _strokes(data, scale)
     handles: dict[str, Artist] = {}
     first: dict[str, Axes] = {}
     for (i, j), (row, column) in cells.items():
@@ -134,20 +134,16 @@ def _scale(data: pl.DataFrame) -> tuple[Normalize, Colormap]:
     return norm, ListedColormap(mpl.colormaps["viridis"](np.linspace(0.0, PALEST, 256)))
 
 
-def _strokes(
-    data: pl.DataFrame, lines: Sequence[str], scale: tuple[Normalize, Colormap] | None
-) -> dict[str, style.Stroke]:
+def _strokes(data: pl.DataFrame, scale: tuple[Normalize, Colormap] | None) -> dict[str, style.Stroke]:
     """The colour and the dashes of each line, the same in every chart."""
-    if scale is None:
-        return {
-            line: style.Stroke(style.PALETTE[i % len(style.PALETTE)], line, i // len(style.PALETTE))
-            for i, line in enumerate(lines)
-        }
     from matplotlib.colors import to_hex
 
-    norm, colormap = scale
-    steps = data.select("line", "step").unique(maintain_order=True).iter_rows()
-    return {line: style.Stroke(to_hex(colormap(float(norm(step)))), line, fine=True) for line, step in steps}
+    steps = data.select("line", "step").unique(maintain_order=True).rows()
+    if scale is not None:
+        norm, colormap = scale
+        return {line: style.Stroke(to_hex(colormap(float(norm(step)))), line, fine=True) for line, step in steps}
+    turns = {line: divmod(i, len(style.PALETTE)) for i, line in enumerate(dict.fromkeys(line for line, _ in steps))}
+    return {line: style.Stroke(style.PALETTE[color], line, dash) for line, (dash, color) in turns.items()}
 
 
 def _color_scale(bar: Axes, scale: tuple[Normalize, Colormap], steps: Sequence[float], label: str) -> None:

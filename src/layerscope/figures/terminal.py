@@ -235,22 +235,19 @@ def _on_their_side(columns: Sequence[Column], keys: int, width: int) -> Iterator
     """Every row as lines of a name and its value; an empty line between rows."""
     heads = [" ".join(column.name.split()) or "-" for column in columns]
     names = min(max(map(cell_len, heads), default=0), width // 2)
+    room, heading = width - names - GAP, Column("", [])
     for number in range(len(columns[0].cells) if columns else 0):
         if number:
             yield Text("")
         for place, (head, column) in enumerate(zip(heads, columns, strict=True)):
-            style = "bold" if place < keys else column.style
             cell = column.cells[number]
-            name, value = wrapped(head, names), wrapped(cell, width - names - GAP)
-            if _longest_word([cell]) > width - names - GAP:
+            if _longest_word([cell]) > room:
                 # A path or a long number has a line of its own rather than a break.
-                name, value = [*name, *("  " + line for line in wrapped(cell, width - 2))], []
-            for i in range(max(len(name), len(value))):
-                line = Text(no_wrap=True)
-                line.append((name[i] if i < len(name) else "").ljust(names + GAP), "bold")
-                line.append(value[i] if i < len(value) else "", style)
-                line.rstrip()
-                yield line
+                lines = [*wrapped(head, names), *("  " + line for line in wrapped(cell, width - 2))]
+                yield from (Text(line.rstrip(), style="bold", no_wrap=True) for line in lines)
+            else:
+                sides = replace(heading, style="bold"), replace(heading, style="bold" if place < keys else column.style)
+                yield from _row([head, cell], sides, [names, room], None)
 
 
 def _names(columns: Iterable[Column]) -> str:

@@ -1,4 +1,4 @@
-"""What a run was: its record in rows a reader can compare between runs, and what was left out of it."""
+"""What a run was: its record in rows a reader can compare between runs, and its most and least even prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from layerscope.figures.curves import phrases, short_name, word
-from layerscope.results.measurement import RunRecord
 from layerscope.results.run import Run
 from layerscope.results.tables import TEXTS
 
@@ -64,7 +63,8 @@ def _prompt_entropy(prompts: pl.DataFrame) -> pl.DataFrame:
 
 def _facts_of(run: Run) -> dict[str, str]:
     record, spec, resolved = run.record, run.record.spec, run.record.resolved
-    seconds = sum(record.timings.values())
+    lengths = run.prompts.unique("prompt_id")["n_tokens"].drop_nulls().to_list()
+    stages = ", ".join(f"{name.replace('_', ' ')} {duration(seconds)}" for name, seconds in record.timings.items())
     return {
         "status": record.status + (f": {record.reason}" if record.reason else ""),
         "model": spec.model.name,
@@ -78,14 +78,16 @@ def _facts_of(run: Run) -> dict[str, str]:
         "perturbation": spec.texts.perturbation or "",
         "prompts measured": f"{resolved.n_prompts:,}",
         "prompts counted": ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in record.counts.items()),
-        "tokens a prompt": _token_words(run.prompts),
+        "tokens a prompt": f"mean {sum(lengths) / len(lengths):.0f}, {min(lengths)} to {max(lengths)}"
+        if lengths
+        else "",
         "readouts": ", ".join(spec.readouts),
         "positions": ", ".join(spec.positions),
         "pooling": spec.pooling,
         "forward pass": f"{resolved.dtype} on {resolved.device}",
         "eigenvalues": spec.precision,
         "seeds": f"sampling {spec.texts.sample_seed}, views {spec.views.view_seed}, resampling {spec.seed}",
-        "time": f"{duration(seconds)} ({_stages(record)})" if record.timings else "",
+        "time": f"{duration(sum(record.timings.values()))} ({stages})" if stages else "",
         "started": record.started,
         "machine": record.machine,
         "commit": record.commit or "",
@@ -101,14 +103,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _stages(record: RunRecord) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {duration(seconds)}" for name, seconds in record.timings.items())
-
-
-def _token_words(prompts: pl.DataFrame) -> str:
-    lengths = prompts.unique("prompt_id")["n_tokens"].drop_nulls().to_list()
-    if not lengths:
-        return ""
-    return f"mean {sum(lengths) / len(lengths):.0f}, {min(lengths)} to {max(lengths)}"

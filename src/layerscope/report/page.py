@@ -109,10 +109,10 @@ def render_report(runs: Sequence[Run], folder: Path, *, metrics: Mapping[str, Me
         points=[[line.points for line in chart.lines] for chart in (*(c for _, own in scored for c in own), *charts)],
         axis=axis,
         summaries=_summaries(panels, charts),
-        metrics={panel.metric: metrics.get(panel.metric) for panel in panels},
         facts=run_facts(runs),
-        runs=list(zip(names, runs, strict=True)),
         names=names,
+        metrics={panel.metric: metrics.get(panel.metric) for panel in panels},
+        runs=list(zip(names, runs, strict=True)),
         warnings=_warnings(runs, names),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -121,8 +121,8 @@ def render_report(runs: Sequence[Run], folder: Path, *, metrics: Mapping[str, Me
         spark_path=spark_path,
         example_prompts=example_prompts,
         example_conditions=example_conditions,
-        reasons=lambda skipped: Counter(one.reason for one in skipped).most_common(),
         link=lambda target: relative_link(target, folder),
+        reasons=lambda skipped: Counter(one.reason for one in skipped).most_common(),
     )
 
 
