@@ -24,6 +24,8 @@ _OF_ROPE = ("rope_scaling", "partial_rotary_factor")
 
 def headless_class(config: PreTrainedConfig) -> type | None:
     """The class that `AutoModel` makes of a config; None where there is none."""
+    if type(config) not in MODEL_MAPPING:  # which knows some without a class that `AutoModel` would make
+        return None
     with suppress(KeyError, ValueError):  # ValueError: transformers names a class that it does not have
         found = MODEL_MAPPING[type(config)]
         kind: type = found[0] if isinstance(found, tuple) else found
