@@ -388,7 +388,7 @@ def test_no_tasks(tiny, tmp_path) -> None:
 
 
 def test_numpy_and_torch_generators_are_left_alone(tiny, cache, tmp_path) -> None:
-    # Not Python's own here: the type checks that are on in tests draw from it. test_random_state.py has it.
+    # Not Python's own here: the type checks that are on in tests draw from it. test_process.py has it.
     tasks = [OwnClassification(), "WikiTopicClustering"]
     np.random.seed(6), torch.manual_seed(7)  # noqa: NPY002
     expected = np.random.rand(), torch.rand(1).item()  # noqa: NPY002
