@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test portable quick sweep families faults check bench clean
+.PHONY: setup demo test slow portable sweep families faults check bench clean
 
 setup: $(VENV)/.ready
 
@@ -27,8 +27,9 @@ test: setup
 portable: setup
 	.ci/portable $(BIN)/python
 
-quick: setup
-	$(BIN)/python -m pytest -m "not slow and not sweep and not faults"
+# What takes longer than some seconds a test: real models, whole studies, the pages that say how to extend layerscope.
+slow: setup
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 # Every model type that transformers knows, tiny, against plain transformers: some 10 minutes on 2 cores. docs/families.md holds
 # how each comes out; `make families` writes it again.

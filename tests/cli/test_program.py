@@ -219,6 +219,7 @@ def test_a_damaged_table_in_a_finished_run_exits_1_and_is_named(finished, tmp_pa
     assert "layers.parquet is damaged" in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130_says_how_to_go_on_and_the_same_command_goes_on(family_folder, texts_file, tmp_path):
     words = ["measure", str(family_folder("llama")), "--texts", str(texts_file), "--block-size", "1", "--views", "200"]
     command = [*PROGRAM, *words, "--out", str(tmp_path / "run")]

@@ -131,3 +131,10 @@ def test_where_lines_break(text, width, lines):
 
 def test_wide_characters_count_as_two():
     assert wrapped("漢字 漢字", 5) == ["漢字", "漢字"]
+
+
+@pytest.mark.parametrize("width", [60, 12])
+def test_cells_behind_wide_characters_stand_in_one_column(width):
+    names = ["漢字", "abcd", "é"]
+    lines = plain(TerminalTable([Column("text", names, text=True), Column("n", ["1", "2", "3"], right=True)]), width)
+    assert [cell_len(line[: line.rindex(number)]) for line, number in zip(lines[1:4], "123", strict=True)] == [6] * 3

@@ -6,8 +6,8 @@ import pytest
 
 from layerscope.config import TextSpec
 from layerscope.errors import UserError
-from layerscope.inputs.csv_files import Line, csv_layout, csv_rows
-from layerscope.inputs.files import read_table
+from layerscope.inputs.csv_files import FileLine, csv_layout, csv_rows
+from layerscope.inputs.files import open_table
 from layerscope.inputs.texts import load_texts
 
 
@@ -40,7 +40,7 @@ def test_another_separator_is_named_with_its_option(load, sign, name, shown):
 def test_where_the_user_has_no_say_the_option_is_not_named(tmp_path):
     (tmp_path / "questions.csv").write_text("subject;question\na;b\n")
     with pytest.raises(UserError, match=r"separated by ';': save it with commas$"):
-        read_table(tmp_path / "questions.csv")
+        open_table(tmp_path / "questions.csv")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_layout_is_for_csv_files(tmp_path, source, option):
 
 
 def test_rows_without_a_header_count_from_the_first():
-    lines = iter([Line(0, 1, "a,b\n"), Line(4, 2, "c,d\n")])
+    lines = iter([FileLine(0, 1, "a,b\n"), FileLine(4, 2, "c,d\n")])
     rows = csv_rows("t", csv_layout(None, header=False))(lines)
     named = ({"column-1": one, "column-2": other} for one, other in ("ab", "cd"))
     assert list(rows) == [(0, 1, next(named)), (4, 2, next(named))]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerscope.errors import UserError
-from layerscope.inputs.files import choose_column, file_revision, read_table, table_of_rows
+from layerscope.inputs.files import choose_column, file_revision, open_table, table_of_rows
 
 LINE = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]))
 CELL = st.text(st.characters(exclude_categories=["Cs"]))
@@ -26,7 +26,7 @@ def write(tmp_path):
 
 
 def cells(path, column="text", limit=None):
-    return list(read_table(path, limit).column(column))
+    return list(open_table(path, limit).column(column))
 
 
 def ids(table):
@@ -58,7 +58,7 @@ def test_parquet_gives_back_its_text_and_knows_its_text_columns(tmp_path):
         {"id": [1, 2, 3], "text": ["a", None, "c\nd"], "kind": pl.Series(["x", "x", "y"], dtype=pl.Categorical)}
     )
     frame.write_parquet(tmp_path / "a.parquet")
-    table = read_table(tmp_path / "a.parquet")
+    table = open_table(tmp_path / "a.parquet")
     assert table.names == ("id", "text", "kind")
     assert table.textual == ("text", "kind")
     assert list(table.column("text")) == ["a", None, "c\nd"]
@@ -71,9 +71,9 @@ def test_only_a_line_feed_ends_a_line(write):
 
 
 def test_line_numbers_are_the_files_own(write):
-    table = read_table(write("a.jsonl", '{"text": "a"}\n\n{"text": "b"}\n'))
+    table = open_table(write("a.jsonl", '{"text": "a"}\n\n{"text": "b"}\n'))
     assert ids(table) == ["line-1", "line-3"]
-    assert ids(read_table(write("a.txt", "a\n\nb"))) == ["line-1", "line-2", "line-3"]
+    assert ids(open_table(write("a.txt", "a\n\nb"))) == ["line-1", "line-2", "line-3"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_no_more_parquet_rows_are_read_than_asked(tmp_path):
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(write):
-    assert read_table(write("a.csv", b"\xef\xbb\xbfid,text\n1,caf\xc3\xa9\n")).names == ("id", "text")
+    assert open_table(write("a.csv", b"\xef\xbb\xbfid,text\n1,caf\xc3\xa9\n")).names == ("id", "text")
 
 
 def test_a_csv_text_may_be_long_hold_line_breaks_and_look_like_a_missing_value(write):
@@ -100,7 +100,7 @@ def test_a_csv_text_may_be_long_hold_line_breaks_and_look_like_a_missing_value(w
 
 
 def test_a_csv_column_of_numbers_is_not_one_with_text(write):
-    assert read_table(write("a.csv", "id,score,text\n1,2.5,hello\n2,,7\n")).textual == ("text",)
+    assert open_table(write("a.csv", "id,score,text\n1,2.5,hello\n2,,7\n")).textual == ("text",)
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_a_csv_column_of_numbers_is_not_one_with_text(write):
 )
 def test_errors_say_what_came_and_where(write, name, content, message):
     with pytest.raises(UserError, match=message):
-        read_table(write(name, content))
+        open_table(write(name, content))
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt does not exist: check the path"):
-        read_table(tmp_path / "none.txt")
+        open_table(tmp_path / "none.txt")
     (tmp_path / "dir.txt").mkdir()
     with pytest.raises(UserError, match=r"dir\.txt is a folder: expected a file"):
-        read_table(tmp_path / "dir.txt")
+        open_table(tmp_path / "dir.txt")
 
 
 @pytest.mark.parametrize("cut", [0.2, 0.5, 0.97])
@@ -148,7 +148,7 @@ def test_a_parquet_file_that_is_cut_off_is_refused(tmp_path, cut):
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "b.parquet").write_bytes(whole[: int(cut * len(whole))])
     with pytest.raises(UserError, match="it may be cut off"):
-        read_table(tmp_path / "b.parquet")
+        open_table(tmp_path / "b.parquet")
 
 
 def test_a_parquet_file_with_broken_pages_is_refused(tmp_path):

@@ -108,7 +108,7 @@ def llama3_factors(base, half, factor, original):
 @pytest.mark.parametrize(("original", "kept"), [(8192, "llama3"), (24, "longrope")])
 def test_llama3s_scaling_is_read_from_its_tensor(original, kept, tmp_path):
     scaled = LLAMA3 | {"rope_theta": 1e4, "original_max_position_embeddings": original}
-    options = SHAPE | {"max_position_embeddings": 16384 if original == 8192 else 128, "head_dim": 16}
+    options = SHAPE | {"max_position_embeddings": 8200 if original == 8192 else 128, "head_dim": 16}
     model = whole("llama", **options, rope_parameters=scaled)
     tensors = {"rope_freqs.weight": llama3_factors(1e4, 8, 8.0, original)}
     file = write_gguf(tmp_path / "m.gguf", model, tensors=tensors)
@@ -181,6 +181,22 @@ def test_a_gemmas_scaling_is_that_of_its_full_attention(tmp_path):
         "attention.sliding_window_pattern": [True, False, True],
     }
     assert error(write_gguf(tmp_path / "m.gguf", model, keys=keys), model) < 1e-5
+
+
+def test_a_gemmas_factors_divide_the_frequencies_of_its_full_attention(tmp_path):
+    parameters = {
+        "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    types = ["sliding_attention", "full_attention", "sliding_attention"]
+    model = whole("gemma3_text", **WINDOWED, rope_parameters=parameters, layer_types=types)
+    rotary = model.base_model.rotary_emb
+    factors = [1.0 + step for step in range(len(rotary.full_attention_inv_freq))]
+    keys = {"attention.sliding_window_pattern": [True, False, True]}
+    file = write_gguf(tmp_path / "m.gguf", model, keys=keys, tensors={"rope_freqs.weight": factors})
+    assert error(file, model) > 0.01
+    rotary.full_attention_inv_freq /= torch.tensor(factors)
+    assert error(file, model) < 1e-5
 
 
 @pytest.mark.parametrize("n", [20, 100])

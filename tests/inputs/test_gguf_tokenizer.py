@@ -40,6 +40,16 @@ def test_digits_stand_alone_where_the_file_says_so(loaded, pre):
     ]
 
 
+@pytest.mark.parametrize("pre", ["stablelm2", "hunyuan"])
+def test_what_splits_as_qwen2_does_parts_digits_and_keeps_a_mark_with_its_word(loaded, pre):
+    model = loaded(pre=pre)
+    assert model.warnings == ()
+    pieces = model.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a 12 -b")
+    # GPT-2's rule would give "a", " 12", " -", "b".
+    assert [piece for piece, _ in pieces] == ["a", "Ġ", "1", "2", "Ġ-", "b"]
+    assert [piece for piece, _ in model.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("-b")] == ["-b"]
+
+
 def test_a_kind_nobody_knows_is_named(loaded):
     [warning] = loaded(pre="martian").warnings
     assert "tokenizer.ggml.pre = martian" in warning
@@ -60,6 +70,7 @@ def test_llama3_files_have_bos_unless_they_say_otherwise(loaded, given, first):
     assert model.warnings == ()
 
 
+@pytest.mark.slow
 def test_the_tokenizer_of_smollm2_splits_as_the_models_own(tmp_path):
     from layerscope.inputs.known_models import KNOWN_MODELS
 

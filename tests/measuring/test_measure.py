@@ -313,6 +313,7 @@ measure_spec(spec, Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_values(tiny_spec, tmp_path):
     spec = tiny_spec()
     (tmp_path / "spec.json").write_text(spec.model_dump_json())

@@ -9,7 +9,7 @@ from tests.sweep.page import PAGE, key_of, place_of, read_page
 from tests.sweep.tiny import model_types
 from tests.sweep.worker import Worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.sweep]
+pytestmark = pytest.mark.sweep
 
 
 @pytest.fixture(scope="module")

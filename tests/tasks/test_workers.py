@@ -9,7 +9,7 @@ import pytest
 
 from layerscope.errors import RunFailedError
 from layerscope.tasks import workers
-from layerscope.tasks.evaluation import NEEDS_MODEL, Job, PackedTask
+from layerscope.tasks.evaluation import NEEDS_MODEL, Evaluation, PackedTask
 from layerscope.tasks.process import RandomState
 from layerscope.tasks.workers import WorkerPool
 
@@ -17,7 +17,7 @@ from layerscope.tasks.workers import WorkerPool
 STUB = """
 import json, os, signal, sys
 for line in sys.stdin:
-    layer = json.loads(line)["job"]["layer"]
+    layer = json.loads(line)["evaluation"]["layer"]
     if layer == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     if layer == 4:
@@ -27,23 +27,26 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def jobs(tmp_path, monkeypatch):
+def evaluations(tmp_path, monkeypatch):
     (tmp_path / "stub.py").write_text(STUB)
     real = workers.subprocess.Popen
     monkeypatch.setattr(
         workers.subprocess, "Popen", lambda words, **more: real([words[0], str(tmp_path / "stub.py")], **more)
     )
     task = PackedTask(path=tmp_path / "0.pickle", size=1, sha256="0")
-    return lambda *layers: (task, [Job(cache=tmp_path, layer=n, name="m", result=tmp_path / f"{n}") for n in layers])
+    return lambda *layers: (
+        task,
+        [Evaluation(cache=tmp_path, layer=n, name="m", result=tmp_path / f"{n}") for n in layers],
+    )
 
 
-def test_a_worker_that_dies_fails_its_own_job_only(jobs) -> None:
+def test_a_worker_that_dies_fails_its_own_evaluation_only(evaluations) -> None:
     with WorkerPool(2) as pool:
-        outcomes = {job.layer: outcome for job, outcome in pool.run(*jobs(0, 1, 2, 4, 5, 6, 7))}
+        outcomes = {evaluation.layer: outcome for evaluation, outcome in pool.run(*evaluations(0, 1, 2, 4, 5, 6, 7))}
         assert outcomes[2] == f"the process that scored it was ended by signal {signal.SIGKILL.value}"
         assert outcomes[4] == NEEDS_MODEL
         pids = {int(outcomes[layer]) for layer in (0, 1, 5, 6, 7)}
-        assert {int(outcome) for _, outcome in pool.run(*jobs(8, 9))} & pids
+        assert {int(outcome) for _, outcome in pool.run(*evaluations(8, 9))} & pids
         assert len(pool._processes) <= 4
     for process in pool._processes:
         assert process.returncode is not None
@@ -51,9 +54,9 @@ def test_a_worker_that_dies_fails_its_own_job_only(jobs) -> None:
             os.kill(process.pid, 0)
 
 
-def test_a_full_disk_ends_the_run(jobs) -> None:
+def test_a_full_disk_ends_the_run(evaluations) -> None:
     with pytest.raises(RunFailedError, match="layer 3 could not be scored: full"), WorkerPool(1) as pool:
-        list(pool.run(*jobs(0, 3)))
+        list(pool.run(*evaluations(0, 3)))
 
 
 def test_a_packed_task_that_has_changed_is_not_unpacked(tmp_path) -> None:

@@ -84,6 +84,7 @@ def test_they_learnt_and_the_saved_weights_have_the_loss_that_is_stated(zoo, nam
     assert held_out_loss(model, windows) == pytest.approx(losses[-1], abs=2e-3)  # float16 on disk
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(zoo, tmp_path, monkeypatch):
     short = RECIPES["zoo-neox-tiny"].model_copy(update={"steps": 8})
     monkeypatch.setitem(zoo_module.RECIPES, "zoo-neox-tiny", short)
@@ -123,6 +124,7 @@ def test_a_finished_model_of_other_texts_is_refused(zoo, monkeypatch):
     assert len(train_zoo(TINY_PAIR)) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_model_and_is_made_again(tmp_path, monkeypatch):
     short = RECIPES["zoo-neox-tiny"].model_copy(update={"steps": 4})
     monkeypatch.setitem(zoo_module.RECIPES, "zoo-neox-tiny", short)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from layerscope.cli.options import MEASURE_SPECS, Quiet, run_folder, run_spec, unset, with_options
+from layerscope.cli.options import MEASURE_SPECS, Quiet, given_spec, output_folder, unset, with_options
 from layerscope.cli.show import console, progress_bars, say, say_notes
 from layerscope.wording import counted
 
@@ -23,9 +23,9 @@ def measure(
     from layerscope.figures.table import layer_table
     from layerscope.measuring.measure import measure_spec
 
-    spec = run_spec(given)
+    spec = given_spec(given)
     with progress_bars(quiet=quiet) as report:
-        run = measure_spec(spec, run_folder(out, spec.model.name), report)
+        run = measure_spec(spec, output_folder(out, spec.model.name), report)
     say_notes(run.notes)
     if quiet:
         return

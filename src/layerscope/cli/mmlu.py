@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 
-from layerscope.cli.options import Quiet, build, run_folder, unset, with_options
+from layerscope.cli.options import Quiet, build, output_folder, unset, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.mmlu.spec import MmluSpec
@@ -34,7 +34,7 @@ def mmlu(
     model = build(ModelSpec, given)
     spec = build(MmluSpec, given, model=model)
     with progress_bars(quiet=quiet) as report:
-        run = mmlu_spec(spec, run_folder(out, model.name, "-mmlu"), report)
+        run = mmlu_spec(spec, output_folder(out, model.name, "-mmlu"), report)
     if not quiet:
         _show(run)
     say_notes(run.notes)

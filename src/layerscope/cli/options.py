@@ -73,14 +73,14 @@ def build(spec: type[SpecType], given: dict[str, Any], **more: object) -> SpecTy
         raise UserError(explain(error, spec)) from error
 
 
-def run_spec(given: dict[str, Any]) -> RunSpec:
+def given_spec(given: dict[str, Any]) -> RunSpec:
     """The RunSpec that the options of `layerscope measure` describe."""
     return build(
         RunSpec, given, model=build(ModelSpec, given), texts=build(TextSpec, given), views=build(ViewSpec, given)
     )
 
 
-def run_folder(out: Path | None, model: str, end: str = "") -> Path:
+def output_folder(out: Path | None, model: str, end: str = "") -> Path:
     """The folder of a run: the one that was given, else one named for its model."""
     return out or Path("runs") / f"{model.rstrip('/').replace('/', '--')}{end}"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import polars as pl
 import typer
 
-from layerscope.cli.options import Quiet, build, run_folder, unset, with_options
+from layerscope.cli.options import Quiet, build, output_folder, unset, with_options
 from layerscope.cli.show import console, frame_table, progress_bars, say, say_notes
 from layerscope.config import ModelSpec
 from layerscope.errors import UserError
@@ -50,7 +50,7 @@ def tasks(
         raise UserError("no model: give MODEL, or --import DIR for results that are there already")
     model, spec = build(ModelSpec, given), build(TasksSpec, given)
     with progress_bars(quiet=quiet) as report:
-        run = score_spec(model, spec, run_folder(out, model.name), report)
+        run = score_spec(model, spec, output_folder(out, model.name), report)
     _end(run, quiet=quiet)
 
 
@@ -59,7 +59,7 @@ def _import(given: dict[str, Any], folder: Path, out: Path | None, blocks: int |
 
     subsets = tuple(part.strip() for part in (given.get("subsets") or "english").split(",") if part.strip())
     name = given.get("name") or folder.resolve().name
-    return import_results(folder, run_folder(out, name), model=name, subsets=subsets, blocks=blocks)
+    return import_results(folder, output_folder(out, name), model=name, subsets=subsets, blocks=blocks)
 
 
 def _end(run: TasksRun, *, quiet: bool) -> None:

@@ -34,7 +34,7 @@ def csv_layout(separator: str | None, *, header: bool) -> CsvLayout:
     return CsvLayout(found, header)
 
 
-class Line(NamedTuple):
+class FileLine(NamedTuple):
     """A line of a file with its end, the byte at which it begins, and its number, from 1."""
 
     start: int
@@ -47,10 +47,12 @@ class Line(NamedTuple):
         return self.text.removesuffix("\n").removesuffix("\r")
 
 
-Lines = Callable[[], Iterator[Line]]
+Lines = Callable[[], Iterator[FileLine]]
 
 
-def csv_rows(source: str, layout: CsvLayout) -> Callable[[Iterator[Line]], Iterator[tuple[int, int, dict[str, str]]]]:
+def csv_rows(
+    source: str, layout: CsvLayout
+) -> Callable[[Iterator[FileLine]], Iterator[tuple[int, int, dict[str, str]]]]:
     """What makes rows of the lines of one file: the byte at which each begins, its number, its cells by column.
 
     The first lines that it is given are those at the file's start, where the names are; later ones are any. Where they
@@ -58,7 +60,7 @@ def csv_rows(source: str, layout: CsvLayout) -> Callable[[Iterator[Line]], Itera
     """
     names: list[str] = []
 
-    def rows(lines: Iterator[Line]) -> Iterator[tuple[int, int, dict[str, str]]]:
+    def rows(lines: Iterator[FileLine]) -> Iterator[tuple[int, int, dict[str, str]]]:
         numbers = itertools.count(1)
         for begin, row, end in _rows(source, lines, layout.separator or ","):
             if not names:
@@ -81,7 +83,7 @@ def csv_rows(source: str, layout: CsvLayout) -> Callable[[Iterator[Line]], Itera
     return rows
 
 
-def _rows(source: str, lines: Iterator[Line], separator: str) -> Iterator[tuple[int, list[str], int]]:
+def _rows(source: str, lines: Iterator[FileLine], separator: str) -> Iterator[tuple[int, list[str], int]]:
     """Rows that are not blank: the byte at which each begins, its fields, and the line on which it ends."""
     reached = 0
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from layerscope.errors import UserError, nearest
 from layerscope.files.reading import named_errors, open_regular, sum_of
-from layerscope.inputs.csv_files import CsvLayout, Line, csv_rows, is_textual, refuse_other_separator
+from layerscope.inputs.csv_files import CsvLayout, FileLine, csv_rows, is_textual, refuse_other_separator
 from layerscope.inputs.quiet import said_as
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
@@ -52,7 +52,7 @@ class Table:
         return (cell for (cell,) in self.cells([name], None))
 
 
-def read_table(path: Path, limit: int | None = None, layout: CsvLayout | None = None) -> Table:
+def open_table(path: Path, limit: int | None = None, layout: CsvLayout | None = None) -> Table:
     """Look through a file and make a table of it.
 
     A .txt has one text a line in the column `text`; only line feeds end a line (and a carriage return before one is
@@ -155,11 +155,11 @@ class _File:
                 raise UserError(f"texts {self.source!r} changed while they were read: run the same command again")
             yield file
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[FileLine]:
         with self.open() as file:
             yield from self.lines_from(file, 0)
 
-    def lines_from(self, file: BufferedReader, offset: int) -> Iterator[Line]:
+    def lines_from(self, file: BufferedReader, offset: int) -> Iterator[FileLine]:
         """The lines from a byte on; a byte order mark is passed over."""
         file.seek(offset)
         for number, line in enumerate(file, 1):
@@ -177,7 +177,7 @@ class _File:
                     f"0x{line[at]:02x}: save the file as UTF-8"
                 ) from error
             if text:
-                yield Line(offset + mark, number, text)
+                yield FileLine(offset + mark, number, text)
             offset += len(line)
 
 
@@ -186,11 +186,11 @@ def _stamp(file: BufferedReader) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _txt_rows(lines: Iterator[Line]) -> _Rows:
+def _txt_rows(lines: Iterator[FileLine]) -> _Rows:
     return ((line.start, line.number, {"text": line.without_end}) for line in lines)
 
 
-def _json_rows(source: str, lines: Iterator[Line]) -> _Rows:
+def _json_rows(source: str, lines: Iterator[FileLine]) -> _Rows:
     where = f"texts {source!r}: expected one JSON object a line"
     for line in lines:
         if not line.text.strip():
@@ -206,7 +206,7 @@ def _json_rows(source: str, lines: Iterator[Line]) -> _Rows:
         yield line.start, line.number, row
 
 
-def _of_lines(file: _File, rows_of: Callable[[Iterator[Line]], _Rows], limit: int | None, *, word: str) -> Table:
+def _of_lines(file: _File, rows_of: Callable[[Iterator[FileLine]], _Rows], limit: int | None, *, word: str) -> Table:
     starts, numbers = array("q"), array("q")
 
     def rows() -> Iterator[Mapping[str, object]]:

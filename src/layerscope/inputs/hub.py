@@ -10,7 +10,7 @@ from typing import Any
 
 from layerscope.errors import UserError
 from layerscope.files.reading import expanded
-from layerscope.inputs.files import SUFFIXES, Table, file_revision, read_table, table_of_rows
+from layerscope.inputs.files import SUFFIXES, Table, file_revision, open_table, table_of_rows
 from layerscope.inputs.quiet import said_as
 
 DATA_DIR = "LAYERSCOPE_DATA_DIR"
@@ -80,7 +80,7 @@ def read_hub(name: HubName, data_dir: str | None, limit: int) -> tuple[Table, st
     if file is not None:
         # First the hash: what is read after it is what it names, or `load_texts` sees the difference.
         revision = f"data_dir {file_revision(file)}"
-        return read_table(file, limit), revision
+        return open_table(file, limit), revision
     import datasets
 
     commit = None if _offline() else _commit(name)

@@ -168,7 +168,7 @@ def _load(spec: TextSpec) -> TextSet:
     if path.suffix.lower() in files.SUFFIXES:
         revision = files.file_revision(path)
         layout = csv_layout(spec.separator, header=not spec.no_header)
-        table = files.read_table(path, layout=layout)
+        table = files.open_table(path, layout=layout)
         if path.suffix.lower() == ".csv" and layout.header and spec.column is None and "text" not in table.textual:
             for column in table.textual:
                 refuse_missing_header(source, table.names, column, table.column(column))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from layerscope.errors import RunFailedError, UserError, nearest, unknown
 from layerscope.files.reading import expanded
-from layerscope.inputs.files import Table, file_revision, read_table
+from layerscope.inputs.files import Table, file_revision, open_table
 from layerscope.inputs.hub import MOST_ROWS, HubName, hub_revision, read_hub, stand_in
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.tasks.process import import_quietly
@@ -148,7 +148,7 @@ def _read(spec: MmluSpec) -> QuestionSet:
         return _from_lm_eval(spec)
     if path.suffix.lower() in SUFFIXES:
         revision = file_revision(path) if path.is_file() else ""
-        return _by_subject(_of_table(read_table(path)), spec.questions, revision)
+        return _by_subject(_of_table(open_table(path)), spec.questions, revision)
     if path.suffix or path.exists() or "/" in spec.questions:
         raise UserError(f"questions {spec.questions!r}: expected a file that ends in {', '.join(SUFFIXES)}")
     raise unknown("questions", spec.questions, SOURCES)

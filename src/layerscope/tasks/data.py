@@ -23,7 +23,7 @@ from layerscope.files.writing import cannot_write, make_folder, write_text
 from layerscope.inputs.checkpoints import hub_reachable
 from layerscope.inputs.hub import DATA_DIR, stand_in
 from layerscope.tasks.choice import is_aggregate
-from layerscope.tasks.evaluation import describe
+from layerscope.tasks.evaluation import reason_of
 from layerscope.tasks.process import RandomState, kept_random_state, quiet_mteb, setting
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -137,10 +137,10 @@ def _load_part(task: Any, data_dir: str | None, home: Path) -> None:  # noqa: AN
                 raise full from error
             cause = cause.__cause__ or cause.__context__
         if not on_hub:
-            raise UserError(f"{here}: its data could not be made ({describe(error)})") from error
+            raise UserError(f"{here}: its data could not be made ({reason_of(error)})") from error
         if folder:
             raise UserError(
-                f"{here}: the stand-in {folder} is not the data that the task expects ({describe(error)}): it must hold "
+                f"{here}: the stand-in {folder} is not the data that the task expects ({reason_of(error)}): it must hold "
                 "the hub's raw columns, one file a split"
             ) from error
         raise _no_data(task, data_dir, offline=offline, error=error) from error
@@ -248,7 +248,7 @@ def local_revision(folder: Path) -> str:
 
 def _no_data(task: Any, data_dir: str | None, *, offline: bool, error: Exception) -> UserError:  # noqa: ANN401
     root, path = data_dir or os.environ.get(DATA_DIR), str(task.metadata.dataset["path"])
-    why = "the hub cannot be reached" if offline else f"the hub did not give it ({describe(error)})"
+    why = "the hub cannot be reached" if offline else f"the hub did not give it ({reason_of(error)})"
     there = f"is not under data_dir {root!r}" if root else "has no stand-in (no data_dir is set)"
     place = Path(root or "DIR") / path
     if _is_retrieval(task):

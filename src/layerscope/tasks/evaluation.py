@@ -29,7 +29,7 @@ Fill = Callable[[Sequence[str]], None]
 """Puts texts into the cache at every layer and state."""
 
 
-class Job(BaseModel, frozen=True):
+class Evaluation(BaseModel, frozen=True):
     """One evaluation: which vectors, and where the result goes. `name` is what MTEB calls the model."""
 
     cache: Path
@@ -38,13 +38,13 @@ class Job(BaseModel, frozen=True):
     result: Path
 
 
-def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | None = None) -> str:  # noqa: ANN401
+def evaluate_layer(task: Any, random_state: RandomState, evaluation: Evaluation, fill: Fill | None = None) -> str:  # noqa: ANN401
     """Score one layer on a task and write the result, whole or not at all, in MTEB's layout; scores are not rounded.
 
     Args:
         task: an MTEB task with its data loaded, as fresh as if it had just been built: evaluating it changes it.
         random_state: the global generators as they were when its data had been loaded.
-        job: what to score.
+        evaluation: what to score.
         fill: encodes texts that are not in the cache.
 
     Returns:
@@ -54,25 +54,25 @@ def evaluate_layer(task: Any, random_state: RandomState, job: Job, fill: Fill | 
 
     try:
         with kept_random_state(), quiet_mteb(), threads(1), columns_read_once():
-            encoder = _encoder(EmbeddingCache(job.cache), job, fill)
+            encoder = _encoder(EmbeddingCache(evaluation.cache), evaluation, fill)
             random_state.restore()
             options = {"co2_tracker": False, "cache": None, "overwrite_strategy": "always", **_NO_BAR}
             found = mteb.evaluate(encoder, task, encode_kwargs={"batch_size": 256, **_NO_BAR}, **options)
         result = found.task_results[0]
         content = {**result.model_dump(), "date": result.date.timestamp() if result.date else None}
-        make_folder(job.result.parent)
-        write_text(job.result, json.dumps(content, indent=2))
+        make_folder(evaluation.result.parent)
+        write_text(evaluation.result, json.dumps(content, indent=2))
     except MissingTextsError:
         return NEEDS_MODEL
     except LayerscopeError:
         # A full disk or a model that cannot encode is no fault of the task: the whole run has to stop.
         raise
     except Exception as error:  # noqa: BLE001
-        return describe(error)
+        return reason_of(error)
     return ""
 
 
-def _encoder(cache: EmbeddingCache, job: Job, fill: Fill | None) -> Any:  # noqa: ANN401
+def _encoder(cache: EmbeddingCache, evaluation: Evaluation, fill: Fill | None) -> Any:  # noqa: ANN401
     """MTEB's EncoderProtocol for one layer and state: every vector comes from the cache."""
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_meta import ModelMeta, ScoringFunction
@@ -80,18 +80,18 @@ def _encoder(cache: EmbeddingCache, job: Job, fill: Fill | None) -> Any:  # noqa
     facts = {"revision": "layerscope", "similarity_fn_name": ScoringFunction.COSINE, "modalities": ["text"]}
 
     class LayerEncoder(AbsEncoder):  # type: ignore[misc]
-        layer = job.layer
-        mteb_model_meta = ModelMeta.create_empty({"name": job.name, **facts})
+        layer = evaluation.layer
+        mteb_model_meta = ModelMeta.create_empty({"name": evaluation.name, **facts})
 
         def encode(self, inputs: Any, **_: Any) -> Float32[np.ndarray, "texts dim"]:  # noqa: ANN401
             texts = loader_texts(inputs)
             try:
-                return cache.read(texts, job.layer)
+                return cache.read(texts, evaluation.layer)
             except MissingTextsError:
                 if fill is None:
                     raise
             fill(texts)
-            return cache.read(texts, job.layer)
+            return cache.read(texts, evaluation.layer)
 
     return LayerEncoder()
 
@@ -113,7 +113,7 @@ def loader_texts(loader: Any) -> list[str]:  # noqa: ANN401
     return texts
 
 
-def describe(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The error as one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}".rstrip(": ")
 

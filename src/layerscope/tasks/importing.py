@@ -19,7 +19,7 @@ from layerscope.files.writing import inside, make_folder, whole_file
 from layerscope.results.contents import MADE, contents
 from layerscope.results.record import Keeper, ResolvedModel, now
 from layerscope.tasks.choice import choose_subsets, task_classes
-from layerscope.tasks.evaluation import describe
+from layerscope.tasks.evaluation import reason_of
 from layerscope.tasks.process import import_quietly, kept_random_state, quiet_mteb
 from layerscope.tasks.record import RESULTS, Failure, ScoredTask, TasksRecord
 from layerscope.tasks.run import TasksRun, open_tasks
@@ -58,7 +58,7 @@ class _Found:
             with kept_random_state(), quiet_mteb():
                 result = TaskResult.from_disk(file)
         except Exception as error:
-            raise ValueError(f"{file} is not a result that this version of MTEB reads ({describe(error)})") from error
+            raise ValueError(f"{file} is not a result that this version of MTEB reads ({reason_of(error)})") from error
         task, revision = str(result.task_name), result.dataset_revision
         if task.lower() != file.stem.lower():
             raise ValueError(f"{file} is a result of {task}, not of {file.stem}: rename it or leave it out")

@@ -23,7 +23,7 @@ def main() -> None:
 def _answer(line: str) -> str:
     from layerscope.errors import LayerscopeError, UserError
     from layerscope.tasks.choice import load_own_module
-    from layerscope.tasks.evaluation import NEEDS_MODEL, describe, evaluate_layer
+    from layerscope.tasks.evaluation import NEEDS_MODEL, evaluate_layer, reason_of
     from layerscope.tasks.workers import Answer, Order
 
     order = Order.model_validate_json(line)
@@ -33,14 +33,14 @@ def _answer(line: str) -> str:
             load_own_module(module, file)
     try:
         task, random_state = order.task.unpack()
-        answer = Answer(outcome=evaluate_layer(task, random_state, order.job))
+        answer = Answer(outcome=evaluate_layer(task, random_state, order.evaluation))
     except (ImportError, AttributeError):
         # The class was made where this process cannot import it from, such as a script.
         answer = Answer(outcome=NEEDS_MODEL)
     except LayerscopeError as error:
         answer = Answer(fatal=str(error))
     except Exception as error:  # noqa: BLE001
-        answer = Answer(fatal=describe(error))
+        answer = Answer(fatal=reason_of(error))
     return answer.model_dump_json()
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from layerscope.errors import RunFailedError
 from layerscope.tasks.choice import MODULE_PREFIX
-from layerscope.tasks.evaluation import NEEDS_MODEL, Job, LoadedTask, PackedTask, evaluate_layer
+from layerscope.tasks.evaluation import NEEDS_MODEL, Evaluation, LoadedTask, PackedTask, evaluate_layer
 from layerscope.tasks.record import Place
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Order(BaseModel, frozen=True):
     """What a worker is asked to do; `modules` are the files of the user's own tasks that it has to run first."""
 
     task: PackedTask
-    job: Job
+    evaluation: Evaluation
     modules: dict[str, str]
 
 
@@ -71,23 +71,26 @@ class WorkerPool:
             with suppress(OSError), process:
                 pass
 
-    def run(self, task: PackedTask, jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
-        """Score the jobs, each on a fresh copy of the packed task.
+    def run(self, task: PackedTask, evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, str]]:
+        """Score each on a fresh copy of the packed task.
 
         Yields:
-            Each job, as it ends, with its outcome (see `evaluate_layer`). A worker that dies fails its own job only.
+            Each evaluation, as it ends, with its outcome (see `evaluate_layer`). A worker that dies fails its own job only.
 
         Raises:
             RunFailedError: the disk is full.
         """
         loaded = sys.modules.copy().items()
         own = {name: str(module.__file__) for name, module in loaded if name.startswith(MODULE_PREFIX)}
-        asked = {self._threads.submit(self._ask, Order(task=task, job=job, modules=own)): job for job in jobs}
+        asked = {
+            self._threads.submit(self._ask, Order(task=task, evaluation=evaluation, modules=own)): evaluation
+            for evaluation in evaluations
+        }
         for done in as_completed(asked):
-            job, answer = asked[done], done.result()
+            evaluation, answer = asked[done], done.result()
             if answer.fatal:
-                raise RunFailedError(f"layer {job.layer} could not be scored: {answer.fatal}")
-            yield job, answer.outcome
+                raise RunFailedError(f"layer {evaluation.layer} could not be scored: {answer.fatal}")
+            yield evaluation, answer.outcome
 
     def _ask(self, order: Order) -> Answer:
         try:
@@ -146,26 +149,26 @@ def score_places(
     fill = partial(encoder.fill, stage=f"encoding {name}")
     model = Path(encoder.model.spec.name).name
 
-    def job(place: Place) -> Job:
+    def evaluation_of(place: Place) -> Evaluation:
         state, layer = place
         cache, result = encoder.caches[state].folder, results.path(name, place)
-        return Job(cache=cache, layer=layer, name=f"{model}/layer_{layer}", result=result)
+        return Evaluation(cache=cache, layer=layer, name=f"{model}/layer_{layer}", result=result)
 
     if rest:
         start = time.perf_counter() - encoder.seconds
         first = rest.pop(0)
-        yield first, evaluate_layer(*task.fresh(), job(first), fill)
+        yield first, evaluate_layer(*task.fresh(), evaluation_of(first), fill)
         scoring = time.perf_counter() - encoder.seconds - start
         if pool.size > 1 and task.packed and scoring * len(rest) > POOL_PAYS_SECONDS:
-            jobs = {job(place): place for place in rest}
+            evaluations = {evaluation_of(place): place for place in rest}
             rest = []
-            for done, outcome in pool.run(task.packed, list(jobs)):
+            for done, outcome in pool.run(task.packed, list(evaluations)):
                 if outcome == NEEDS_MODEL:
-                    rest.append(jobs[done])
+                    rest.append(evaluations[done])
                 else:
-                    yield jobs[done], outcome
+                    yield evaluations[done], outcome
     for place in rest:
-        yield place, evaluate_layer(*task.fresh(), job(place), fill)
+        yield place, evaluate_layer(*task.fresh(), evaluation_of(place), fill)
 
 
 def default_workers() -> int:
