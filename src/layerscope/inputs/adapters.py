@@ -14,7 +14,7 @@ from layerscope.errors import UserError, lacking
 from layerscope.files.reading import expanded
 from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
 from layerscope.inputs.quiet import quiet_libraries, said_as
-from layerscope.inputs.weights import check_safetensors, content_hash, named, pickled_only
+from layerscope.inputs.weights import as_revision, check_safetensors, content_hash, pickled_only
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -94,7 +94,7 @@ def merge_adapter(
         )
     base = getattr(merged, prefix) if prefix else merged
     base.eval().requires_grad_(False)
-    return base, named(content_hash(files)), notes
+    return base, as_revision(content_hash(files)), notes
 
 
 def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
@@ -103,7 +103,7 @@ def adapter_revision(adapter: str, *, allow_pickle: bool) -> str:
     A UserError where the folder is no adapter, or holds only pickled weights.
     """
     files, _ = _adapter_files(expanded(adapter), allow_pickle=allow_pickle)
-    return named(content_hash(files))
+    return as_revision(content_hash(files))
 
 
 def kind_of(config: PeftConfig) -> str:

@@ -20,7 +20,7 @@ from layerscope.inputs.known_models import KNOWN_MODELS, ZOO_MODELS
 from layerscope.inputs.quiet import quiet_libraries, refusing
 from layerscope.inputs.revisions import find_revision, revisions, split_revision, transformer_part
 from layerscope.inputs.sizes import check_numbers
-from layerscope.inputs.weights import content_hash, content_hashes, listed_weights, named, weight_files
+from layerscope.inputs.weights import as_revision, content_hash, content_hashes, listed_weights, weight_files
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # In a GGUF file's revision: the same file read in another way may be another model.
@@ -121,7 +121,7 @@ def _from_disk(path: Path, spec: ModelSpec) -> Checkpoint:
     if path.suffix != ".gguf":
         raise UserError(f"expected a model folder or a .gguf file, got {path}: give the folder that holds config.json")
     folder, made = convert_gguf(path)
-    weights = named(folder.name)
+    weights = as_revision(folder.name)
     note = KNOWN_MODELS[spec.name].note if spec.name in KNOWN_MODELS else ""
     if not note and made.quantisation not in {"ALL_F32", "F16", "BF16"}:
         note = f"de-quantised {made.quantisation} weights"
@@ -131,7 +131,7 @@ def _from_disk(path: Path, spec: ModelSpec) -> Checkpoint:
 
 def _identified(path: Path, spec: ModelSpec) -> Checkpoint:
     if path.suffix == ".gguf" and path.is_file():
-        weights = named(content_hash([path]))
+        weights = as_revision(content_hash([path]))
         return Checkpoint(str(path), weights + _READ_AS, weights=weights)
     config = path / "config.json"
     if not config.is_file():
@@ -139,11 +139,11 @@ def _identified(path: Path, spec: ModelSpec) -> Checkpoint:
     files = listed_weights(path, allow_pickle=spec.allow_pickle)
     before = {file: file.stat() for file in files}
     both, alone = content_hashes([config], files)
-    revision = named(both)
+    revision = as_revision(both)
     code = sorted(path.glob("*.py")) if spec.trust_remote_code else []
     if code:
-        revision = f"{revision}+code:{named(content_hash(code))}"
-    return Checkpoint(str(path), revision, weights=named(alone), files=before)
+        revision = f"{revision}+code:{as_revision(content_hash(code))}"
+    return Checkpoint(str(path), revision, weights=as_revision(alone), files=before)
 
 
 def without_reading(revision: str) -> str:
@@ -194,7 +194,7 @@ def weights_of(checkpoint: Checkpoint) -> str:
     if not isinstance(config, str):
         return ""
     try:
-        return named(content_hash(weight_files(Path(config).parent, allow_pickle=True)))
+        return as_revision(content_hash(weight_files(Path(config).parent, allow_pickle=True)))
     except LayerscopeError:
         return ""
 

@@ -11,7 +11,7 @@ from layerscope.config import ModelSpec
 from layerscope.files.reading import sum_of
 from layerscope.inputs.adapters import adapter_revision
 from layerscope.inputs.checkpoints import identify_checkpoint
-from layerscope.inputs.weights import HASH_DIGITS, named
+from layerscope.inputs.weights import HASH_DIGITS, as_revision
 
 # The files that decide how a text becomes tokens, by the names that transformers gives them.
 _TOKENIZER_FILES = (
@@ -46,7 +46,7 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
         return {"model_revision": revision, "tokenizer_revision": WITH_WEIGHTS}
     files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
     listed = "".join(f"{file.name} {sum_of(file, follow=True)}\n" for file in sorted(files))
-    return {"model_revision": revision, "tokenizer_revision": named(hashlib.sha256(listed.encode()).hexdigest())}
+    return {"model_revision": revision, "tokenizer_revision": as_revision(hashlib.sha256(listed.encode()).hexdigest())}
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -19,7 +19,7 @@ from layerscope.inputs.models import LoadedModel, ready_model, stack_to_run
 from layerscope.inputs.parts import PROBE_TOKENS, input_device, table_rows
 from layerscope.inputs.quiet import refusing
 from layerscope.inputs.standing import Before, set_plain_pass
-from layerscope.inputs.weights import check_finite, named
+from layerscope.inputs.weights import as_revision, check_finite
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def reading(model: nn.Module, tokenizer: PreTrainedTokenizerBase, spec: ModelSpe
         # Mixed precision in training is the loop's business: numbers are those of the weights as they are.
         with torch.autocast(core.device.type, enabled=False):
             check_wrapper(model)
-            revision = named(state_hash(core))
+            revision = as_revision(state_hash(core))
             yield replace(ready_model(core, tokenizer, spec, revision), weights=revision)
     finally:
         for module, training in modes.items():

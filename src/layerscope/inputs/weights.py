@@ -100,7 +100,7 @@ def check_safetensors(file: Path) -> tuple[str, ...]:
             return tuple(opened.keys())
 
 
-def named(digest: str) -> str:
+def as_revision(digest: str) -> str:
     """A hash as revisions have it, such as `sha256:0123456789abcdef`."""
     return f"sha256:{digest[:HASH_DIGITS]}"
 

@@ -22,14 +22,14 @@ from layerscope.tasks.record import TasksRecord
 from layerscope.tasks.scores import SCORES_FILE, load_scores
 
 
-class Opened(Protocol):
+class OpenedRun(Protocol):
     """A run that was opened or made: a Run, a TasksRun."""
 
     @property
     def path(self) -> Path: ...  # noqa: D102
 
 
-RunFolder = str | Path | Opened
+RunFolder = str | Path | OpenedRun
 """A run's folder, or a run that was opened."""
 
 LAYERS_FILE = "layers.parquet"

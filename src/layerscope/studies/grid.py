@@ -108,7 +108,7 @@ def short(spec: StudySpec, model: str) -> str:
     return next((name for name in names if not any(other.endswith(f"/{name}") for other in others)), names[-1])
 
 
-def named(spec: StudySpec, model: str) -> str:
+def model_title(spec: StudySpec, model: str) -> str:
     """`short`, with what a state-space model is."""
     return short(spec, model) + (" (state-space model)" if is_ssm(model) else "")
 

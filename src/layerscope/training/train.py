@@ -38,7 +38,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Precision:
+class Arithmetic:
     """How the products of a training step are computed on this machine; `text` is for the record."""
 
     bfloat16: bool
@@ -100,14 +100,14 @@ def train_model(name: str, recipe: Recipe, corpus: Corpus, folder: Path, report:
     )
 
 
-def choose_precision(recipe: Recipe) -> Precision:
+def choose_precision(recipe: Recipe) -> Arithmetic:
     """The recipe's precision where this processor has it in hardware, else float32, with fast products where exact."""
     if recipe.precision == "bfloat16" and choose_dtype("auto", _CPU) == torch.bfloat16:
         matmul = torch.get_float32_matmul_precision()
-        return Precision(bfloat16=True, matmul=matmul, text="bfloat16 autocast, float32 weights")
+        return Arithmetic(bfloat16=True, matmul=matmul, text="bfloat16 autocast, float32 weights")
     if fast_matmul_error(_CPU) < FAST_MATMUL_ERROR:
-        return Precision(bfloat16=False, matmul="medium", text="float32, fast products")
-    return Precision(bfloat16=False, matmul="highest", text="float32")
+        return Arithmetic(bfloat16=False, matmul="medium", text="float32, fast products")
+    return Arithmetic(bfloat16=False, matmul="highest", text="float32")
 
 
 def learning_rate_factor(recipe: Recipe) -> Callable[[int], float]:

@@ -10,7 +10,7 @@ from layerscope.figures.curves import title
 from layerscope.results.run import Run
 from layerscope.studies.curves import PromptCurves, counted_prompts, layer_curve, paired, prompt_curves, tokens_to_test
 from layerscope.studies.estimates import against_both, difference, mean_estimate
-from layerscope.studies.grid import curves_run, is_ssm, named, short
+from layerscope.studies.grid import curves_run, is_ssm, model_title, short
 from layerscope.studies.study import CLAIMS, Drawing, Job, Measure, Outcome, Results, Study, StudySpec, Test
 
 OF_VIEWS = ("infonce", "lidar", "dime")
@@ -40,7 +40,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             # A valley is lower than both sides: a curve that only falls is lower than their mean.
             valley = prompt_curves(run, "prompt_entropy", positions=positions).valley
             lower = against_both(valley, -1, unit="nats", seed=spec.seed)
-            tests.append(Test(VALLEYS[positions], named(spec, model), lower))
+            tests.append(Test(VALLEYS[positions], model_title(spec, model), lower))
     transformers = [model for model in runs if not is_ssm(model)]
     machines = [model for model in runs if is_ssm(model)]
     how = "No Transformer and state-space model are both there, so the two kinds are not compared."

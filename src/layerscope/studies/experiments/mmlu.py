@@ -16,7 +16,7 @@ from layerscope.mmlu.run import MmluRun
 from layerscope.mmlu.spec import MmluSpec
 from layerscope.studies.curves import chart_line
 from layerscope.studies.estimates import Estimate, no_estimate, size
-from layerscope.studies.grid import READOUT, file_name, model_spec, named, short
+from layerscope.studies.grid import READOUT, file_name, model_spec, model_title, short
 from layerscope.studies.study import CLAIMS, Drawing, Job, Outcome, Results, Study, StudySpec, Test
 
 
@@ -64,7 +64,7 @@ def analyse(spec: StudySpec, results: Results) -> Outcome:
             (CLAIMS["beyond-length"], "partial", ", length taken out"),
         ):
             rows = run.relations.filter(pl.col("statistic") == statistic).sort("layer")
-            tests.append(Test(claim, named(spec, model), _strongest(rows)))
+            tests.append(Test(claim, model_title(spec, model), _strongest(rows)))
             depth = rows["layer"].to_numpy() / run.record.resolved.n_layers
             ends = rows["ci_low"], rows["ci_high"]
             lines.append(chart_line(("correlation", "", label + words), depth, rows["value"], ends))
